@@ -42,7 +42,9 @@ type call struct {
 	method, request string
 	header          metadata.MD
 	options         []grpc.DialOption
-	given           *schema.Schema // from --schema; nil if each server's reflection is used
+
+	// from --schema; nil if each server's reflection is used
+	given *schema.Schema
 }
 
 func newCall(a *app) *cobra.Command {
@@ -62,35 +64,50 @@ TLS, and asks it by gRPC's reflection what the method takes and returns.`,
 		Args:              keyArgs(cobra.RangeArgs(2, 3)),
 		ValidArgsFunction: a.completion((*inventory.Service).Methods),
 		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
-			if c.key, c.method = args[0], args[1]; len(args) == 3 {
+			c.key = args[0]
+			c.method = args[1]
+
+			if len(args) == 3 {
 				c.request = args[2]
 			}
+
 			if err := c.prepare(a); err != nil {
 				return err
 			}
+
 			n, err := s.At(ctx, c.key)
 			if err != nil {
 				return err
 			}
+
 			chosen, err := c.choose(n.Services[0])
 			if err != nil {
 				return fmt.Errorf("call %s of %q: %w", c.method, s.Full(c.key), err)
 			}
+
 			if c.each {
 				return c.callEach(ctx, chosen, a.out, a.notes)
 			}
+
 			return c.callOne(ctx, n, &chosen[0], a.out, a.notes)
 		}),
 	}
+
 	flags := cmd.Flags()
-	flags.StringVar(&c.instance, "instance", "", "call the instance with this `id` or address, be it drained or not")
-	flags.BoolVar(&c.each, "each", false, "call each instance that has the method, drained ones too, one after the other, and write each response on a line that names the instance")
-	flags.StringVar(&c.image, "schema", "", "take the descriptors from this `file`, an image as buf build -o or protoc --descriptor_set_out writes it")
-	flags.StringArrayVarP(&c.headers, "header", "H", nil, "`'name: value'` to send; may be repeated")
-	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the call of an instance may take")
+	flags.StringVar(&c.instance, "instance", "",
+		"call the instance with this `id` or address, be it drained or not")
+	flags.BoolVar(&c.each, "each", false,
+		"call each instance that has the method, drained ones too, one after the other, and write each response on a line that names the instance")
+	flags.StringVar(&c.image, "schema", "",
+		"take the descriptors from this `file`, an image as buf build -o or protoc --descriptor_set_out writes it")
+	flags.StringArrayVarP(&c.headers, "header", "H", nil,
+		"`'name: value'` to send; may be repeated")
+	flags.DurationVar(&c.timeout, "timeout", 10*time.Second,
+		"how long the call of an instance may take")
 	flags.BoolVar(&c.transport.Plaintext, "plaintext", false, "call without TLS")
 	c.transport.AddTo(flags)
 	cmd.MarkFlagsMutuallyExclusive("each", "instance")
+
 	return cmd
 }
 
@@ -102,78 +119,113 @@ func (c *call) prepare(a *app) (err error) {
 		if !ok || strings.TrimSpace(name) == "" {
 			return usage.Mistakef("--header: %q is not 'name: value'", line)
 		}
+
 		c.header.Append(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
-	if c.options, err = c.transport.Options(c.key, a.dial); err != nil {
+
+	c.options, err = c.transport.Options(c.key, a.dial)
+	if err != nil {
 		return usage.Mistake(err)
 	}
+
 	if c.image != "" {
 		raw, err := os.ReadFile(c.image)
 		if err == nil {
 			c.given, err = schema.Read(raw)
 		}
+
 		if err != nil {
 			return fmt.Errorf("--schema %s: %w", c.image, err)
 		}
 	}
+
 	if c.request == "-" {
 		text, err := io.ReadAll(a.stdin)
 		if err != nil {
 			return fmt.Errorf("read the request: %w", err)
 		}
+
 		c.request = string(text)
 	}
+
 	return nil
 }
 
-// choose returns the instances to call: the instance of --instance, all instances with --each, or a random one that clients call. If
-// any of them publish the method, it leaves out those that publish only others.
+// choose returns the instances to call: the instance of --instance, all
+// instances with --each, or a random one that clients call. If any of them
+// publish the method, it leaves out those that publish only others.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Finder()(c.instance)
 		if err != nil {
 			return nil, fmt.Errorf("--instance %s: %w", c.instance, err)
 		}
+
 		return []inventory.Instance{*i}, nil
 	}
-	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return !c.each && i.State != inventory.Registered })
+
+	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool {
+		return !c.each && i.State != inventory.Registered
+	})
 	if len(all) == 0 {
-		return nil, errors.New("no instance that clients call is registered: see " + s.Command("ls"))
+		return nil, errors.New(
+			"no instance that clients call is registered: see " + s.Command("ls"))
 	}
+
 	able := slices.DeleteFunc(slices.Clone(all), func(i inventory.Instance) bool {
 		methods := (&inventory.Service{Instances: []inventory.Instance{i}}).Methods()
-		return len(methods) > 0 && !slices.ContainsFunc(methods, func(full string) bool { return schema.Named(full, c.method) })
+
+		return len(methods) > 0 && !slices.ContainsFunc(methods, func(full string) bool {
+			return schema.Named(full, c.method)
+		})
 	})
 	if len(able) > 0 { // else the answer of a server says more
 		all = able
 	}
+
 	if c.each {
 		return all, nil
 	}
+
 	n := rand.IntN(len(all))
+
 	return all[n : n+1], nil
 }
 
-// callOne calls an instance. It writes the responses and, if the call fails, the details of the error.
-func (c *call) callOne(ctx context.Context, n *store.Snapshot, i *inventory.Instance, out, notes io.Writer) error {
+// callOne calls an instance. It writes the responses and, if the call fails,
+// the details of the error.
+func (c *call) callOne(
+	ctx context.Context,
+	n *store.Snapshot,
+	i *inventory.Instance,
+	out, notes io.Writer,
+) error {
 	if c.instance == "" {
 		output.Once(notes)(n.Note)
 		output.Sayf(notes, "Calling %s.\n", i.Instance)
 	}
-	err := c.at(ctx, i.Addr, func(response json.RawMessage) error { return output.WriteJSON(out, response) })
+
+	err := c.at(ctx, i.Addr, func(response json.RawMessage) error {
+		return output.WriteJSON(out, response)
+	})
 	if err == nil || ctx.Err() != nil || errors.As(err, new(usage.Error)) {
 		return err
 	}
-	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method, n.Services[0].Namespace+c.key, i.Addr, failure(err))
+
+	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method,
+		n.Services[0].Namespace+c.key, i.Addr, failure(err))
+
 	for _, detail := range status.Convert(err).Proto().GetDetails() {
 		text, err := protojson.Marshal(detail)
 		if err != nil { // the type of the detail is unknown
 			text = strconv.AppendQuote(nil, detail.GetTypeUrl())
 		}
+
 		if err := output.WriteJSON(notes, json.RawMessage(text)); err != nil {
 			return err
 		}
 	}
+
 	return errFound
 }
 
@@ -185,61 +237,94 @@ type eachJSON struct {
 	Error    string          `json:"error,omitempty"`
 }
 
-// callEach calls instances one after the other, and writes a line for each response and each error.
-func (c *call) callEach(ctx context.Context, all []inventory.Instance, out, notes io.Writer) error {
+// callEach calls instances one after the other, and writes a line for each
+// response and each error.
+func (c *call) callEach(
+	ctx context.Context,
+	all []inventory.Instance,
+	out, notes io.Writer,
+) error {
 	failed := 0
 	for _, i := range all {
 		err := c.at(ctx, i.Addr, func(response json.RawMessage) error {
-			return output.WriteJSONLine(out, eachJSON{Instance: i.Instance, Addr: i.Addr, Response: response})
+			return output.WriteJSONLine(out,
+				eachJSON{Instance: i.Instance, Addr: i.Addr, Response: response})
 		})
 		if ctx.Err() != nil || errors.As(err, new(usage.Error)) {
 			return err
 		}
+
 		if err != nil {
 			failed++
-			if err := output.WriteJSONLine(out, eachJSON{Instance: i.Instance, Addr: i.Addr, Error: failure(err)}); err != nil {
+
+			err := output.WriteJSONLine(out,
+				eachJSON{Instance: i.Instance, Addr: i.Addr, Error: failure(err)})
+			if err != nil {
 				return err
 			}
 		}
 	}
+
 	if failed == 0 {
 		return nil
 	}
+
 	output.Sayf(notes, "%d of %s failed.\n", failed, output.Counted(len(all), "instance"))
+
 	return errFound
 }
 
 // at calls the method at an address, and passes each response to show as JSON.
-func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) error) error {
-	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, c.header), c.timeout)
+func (c *call) at(
+	ctx context.Context,
+	addr string,
+	show func(json.RawMessage) error,
+) error {
+	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, c.header),
+		c.timeout)
 	defer cancel()
+
 	conn, err := grpc.NewClient("passthrough:///"+addr, c.options...)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+
 	known, method, err := c.find(ctx, conn)
 	if err != nil {
 		return err
 	}
+
 	if method.IsStreamingClient() {
-		return fmt.Errorf("the method takes a stream of requests, which etcdrpc cannot send: use grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
+		return fmt.Errorf("the method takes a stream of requests, which etcdrpc cannot send: use grpcurl %s-d @ %s %s",
+			c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
 	}
+
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())
-	if err := (protojson.UnmarshalOptions{Resolver: types}).Unmarshal([]byte(c.request), request); err != nil {
-		return usage.Mistakef("the request is not a valid %s: %w", method.Input().FullName(), err)
+
+	err = (protojson.UnmarshalOptions{Resolver: types}).Unmarshal([]byte(c.request),
+		request)
+	if err != nil {
+		return usage.Mistakef("the request is not a valid %s: %w",
+			method.Input().FullName(), err)
 	}
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+schema.Path(method))
+
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true},
+		"/"+schema.Path(method))
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) { // RecvMsg returns the cause
+
+	err = stream.SendMsg(request)
+	if err != nil && !errors.Is(err, io.EOF) { // RecvMsg returns the cause
 		return err
 	}
+
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
+
 	for {
 		response := dynamicpb.NewMessage(method.Output())
 		if err := stream.RecvMsg(response); errors.Is(err, io.EOF) {
@@ -247,10 +332,12 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 		} else if err != nil {
 			return err
 		}
+
 		text, err := protojson.MarshalOptions{Resolver: types}.Marshal(response)
 		if err != nil {
 			return fmt.Errorf("show the response: %w", err)
 		}
+
 		if err := show(text); err != nil {
 			return err
 		}
@@ -258,13 +345,20 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 }
 
 // find returns the method, and the schema that describes it.
-func (c *call) find(ctx context.Context, conn *grpc.ClientConn) (known *schema.Schema, method protoreflect.MethodDescriptor, err error) {
-	if known = c.given; known == nil {
-		if known, err = schema.Reflect(ctx, conn, c.method); err != nil {
+func (c *call) find(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+) (known *schema.Schema, method protoreflect.MethodDescriptor, err error) {
+	known = c.given
+	if known == nil {
+		known, err = schema.Reflect(ctx, conn, c.method)
+		if err != nil {
 			return nil, nil, err
 		}
 	}
+
 	method, err = known.Find(c.method)
+
 	return known, method, err
 }
 
@@ -274,9 +368,12 @@ func failure(err error) string {
 	if !ok {
 		return err.Error()
 	}
+
 	text := st.Code().String() + ": " + st.Message()
 	if st.Code() == codes.Unavailable {
-		text += transport.Hint(st.Message(), "leave out --plaintext", "--plaintext calls it without")
+		text += transport.Hint(st.Message(), "leave out --plaintext",
+			"--plaintext calls it without")
 	}
+
 	return text
 }

@@ -20,8 +20,9 @@ import (
 
 const page = "../../docs/etcdrpc.md"
 
-// states are states of etcd for the examples of the page. A value is on a lease unless its key
-// begins with "!". <!-- etcd: NAME --> on the page selects a state.
+// states are states of etcd for the examples of the page. A value is on a lease
+// unless its key begins with "!". <!-- etcd: NAME --> on the page selects a
+// state.
 var states = map[string]map[string]string{
 	"healthy": {
 		"acme/user/10.0.0.7:9000":  `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","zone":"eu-1a","weight":100}}`,
@@ -58,8 +59,10 @@ var (
 // examples returns the examples of the page.
 func examples(t *testing.T) (all []example) {
 	t.Helper()
+
 	raw, err := os.ReadFile(page)
 	must(t, err)
+
 	var current example
 	for _, match := range pageToken.FindAllStringSubmatch(string(raw), -1) {
 		switch match[1] {
@@ -70,16 +73,19 @@ func examples(t *testing.T) (all []example) {
 			current.events = strings.Split(match[2], "; ")
 			continue
 		}
+
 		for _, text := range prompt.Split(match[3], -1)[1:] {
 			current.command, current.output, _ = strings.Cut(text, "\n")
 			all = append(all, current)
 			current = example{}
 		}
 	}
+
 	return all
 }
 
-// TestPage runs every command of docs/etcdrpc.md, and compares its output with the page.
+// TestPage runs every command of docs/etcdrpc.md, and compares its output with
+// the page.
 func TestPage(t *testing.T) {
 	server := serveUsers(t, "Ada", "v1")
 	etcd := etcdtest.Start(t)
@@ -87,10 +93,12 @@ func TestPage(t *testing.T) {
 	t.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")
 	t.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	put(t, etcd, "healthy")
+
 	for _, e := range examples(t) {
 		if e.state != "" {
 			put(t, etcd, e.state)
 		}
+
 		var got string
 		if args := words(e.command)[1:]; args[0] == "watch" {
 			got = followed(t, etcd, server, e, args)
@@ -99,28 +107,38 @@ func TestPage(t *testing.T) {
 			pageApp(server).execute(t.Context(), args, &out, &out)
 			got = out.String()
 		}
+
 		if got, want := normal(got), normal(e.output); got != want {
 			t.Errorf("$ %s\nprints\n%s\nwant\n%s", e.command, got, want)
 		}
 	}
 }
 
-// pageApp connects to one server for every address of the page, except the address of a dead server.
+// pageApp connects to one server for every address of the page, except the
+// address of a dead server.
 func pageApp(server string) *app {
 	a := newApp()
 	a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr == "10.0.0.11:9000" {
-			return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+			return nil, &net.OpError{
+				Op:  "dial",
+				Net: network,
+				Err: os.NewSyscallError("connect", syscall.ECONNREFUSED),
+			}
 		}
+
 		return new(net.Dialer).DialContext(ctx, network, server)
 	}
+
 	return a
 }
 
 // put replaces the contents of etcd with a state.
 func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	t.Helper()
+
 	deleteKey(t, etcd, "", clientv3.WithPrefix())
+
 	lease := renewed(t, etcd)
 	for key, value := range states[state] {
 		if name, forever := strings.CutPrefix(key, "!"); forever {
@@ -131,27 +149,41 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	}
 }
 
-// followed returns the output of a command that does not end by itself. It makes a change once the previous change is printed.
-func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, args []string) string {
+// followed returns the output of a command that does not end by itself. It
+// makes a change once the previous change is printed.
+func followed(
+	t *testing.T,
+	etcd *etcdtest.Cluster,
+	server string,
+	e example,
+	args []string,
+) string {
 	t.Helper()
+
 	f := startFollower(pageApp(server), args)
 	defer f.stop()
+
 	expected := output.Lines(e.output)
 	first := len(expected) - len(e.events)
 	await := func(n int) {
 		must(t, f.wait(fmt.Sprintf(`\A(.*\n){%d}`, n)))
 	}
 	await(first)
+
 	for i, what := range e.events {
 		if key, ok := strings.CutPrefix(what, "del "); ok {
 			deleteKey(t, etcd, key)
 		} else if out, errs, code := executed(t, pageApp(server), words(what)[1:]...); code != 0 {
-			t.Fatalf("%s: exit code %d, output %s, messages %s; want exit code 0", what, code, out, errs)
+			t.Fatalf("%s: exit code %d, output %s, messages %s; want exit code 0", what, code, out,
+				errs)
 		}
+
 		await(first + i + 1)
 	}
+
 	f.stop()
 	<-f.code
+
 	return f.String()
 }
 
@@ -160,6 +192,7 @@ func words(command string) (all []string) {
 	for _, word := range regexp.MustCompile(`'([^']*)'|[^' ]+`).FindAllStringSubmatch(command, -1) {
 		all = append(all, cmp.Or(word[1], word[0]))
 	}
+
 	return all
 }
 
@@ -182,5 +215,6 @@ func normal(text string) string {
 	for _, c := range changing {
 		text = c.pattern.ReplaceAllString(text, c.with)
 	}
+
 	return strings.TrimSpace(text)
 }

@@ -30,21 +30,27 @@ It connects to each address from its own host, and sends nothing without --deep.
 			if err := d.Check(); err != nil {
 				return usage.Mistake(err)
 			}
+
 			r, err := d.Examine(ctx, a.dial, s, strings.Join(args, ""), a.notes)
 			if err != nil {
 				return err
 			}
+
 			if err := r.Show(a.out, a.output); err != nil {
 				return err
 			}
+
 			if d.Fails(r) {
 				return errFound
 			}
+
 			return nil
 		}),
 	}
+
 	d.AddTo(cmd.Flags())
 	offer(cmd, "fail-on", doctor.Severities)
 	offer(cmd, "skip", doctor.KindNames())
+
 	return cmd
 }

@@ -23,40 +23,59 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// revokeTimeout bounds how long a command that ends waits for etcd to revoke its lease.
+// revokeTimeout bounds how long a command that ends waits for etcd to revoke
+// its lease.
 const revokeTimeout = time.Second
 
 // withRegistry runs a long-running command on a registry of package runtime.
-func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Writer, *slog.Logger) error, opts ...runtime.Option) error {
+func (a *app) withRegistry(
+	cmd *cobra.Command,
+	do func(*runtime.Registry, io.Writer, *slog.Logger) error,
+	opts ...runtime.Option,
+) error {
 	cfg, err := a.settings.config(cmd.Context())
 	if err != nil {
 		return err
 	}
+
 	client, err := store.Connect(cfg)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+
 	notes, end := startNotes(a.notes)
 	defer end()
-	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
-		if attr.Key == slog.TimeKey { // journald and container runtimes add their own
-			return slog.Attr{}
-		}
-		return attr
-	}}))
-	registry := runtime.NewRegistry(client, append(opts, runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger))...)
+
+	logger := slog.New(slog.NewTextHandler(
+		lines{notes},
+		&slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
+			if attr.Key == slog.TimeKey { // journald and container runtimes add their own
+				return slog.Attr{}
+			}
+
+			return attr
+		}},
+	))
+
+	registry := runtime.NewRegistry(client, append(opts,
+		runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger))...)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
 		defer cancel()
-		_ = registry.Close(ctx) // the runtime logs the error, and the lease ends by itself
+
+		// the runtime logs the error, and the lease ends by itself
+		_ = registry.Close(ctx)
 	}()
+
 	return do(registry, notes, logger)
 }
 
-// startNotes returns the writer for messages of a long-running command. The command goes on if the reader of stderr stalls or exits.
+// startNotes returns the writer for messages of a long-running command. The
+// command goes on if the reader of stderr stalls or exits.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
-	signal.Ignore(syscall.SIGPIPE) // otherwise Go ends the process at a write to a closed pipe
+	// otherwise Go ends the process at a write to a closed pipe
+	signal.Ignore(syscall.SIGPIPE)
 	return output.Unread(stderr)
 }
 
@@ -64,58 +83,88 @@ func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
 type lines struct{ io.Writer }
 
 func (l lines) Write(line []byte) (int, error) {
-	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n", strings.TrimSuffix(string(line), "\n"))
+	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n",
+		strings.TrimSuffix(string(line), "\n"))
 }
 
-// servePages serves until ctx ends, and then closes all connections. Meanwhile it runs follow, which keeps the pages up to date.
-func servePages(ctx context.Context, listener net.Listener, pages http.Handler, notes io.Writer, follow func(context.Context)) error {
+// servePages serves until ctx ends, and then closes all connections. Meanwhile
+// it runs follow, which keeps the pages up to date.
+func servePages(
+	ctx context.Context,
+	listener net.Listener,
+	pages http.Handler,
+	notes io.Writer,
+	follow func(context.Context),
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer cancel()
+
 	following.Go(func() { follow(ctx) })
 	server := &http.Server{
-		Handler: localOnly(listener.Addr(), pages), ErrorLog: log.New(notes, "etcdrpc: ", 0), MaxHeaderBytes: 32 << 10,
-		ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler:        localOnly(listener.Addr(), pages),
+		ErrorLog:       log.New(notes, "etcdrpc: ", 0),
+		MaxHeaderBytes: 32 << 10,
+		ReadTimeout:    15 * time.Second,
+		WriteTimeout:   time.Minute,
+		IdleTimeout:    2 * time.Minute,
+		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // cancels this AfterFunc: the listener is closed in any case
-	if err := server.Serve(listener); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
+
+	// cancels this AfterFunc: the listener is closed in any case
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+
+	err := server.Serve(listener)
+	if ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve at %s: %w", listener.Addr(), err)
 	}
+
 	return nil
 }
 
-// localOnly makes a listener on loopback reject requests whose Host header does not name this host. Otherwise a web page of another
-// site could make its own name resolve to this host, and read the responses (DNS rebinding). Other listeners accept any name.
+// localOnly makes a listener on loopback reject requests whose Host header does
+// not name this host. Otherwise a web page of another site could make its own
+// name resolve to this host, and read the responses (DNS rebinding). Other
+// listeners accept any name.
 func localOnly(addr net.Addr, handler http.Handler) http.Handler {
 	if !isLocal(addr.String()) {
 		return handler
 	}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLocal(r.Host) {
-			http.Error(w, "unknown Host header: use localhost or a loopback address in the URL", http.StatusMisdirectedRequest)
+			http.Error(w,
+				"unknown Host header: use localhost or a loopback address in the URL",
+				http.StatusMisdirectedRequest)
+
 			return
 		}
+
 		handler.ServeHTTP(w, r)
 	})
 }
 
-// urlOf returns the URL of a page, at localhost if it is served at all addresses.
+// urlOf returns the URL of a page, at localhost if it is served at all
+// addresses.
 func urlOf(page net.Listener) string {
 	at := page.Addr().String()
 	if ip, err := netip.ParseAddrPort(at); err == nil && ip.Addr().IsUnspecified() {
 		at = fmt.Sprint("localhost:", ip.Port())
 	}
+
 	return "http://" + at + "/"
 }
 
-// isLocal reports whether a host, with or without a port, is localhost or a loopback address, which cannot be rebound.
+// isLocal reports whether a host, with or without a port, is localhost or a
+// loopback address, which cannot be rebound.
 func isLocal(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
+
 	addr, err := netip.ParseAddr(name)
+
 	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(name, "localhost")
 }

@@ -48,16 +48,23 @@ other things as well.`,
 			if err != nil {
 				return usage.Mistake(err)
 			}
+
 			n, err := a.listServices(ctx, s, args)
 			if err != nil {
 				return err
 			}
-			n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.InUse() })
+
+			n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool {
+				return !s.InUse()
+			})
 			all := inventory.Entries(n.Services)
 			if err := s.AddLeases(ctx, all); err != nil {
 				return err
 			}
-			services, prefix := filtered(n.Services, filters), s.Full(strings.Join(args, ""))
+
+			services := filtered(n.Services, filters)
+			prefix := s.Full(strings.Join(args, ""))
+
 			switch {
 			case a.output == output.FormatJSON && summary:
 				return output.WriteJSON(a.out, summariesOf(services))
@@ -66,18 +73,24 @@ other things as well.`,
 			case len(all) == 0:
 				output.Sayf(a.notes, "No services are registered under \"%s\".\n", prefix)
 			case len(services) == 0:
-				output.Sayf(a.notes, "No instance under \"%s\" matches --where.\n", prefix)
+				output.Sayf(a.notes, "No instance under \"%s\" matches --where.\n",
+					prefix)
 			case summary:
 				printSummaries(a.out, summariesOf(services))
 			default:
 				head, cells := table(inventory.Entries(services))
 				output.Table(a.out, head, cells)
 			}
+
 			return nil
 		}),
 	}
-	cmd.Flags().StringArrayVar(&where, "where", nil, "list only what matches: `NAME=PATTERN`, of a column or metadata; may be repeated")
-	cmd.Flags().BoolVar(&summary, "services", false, "list a line for each service: its entries by state, version and zone")
+
+	cmd.Flags().StringArrayVar(&where, "where", nil,
+		"list only what matches: `NAME=PATTERN`, of a column or metadata; may be repeated")
+	cmd.Flags().BoolVar(&summary, "services", false,
+		"list a line for each service: its entries by state, version and zone")
+
 	return cmd
 }
 
@@ -93,31 +106,43 @@ type summary struct {
 func summariesOf(services []*inventory.Service) []summary {
 	all := make([]summary, len(services))
 	for n, s := range services {
-		entries, states := inventory.Entries(services[n:n+1]), make(map[string]int)
+		entries := inventory.Entries(services[n : n+1])
+		states := make(map[string]int)
 		for _, i := range entries {
 			states[string(i.State)]++
 		}
-		all[n] = summary{s.Key, inventory.IfRead(s, s.ConfigState()), states, inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
+
+		all[n] = summary{s.Key, inventory.IfRead(s, s.ConfigState()), states,
+			inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
 	}
+
 	return all
 }
 
 func printSummaries(out io.Writer, all []summary) {
 	var rows [][]string
 	for _, s := range all {
-		rows = append(rows, []string{s.Key, inventory.Counted(s.Versions), inventory.Counted(s.Zones), *cmp.Or(s.Config, new(string)), inventory.Counted(s.States)})
+		rows = append(rows, []string{s.Key, inventory.Counted(s.Versions),
+			inventory.Counted(s.Zones), *cmp.Or(s.Config, new(string)),
+			inventory.Counted(s.States)})
 	}
-	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "LIVE CONFIG", "STATES"}, rows)
+
+	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "LIVE CONFIG", "STATES"},
+		rows)
 }
 
 // This is the JSON output of services.
 type (
 	serviceJSON struct {
-		Key       string           `json:"key"`
-		Config    *string          `json:"liveConfig"` // its state; null if it could not be read
+		Key string `json:"key"`
+
+		// its state; null if it could not be read
+		Config *string `json:"liveConfig"`
+
 		Instances []inventory.JSON `json:"instances"`
 		Malformed []malformedJSON  `json:"malformed"`
 	}
+
 	malformedJSON struct {
 		EtcdKey string `json:"etcdKey"`
 		Error   string `json:"error"`
@@ -127,38 +152,56 @@ type (
 func servicesJSON(services []*inventory.Service) []serviceJSON {
 	all := make([]serviceJSON, len(services))
 	for n, s := range services {
-		all[n] = serviceJSON{Key: s.Key, Config: inventory.IfRead(s, s.ConfigState()), Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
+		all[n] = serviceJSON{
+			Key:       s.Key,
+			Config:    inventory.IfRead(s, s.ConfigState()),
+			Instances: []inventory.JSON{},
+			Malformed: []malformedJSON{},
+		}
 		for i := range s.Instances {
 			all[n].Instances = append(all[n].Instances, s.JSON(&s.Instances[i]))
 		}
+
 		for _, i := range s.Malformed {
-			all[n].Malformed = append(all[n].Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
+			all[n].Malformed = append(all[n].Malformed,
+				malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
 		}
 	}
+
 	return all
 }
 
 // columns are the columns of ls. LEADER is hidden if no instance is a leader.
-var columns = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT", "LAYOUT", "LEASE", "LEADER", "STATE"}
+var columns = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT",
+	"LAYOUT", "LEASE", "LEADER", "STATE"}
 
 // rowOf returns the cells of an entry, in the order of columns.
 func rowOf(i *inventory.Instance) []string {
-	weight, layout, leader, state := "", "", "", string(i.State)
+	weight := ""
+	layout := ""
+	leader := ""
+	state := string(i.State)
+
 	if i.Weight != 0 {
 		weight = strconv.FormatUint(uint64(i.Weight), 10)
 	}
+
 	if i.Err != nil {
 		state += ": " + i.Err.Error()
 	} else {
 		layout = i.Layout.String()
 	}
+
 	if i.Leads {
 		leader = "leader"
 	}
+
 	if i.State == inventory.Drained && i.Drain.Until != "" {
 		state += " until " + i.Drain.Until
 	}
-	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout, leaseOf(i), leader, state}
+
+	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout,
+		leaseOf(i), leader, state}
 }
 
 func leaseOf(i *inventory.Instance) string {
@@ -170,12 +213,16 @@ func leaseOf(i *inventory.Instance) string {
 	case i.Lease.Expired():
 		return "expired"
 	}
+
 	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
 }
 
-// fieldOf returns an entry's value in the column called name or, without such a column, its metadata of that name.
+// fieldOf returns an entry's value in the column called name or, without such a
+// column, its metadata of that name.
 func fieldOf(i *inventory.Instance, name string) string {
-	switch n := slices.IndexFunc(columns, func(head string) bool { return strings.EqualFold(head, name) }); {
+	switch n := slices.IndexFunc(columns, func(head string) bool {
+		return strings.EqualFold(head, name)
+	}); {
 	case n < 0:
 		return i.Field(name)
 	case columns[n] == "STATE":
@@ -187,17 +234,22 @@ func fieldOf(i *inventory.Instance, name string) string {
 
 // table returns the header and the rows of the table of entries.
 func table(entries []*inventory.Instance) (head []string, cells [][]string) {
-	leads := slices.ContainsFunc(entries, func(i *inventory.Instance) bool { return i.Leads })
+	leads := slices.ContainsFunc(entries, func(i *inventory.Instance) bool {
+		return i.Leads
+	})
 	leader := slices.Index(columns, "LEADER")
+
 	shown := func(row []string) []string {
 		if leads {
 			return row
 		}
+
 		return slices.Concat(row[:leader], row[leader+1:])
 	}
 	for _, i := range entries {
 		cells = append(cells, shown(rowOf(i)))
 	}
+
 	return shown(columns), cells
 }
 
@@ -208,7 +260,8 @@ type filter struct {
 	pattern *regexp.Regexp
 }
 
-// parseFilters parses NAME=PATTERN and NAME!=PATTERN. In a pattern * matches any text and ? any character.
+// parseFilters parses NAME=PATTERN and NAME!=PATTERN. In a pattern * matches
+// any text and ? any character.
 func parseFilters(texts []string) (all []filter, err error) {
 	wild := strings.NewReplacer(`\*`, ".*", `\?`, ".")
 	for _, text := range texts {
@@ -217,22 +270,31 @@ func parseFilters(texts []string) (all []filter, err error) {
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--where: %.60q is not a condition: want NAME=PATTERN or NAME!=PATTERN, such as zone=eu-1a", text)
 		}
-		compiled, err := regexp.Compile("(?s)^" + wild.Replace(regexp.QuoteMeta(pattern)) + "$")
+
+		compiled, err := regexp.Compile(
+			"(?s)^" + wild.Replace(regexp.QuoteMeta(pattern)) + "$")
 		if err != nil {
 			return nil, fmt.Errorf("--where: %.60q: %w", text, err)
 		}
+
 		all = append(all, filter{name, negated, compiled})
 	}
+
 	return all, nil
 }
 
-// filtered removes the entries that do not pass all filters, and the services that have no others.
+// filtered removes the entries that do not pass all filters, and the services
+// that have no others.
 func filtered(services []*inventory.Service, filters []filter) []*inventory.Service {
 	fails := func(i inventory.Instance) bool {
-		return slices.ContainsFunc(filters, func(f filter) bool { return f.pattern.MatchString(fieldOf(&i, f.name)) == f.negated })
+		return slices.ContainsFunc(filters, func(f filter) bool {
+			return f.pattern.MatchString(fieldOf(&i, f.name)) == f.negated
+		})
 	}
+
 	return slices.DeleteFunc(services, func(s *inventory.Service) bool {
-		s.Instances, s.Malformed = slices.DeleteFunc(s.Instances, fails), slices.DeleteFunc(s.Malformed, fails)
+		s.Instances, s.Malformed = slices.DeleteFunc(
+			s.Instances, fails), slices.DeleteFunc(s.Malformed, fails)
 		return !s.InUse()
 	})
 }
@@ -250,7 +312,8 @@ It writes a line for each change, with the local time: "+" came, "-" left, "~" c
 	})
 }
 
-// watch prints a line for each difference between successive snapshots of a service.
+// watch prints a line for each difference between successive snapshots of a
+// service.
 type watch struct {
 	out, notes io.Writer
 	format     output.Format
@@ -271,26 +334,34 @@ type change struct {
 	methods string // names of the methods; text has only the number of methods
 }
 
-// run follows the service until ctx ends, the first read fails or the output fails. It reports later errors of etcd and goes on.
+// run follows the service until ctx ends, the first read fails or the output
+// fails. It reports later errors of etcd and goes on.
 func (w *watch) run(ctx context.Context, s *store.Store, key string) (failed error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	note, trouble := output.Once(w.notes), output.Once(w.notes)
-	s.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return s.At(ctx, key) }, func(n *store.Snapshot, err error) {
+
+	note := output.Once(w.notes)
+	trouble := output.Once(w.notes)
+	s.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) {
+		return s.At(ctx, key)
+	}, func(n *store.Snapshot, err error) {
 		switch {
 		case err == nil:
 			trouble("")
 			note(n.Note)
 			failed = w.show(n.Services[0])
+
 		case !w.seen:
 			failed = err
 		default:
 			trouble("etcdrpc: " + err.Error())
 		}
+
 		if failed != nil {
 			cancel()
 		}
 	})
+
 	return failed
 }
 
@@ -299,13 +370,18 @@ func (w *watch) show(s *inventory.Service) error {
 	if !w.seen && len(current) == 0 && w.format == output.FormatTable {
 		output.Sayf(w.out, "no instances\n")
 	}
+
 	for _, c := range differences(w.previous, current) {
 		c.Time = time.Now().UTC().Truncate(time.Millisecond)
+
 		if err := w.write(c); err != nil {
 			return err
 		}
 	}
-	w.seen, w.previous = true, current
+
+	w.seen = true
+	w.previous = current
+
 	return nil
 }
 
@@ -313,8 +389,11 @@ func (w *watch) write(c change) error {
 	if w.format == output.FormatJSON {
 		return output.WriteJSONLine(w.out, c)
 	}
+
 	sign := map[string]string{"added": "+", "changed": "~", "removed": "-"}[c.Change]
-	return output.Writef(w.out, "%s %s %s\n", c.Time.Local().Format("15:04:05.000"), sign, c.text)
+
+	return output.Writef(w.out, "%s %s %s\n", c.Time.Local().Format("15:04:05.000"),
+		sign, c.text)
 }
 
 // entriesOf returns the entries of a service.
@@ -326,19 +405,24 @@ func entriesOf(s *inventory.Service) (all []change) {
 			c.text = c.etcdKey + ": malformed: " + c.Malformed.Error
 		} else {
 			i := s.JSON(e)
-			c.Instance, c.text, c.methods = &i, describe(&i), i.Metadata[endpoint.MethodsName]
+			c.Instance, c.text, c.methods = &i, describe(
+				&i), i.Metadata[endpoint.MethodsName]
 		}
+
 		all = append(all, c)
 	}
+
 	return all
 }
 
-// differences returns the changes between two snapshots. Removed entries are at the end.
+// differences returns the changes between two snapshots. Removed entries are at
+// the end.
 func differences(previous, current []change) (all []change) {
 	gone := make(map[string]change)
 	for _, c := range previous {
 		gone[c.etcdKey] = c
 	}
+
 	for _, c := range current {
 		switch old, known := gone[c.etcdKey]; {
 		case !known:
@@ -346,15 +430,20 @@ func differences(previous, current []change) (all []change) {
 		case old.text != c.text || old.methods != c.methods:
 			c.Change = "changed"
 		}
-		if delete(gone, c.etcdKey); c.Change != "" {
+
+		delete(gone, c.etcdKey)
+
+		if c.Change != "" {
 			all = append(all, c)
 		}
 	}
+
 	for _, key := range slices.Sorted(maps.Keys(gone)) {
 		c := gone[key]
 		c.Change = "removed"
 		all = append(all, c)
 	}
+
 	return all
 }
 
@@ -366,24 +455,31 @@ func describe(i *inventory.JSON) string {
 			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
+
 	add(i.Version != "", "version %s", i.Version)
 	add(i.Zone != "", "zone %s", i.Zone)
 	add(i.Weight != 0, "weight %d", i.Weight)
+
 	for _, name := range slices.Sorted(maps.Keys(i.Metadata)) {
 		switch value := i.Metadata[name]; name {
 		case endpoint.MethodsName:
-			add(true, "serves %s", output.Counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
+			add(true, "serves %s", output.Counted(
+				1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
 		case endpoint.StartedName:
 			if at, ok := (&endpoint.Endpoint{Metadata: i.Metadata}).Started(); ok {
 				value = at.UTC().Format(time.RFC3339)
 			}
+
 			add(true, "started %s", value)
+
 		default:
 			add(true, "%s=%s", name, value)
 		}
 	}
+
 	add(i.Lease == nil, "no lease")
 	add(i.Leader, "leader")
 	add(i.Drained != nil && *i.Drained, "drained")
+
 	return fmt.Sprintf("%s at %s (%s)", i.Instance, i.Addr, strings.Join(parts, ", "))
 }

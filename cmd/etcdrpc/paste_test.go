@@ -12,20 +12,27 @@ import (
 // pasted matches a printed command line, which may be a pipe.
 var pasted = regexp.MustCompile(`(etcdrpc|env) (('[^']*'|[^\s';|]+) )*'?(--endpoints|ETCDCTL_ENDPOINTS)=('[^']*'|[^\s';|])+( '[^']*'| [^\s';]+)*`)
 
-// otherShell returns a function that runs a line in dir, and returns its output. The variables of the shell select another etcd, which
-// the line must not change, and another namespace and user, and files that do not exist.
+// otherShell returns a function that runs a line in dir, and returns its
+// output. The variables of the shell select another etcd, which the line must
+// not change, and another namespace and user, and files that do not exist.
 func otherShell(t testing.TB, dir string) (paste func(line string) string) {
 	other := etcdtest.Start(t)
+
 	return func(line string) string {
 		t.Helper()
+
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "ETCDCTL_ENDPOINTS="+bare(other), "ETCDCTL_NAMESPACE=elsewhere/",
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+
+			":"+os.Getenv("PATH"), "ETCDCTL_ENDPOINTS="+bare(other), "ETCDCTL_NAMESPACE=elsewhere/",
 			"ETCDCTL_USER=nobody", "ETCDCTL_PASSWORD=secret", "ETCDCTL_CACERT=no.pem", "ETCDCTL_CERT=no.pem", "ETCDCTL_KEY=no.pem", "ETCDCTL_DIAL_TIMEOUT=1m", "ETCDCTL_COMMAND_TIMEOUT=1m",
 			"ETCDCTL_DISCOVERY_SRV=acme.internal", "ETCDCTL_INSECURE_TRANSPORT=false", "ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true", "ETCDCTL_AUTH_JWT_TOKEN=x")
+
 		out, err := cmd.CombinedOutput()
 		if at := revision(t, other); line == "" || err != nil || at != 1 {
-			t.Errorf("the line %q: %v: %s\nthe other etcd is at revision %d, want 1", line, err, out, at)
+			t.Errorf("the line %q: %v: %s\nthe other etcd is at revision %d, want 1", line, err,
+				out, at)
 		}
+
 		return string(out)
 	}
 }
@@ -33,7 +40,9 @@ func otherShell(t testing.TB, dir string) (paste func(line string) string) {
 // revision returns the current revision of an etcd.
 func revision(t testing.TB, etcd *etcdtest.Cluster) int64 {
 	t.Helper()
+
 	resp, err := etcd.Admin().Get(t.Context(), "x")
 	must(t, err)
+
 	return resp.Header.Revision
 }

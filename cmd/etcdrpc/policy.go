@@ -37,7 +37,10 @@ changes only what it names.`,
 			return usage.Mistakef("policy needs one of get, set, split, rm and explain")
 		},
 	}
-	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicySplit(a), newPolicyRm(a), newPolicyExplain(a))
+
+	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicySplit(a),
+		newPolicyRm(a), newPolicyExplain(a))
+
 	return policy
 }
 
@@ -52,36 +55,56 @@ revision.`,
 			if revision < 0 {
 				return usage.Mistakef("--revision must not be below zero")
 			}
+
 			live, err := policyAt(ctx, s, args[0], revision)
 			if err != nil {
 				return err
 			}
+
 			if a.output == output.FormatJSON {
-				err = output.WriteJSON(a.out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
+				err = output.WriteJSON(a.out, policyJSON{args[0], s.Full(live.Key),
+					live.ModRevision, liveconfig.AsJSON(string(live.Value))})
 			} else {
 				output.SayLines(a.out, liveconfig.Pretty(live.Value))
 				output.Sayf(a.notes, "Revision %d.\n", live.ModRevision)
 			}
-			if _, refusal := serviceconfig.ParseLive(string(live.Value)); err == nil && refusal != nil {
+
+			_, refusal := serviceconfig.ParseLive(string(live.Value))
+			if err == nil && refusal != nil {
 				err = fmt.Errorf("clients refuse this live config: %w", refusal)
 			}
+
 			return err
 		}),
 	})
-	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as of a `revision` of etcd; 0: the current one")
+
+	cmd.Flags().Int64Var(&revision, "revision", 0,
+		"show it as of a `revision` of etcd; 0: the current one")
+
 	return cmd
 }
 
-// policyAt returns the live config of a service as of a revision; 0 means the current revision. It is an error if there is none.
-func policyAt(ctx context.Context, s *store.Store, key string, revision int64) (*inventory.Entry, error) {
+// policyAt returns the live config of a service as of a revision; 0 means the
+// current revision. It is an error if there is none.
+func policyAt(
+	ctx context.Context,
+	s *store.Store,
+	key string,
+	revision int64,
+) (*inventory.Entry, error) {
 	live, err := s.GetAt(ctx, store.ConfigOf(key).From, revision)
 	switch {
 	case err == nil && live == nil && revision != 0:
-		err = fmt.Errorf("policy of %q: there was no live config at revision %d; policy rm goes back to that", s.Full(key), revision)
+		err = fmt.Errorf("policy of %q: there was no live config at revision %d; policy rm goes back to that",
+			s.Full(key), revision)
 	case err == nil && live == nil:
-		_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: key, Kind: policyedit.Remove}) // err says why there is none
-		err = fmt.Errorf("policy of %q: %w", s.Full(key), cmp.Or(err, policyedit.ErrNoPolicy))
+		// err says why there is none
+		_, err = policyedit.Propose(ctx, s,
+			policyedit.Request{Key: key, Kind: policyedit.Remove})
+		err = fmt.Errorf("policy of %q: %w", s.Full(key),
+			cmp.Or(err, policyedit.ErrNoPolicy))
 	}
+
 	return live, err
 }
 
@@ -107,25 +130,37 @@ client's own WithSelector and WithSubset.`,
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
 		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
-				return usage.Mistakef("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane)
+				return usage.Mistakef("--lane: %.60q is not a lane: want %s",
+					caller.Lane, serviceconfig.WantLane)
 			}
+
 			var x *policyedit.Explanation
-			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // its error explains a missing policy
+
+			// its error explains a missing policy
+			e, err := policyedit.Propose(ctx, s,
+				policyedit.Request{Key: args[0], Kind: policyedit.Remove})
 			if err == nil || errors.Is(err, policyedit.ErrNoPolicy) {
 				x, err = policyedit.Explain(e.Service, caller)
 			}
+
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
+
 			if config, _ := e.Service.Live(); config != nil {
 				x.Notes = append(x.Notes, policyedit.Unlinked(config)...)
 			}
+
 			return x.Show(a.out, a.output)
 		}),
 	})
-	cmd.Flags().StringVar(&caller.Lane, "lane", "", "the `lane` of the calls (default: calls without a lane)")
-	cmd.Flags().StringVar(&caller.Zone, "zone", "", "the `zone` of the client (default: a client that does not say its zone)")
+
+	cmd.Flags().StringVar(&caller.Lane, "lane", "",
+		"the `lane` of the calls (default: calls without a lane)")
+	cmd.Flags().StringVar(&caller.Zone, "zone", "",
+		"the `zone` of the client (default: a client that does not say its zone)")
 	a.completeFields(cmd, "zone")
+
 	return cmd
 }
 
@@ -147,40 +182,60 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	cmd.RunE = w.connected(do)
 	flags := cmd.Flags()
 	w.flags = flags
-	flags.BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
+	flags.BoolVar(&w.DryRun, "dry-run", false,
+		"show what would change, and write nothing")
+
 	if w.Kind.Drains() {
 		cmd.Args = w.instanceArgs
-		flags.StringArrayVar(&w.Choice.Zones, "zone", nil, "in place of INSTANCE, all that are in this `zone`; may be repeated")
-		flags.StringArrayVar(&w.Choice.Versions, "version", nil, "in place of INSTANCE, all of this `version`; may be repeated")
-		flags.StringArrayVar(&w.Choice.Hosts, "host", nil, "in place of INSTANCE, all whose address has this `host`; may be repeated")
+		flags.StringArrayVar(&w.Choice.Zones, "zone", nil,
+			"in place of INSTANCE, all that are in this `zone`; may be repeated")
+		flags.StringArrayVar(&w.Choice.Versions, "version", nil,
+			"in place of INSTANCE, all of this `version`; may be repeated")
+		flags.StringArrayVar(&w.Choice.Hosts, "host", nil,
+			"in place of INSTANCE, all whose address has this `host`; may be repeated")
 		w.completeFields(cmd, "zone", "version")
+
 		return cmd
 	}
-	flags.Int64Var(&w.revision, "revision", 0, "replace only the live config of this `revision`, as policy get shows it; 0: only if there is none")
+
+	flags.Int64Var(&w.revision, "revision", 0,
+		"replace only the live config of this `revision`, as policy get shows it; 0: only if there is none")
+
 	if w.Kind == policyedit.Put {
-		flags.BoolVar(&w.NoRoutes, "no-routes", false, `drop all routes even if instances have the metadata "lane"`)
+		flags.BoolVar(&w.NoRoutes, "no-routes", false,
+			`drop all routes even if instances have the metadata "lane"`)
 	}
+
 	return cmd
 }
 
 // run edits the live config of the service whose key is the first argument.
 func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
+
 	if w.lasts != 0 && w.lasts < time.Second {
 		return usage.Mistakef("--for must be at least 1s")
 	}
+
 	w.Entry = policyedit.Signed(time.Now(), w.lasts)
+
 	if w.flags.Changed("revision") {
 		w.Revision = &w.revision
 	}
+
 	e, err := policyedit.Do(ctx, s, w.Request, w.out, w.output)
 	w.written = e != nil && e.Written != 0
-	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // the key may be mistyped
-		output.Sayf(w.notes, "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
+
+	// the key may be mistyped
+	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() {
+		output.Sayf(w.notes, "Note: no instance is registered under \"%s\" now.\n",
+			s.Full(w.Key))
 	}
+
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.target(s), err)
 	}
+
 	return nil
 }
 
@@ -192,11 +247,13 @@ func (w *policyWrite) target(s *store.Store) string {
 	case len(w.Names) == 0:
 		return fmt.Sprintf("%s instances of %q", w.Kind, w.Key)
 	}
+
 	return fmt.Sprintf("%s %q of %q", w.Kind, strings.Join(w.Names, ", "), w.Key)
 }
 
 func newPolicySet(a *app) *cobra.Command {
 	w := a.writes(policyedit.Put)
+
 	return w.command(&cobra.Command{
 		Use:   "set KEY FILE|-|JSON|@REVISION",
 		Short: "Write a live config",
@@ -213,34 +270,50 @@ and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args: keyArgs(cobra.ExactArgs(2)),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(
+			cmd *cobra.Command,
+			args []string,
+			typed string,
+		) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
 				return nil, cobra.ShellCompDirectiveDefault // the argument may be a file
 			}
+
 			return a.completion(nil)(cmd, args, typed)
 		},
 	}, func(ctx context.Context, s *store.Store, args []string) (err error) {
-		if w.Config, err = a.readConfig(ctx, s, args[0], args[1]); err != nil {
+		w.Config, err = a.readConfig(ctx, s, args[0], args[1])
+		if err != nil {
 			return err
 		}
+
 		return w.run(ctx, s, args)
 	})
 }
 
-// readConfig returns the service config in an argument, in a file, on standard input, or in etcd at an earlier revision.
-func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (text string, err error) {
+// readConfig returns the service config in an argument, in a file, on standard
+// input, or in etcd at an earlier revision.
+func (a *app) readConfig(
+	ctx context.Context,
+	s *store.Store,
+	key, arg string,
+) (text string, err error) {
 	var raw []byte
+
 	number, isRevision := strings.CutPrefix(arg, policyedit.RevisionMark)
 	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
 	case isRevision && revision <= 0:
-		return "", usage.Mistakef("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it", arg, policyedit.RevisionMark)
+		return "", usage.Mistakef("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it",
+			arg, policyedit.RevisionMark)
 	case isRevision:
 		live, err := policyAt(ctx, s, key, revision)
 		if err != nil {
 			return "", err
 		}
+
 		raw = live.Value
+
 	case strings.HasPrefix(strings.TrimSpace(arg), "{"):
 		raw = []byte(arg)
 	case arg == "-":
@@ -248,18 +321,24 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 	default:
 		raw, err = os.ReadFile(arg)
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("read the service config: %w", err)
 	}
-	text = strings.TrimSpace(strings.TrimPrefix(string(raw), "\ufeff")) // without the byte order mark of Windows' editors
+
+	// without the byte order mark of Windows' editors
+	text = strings.TrimSpace(strings.TrimPrefix(string(raw), "\ufeff"))
 	if text == "" {
-		return "", errors.New("the service config is empty: to remove the live config use policy rm")
+		return "", errors.New(
+			"the service config is empty: to remove the live config use policy rm")
 	}
+
 	return text, nil
 }
 
 func newPolicyRm(a *app) *cobra.Command {
 	w := a.writes(policyedit.Remove)
+
 	return w.command(a.ofService(&cobra.Command{
 		Use:   "rm KEY",
 		Short: "Remove the live config, which restores the generated one",
@@ -269,6 +348,7 @@ func newPolicyRm(a *app) *cobra.Command {
 func newPolicySplit(a *app) *cobra.Command {
 	var name string
 	var end bool
+
 	w := a.writes(policyedit.Split)
 	cmd := w.command(&cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
@@ -283,20 +363,28 @@ removes the split.`,
 			if err := keyArgs(cobra.MinimumNArgs(1))(cmd, args); err != nil {
 				return err
 			}
+
 			if end == (len(args) > 1) {
-				return errors.New("want groups as VERSION=WEIGHT, or --end without groups")
+				return errors.New(
+					"want groups as VERSION=WEIGHT, or --end without groups")
 			}
+
 			return nil
 		},
 		ValidArgsFunction: a.completion(nil),
 	}, func(ctx context.Context, s *store.Store, args []string) (err error) {
-		if w.Groups, err = readGroups(name, args[1:]); err != nil {
+		w.Groups, err = readGroups(name, args[1:])
+		if err != nil {
 			return usage.Mistake(err)
 		}
+
 		return w.run(ctx, s, args)
 	})
-	cmd.Flags().StringVar(&name, "by", "version", "the `name` of the metadata whose values are the groups")
+
+	cmd.Flags().StringVar(&name, "by", "version",
+		"the `name` of the metadata whose values are the groups")
 	cmd.Flags().BoolVar(&end, "end", false, "remove the split")
+
 	return cmd
 }
 
@@ -307,12 +395,18 @@ func readGroups(name string, args []string) (groups []serviceconfig.Split, err e
 		if sign <= 0 || err != nil {
 			return nil, fmt.Errorf("%.80q is not a group: want VERSION=WEIGHT with a whole number, such as v2=10", arg)
 		}
-		groups = append(groups, serviceconfig.Split{Match: map[string]string{name: arg[:sign]}, Weight: uint32(weight)})
+
+		groups = append(groups, serviceconfig.Split{
+			Match:  map[string]string{name: arg[:sign]},
+			Weight: uint32(weight),
+		})
 	}
+
 	return groups, nil
 }
 
-// instanceArgs accepts a service key, and either instances or flags that select them.
+// instanceArgs accepts a service key, and either instances or flags that select
+// them.
 func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 	switch chosen := w.Choice.Given(); {
 	case len(args) == 0:
@@ -320,9 +414,12 @@ func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 	case len(args) == 1 && !chosen:
 		return errors.New("give an INSTANCE, or --zone, --version or --host")
 	case len(args) > 1 && chosen:
-		return errors.New("give either INSTANCE or --zone, --version and --host, not both")
+		return errors.New(
+			"give either INSTANCE or --zone, --version and --host, not both")
 	}
+
 	w.Names = args[1:]
+
 	return endpoint.CheckKey(args[0])
 }
 
@@ -346,13 +443,18 @@ to drained instances as a last resort, except those in the strict lane, which fa
   etcdrpc drain acme/user 10.0.0.7:9000 --for 1h`,
 		ValidArgsFunction: a.completion((*inventory.Service).Names),
 	}, w.run)
-	cmd.Flags().DurationVar(&w.lasts, "for", 0, "let the drain end by itself after this `time`, by the clocks of the clients; 0: until undrain")
-	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
+
+	cmd.Flags().DurationVar(&w.lasts, "for", 0,
+		"let the drain end by itself after this `time`, by the clocks of the clients; 0: until undrain")
+	cmd.Flags().BoolVar(&w.Force, "force", false,
+		"drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
+
 	return cmd
 }
 
 func newUndrain(a *app) *cobra.Command {
 	w := a.writes(policyedit.Undrain)
+
 	return w.command(&cobra.Command{
 		Use:   "undrain KEY INSTANCE...",
 		Short: "Send calls to instances again",

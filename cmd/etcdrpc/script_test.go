@@ -34,19 +34,25 @@ func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
 }
 
-// tests runs all tests of this package without the user's environment. More tests run at once than
-// there are processors, because tests mostly wait.
+// tests runs all tests of this package without the user's environment. More
+// tests run at once than there are processors, because tests mostly wait.
 type tests struct{ *testing.M }
 
 func (all tests) Run() int {
 	flag.Parse()
 	err := flag.Set("test.parallel", "8")
-	new(settings).flags().VisitAll(func(f *pflag.Flag) { err = errors.Join(err, os.Unsetenv(variable(f))) })
+	new(settings).flags().VisitAll(func(f *pflag.Flag) {
+		err = errors.Join(err, os.Unsetenv(variable(f)))
+	})
+
 	if err != nil {
 		panic(err)
 	}
-	// Under nohup, the processes of the tests would also ignore SIGHUP, unless they catch it.
+
+	// Under nohup, the processes of the tests would also ignore SIGHUP, unless
+	// they catch it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+
 	return all.M.Run()
 }
 
@@ -56,36 +62,50 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			// By default, the race detector delays the end of each process by a second.
+			// By default, the race detector delays the end of each process by a
+			// second.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Values[worldKey{}] = &world{t: env.T().(testing.TB)}
+
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"etcd":   etcdCmd,
-			"put":    putCmd,
-			"del":    func(ts *testscript.TestScript, _ bool, args []string) { deleteKey(in(ts).t, in(ts).etcd, args[0]) },
+			"etcd": etcdCmd,
+			"put":  putCmd,
+			"del": func(ts *testscript.TestScript, _ bool, args []string) {
+				deleteKey(in(ts).t, in(ts).etcd, args[0])
+			},
 			"value":  valueCmd,
 			"listen": listenCmd,
 			"exits":  exitsCmd,
 			"follow": followCmd,
-			"seen": func(ts *testscript.TestScript, _ bool, args []string) { // waits until the running command has written a text
+			// waits until the running command has written a text
+			"seen": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(in(ts).follow.wait("(?m)" + args[0]))
 			},
-			"paste": func(ts *testscript.TestScript, _ bool, _ []string) { // runs the last printed command line, in a shell for another etcd
+			// runs the last printed command line, in a shell for another etcd
+			"paste": func(ts *testscript.TestScript, _ bool, _ []string) {
 				w := in(ts)
 				if w.paste == nil {
 					w.paste = otherShell(w.t, ts.MkAbs("."))
 				}
-				fmt.Fprint(ts.Stdout(), w.paste(pasted.FindString(ts.ReadFile("stdout")+ts.ReadFile("stderr"))))
+
+				fmt.Fprint(ts.Stdout(),
+					w.paste(pasted.FindString(ts.ReadFile("stdout")+ts.ReadFile("stderr"))))
 			},
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
 			"alarm": func(ts *testscript.TestScript, _ bool, args []string) {
 				etcd := pb.NewMaintenanceClient(in(ts).etcd.Admin().ActiveConnection())
-				_, err := etcd.Alarm(context.Background(), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(pb.AlarmType_value[args[0]])})
+				_, err := etcd.Alarm(context.Background(), &pb.AlarmRequest{
+					Action: pb.AlarmRequest_ACTIVATE,
+					Alarm:  pb.AlarmType(pb.AlarmType_value[args[0]]),
+				})
+
 				ts.Check(err)
 			},
-			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
+			"restore": func(ts *testscript.TestScript, _ bool, _ []string) {
+				in(ts).etcd.Restore()
+			},
 			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {
 				_, err := in(ts).etcd.Compact(context.Background())
 				ts.Check(err)
@@ -104,13 +124,17 @@ type world struct {
 	paste  func(line string) string
 }
 
-func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+func in(ts *testscript.TestScript) *world {
+	return ts.Value(worldKey{}).(*world)
+}
 
-// etcdCmd starts an etcd: etcd [tls] [auth]. With auth, these users have the password secret: root; reader, who
-// may read only acme/user/; read, who may also read the live config of acme/user, and whose role is named like
-// a right; and owner, who may read and write acme/ and its live configs.
+// etcdCmd starts an etcd: etcd [tls] [auth]. With auth, these users have the
+// password secret: root; reader, who may read only acme/user/; read, who may
+// also read the live config of acme/user, and whose role is named like a right;
+// and owner, who may read and write acme/ and its live configs.
 func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
+
 	var opts []etcdtest.Option
 	for _, arg := range args {
 		switch arg {
@@ -118,40 +142,60 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 			opts = append(opts, etcdtest.WithTLS())
 		case "auth":
 			opts = append(opts, etcdtest.WithAuth("secret",
-				etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}},
-				etcdtest.User{Name: "read", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}},
+				etcdtest.User{
+					Name:        "reader",
+					Password:    "secret",
+					Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")},
+				},
+				etcdtest.User{
+					Name:        "read",
+					Password:    "secret",
+					Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")},
+				},
 				etcdtest.User{Name: "owner", Password: "secret", Permissions: []etcdtest.Permission{
 					etcdtest.ReadWrite("acme/"), etcdtest.ReadWrite("_grpc_config/acme/")}}))
 		}
 	}
+
 	dir := ts.MkAbs("etcd-data")
 	ts.Check(os.Mkdir(dir, 0o700))
 	cluster, err := etcdtest.New(dir, opts...)
 	ts.Check(err)
 	ts.Defer(cluster.Close)
+
 	if slices.Contains(args, "auth") {
-		_, err := cluster.Admin().RoleGrantPermission(context.Background(), "read", "_grpc_config/acme/user", "", clientv3.PermissionType(clientv3.PermRead))
+		_, err := cluster.Admin().RoleGrantPermission(context.Background(), "read",
+			"_grpc_config/acme/user", "", clientv3.PermissionType(clientv3.PermRead))
 		ts.Check(err)
 	}
+
 	w.etcd = cluster
 	ts.Setenv("ETCDCTL_ENDPOINTS", strings.Join(cluster.Endpoints(), ","))
-	ts.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m") // scripts set tighter bounds themselves; machines may be busy
+
+	// scripts set tighter bounds themselves; machines may be busy
+	ts.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")
 	ts.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	ts.Setenv("CA", cluster.CAFile())
 }
 
-// putCmd puts a key: put [lease] KEY VALUE. With lease it is on a lease of 15 s that is renewed. @
-// in KEY is the decimal id of the lease, and VALUE may name a file.
+// putCmd puts a key: put [lease] KEY VALUE. With lease it is on a lease of 15 s
+// that is renewed. @ in KEY is the decimal id of the lease, and VALUE may name
+// a file.
 func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	var lease clientv3.LeaseID
 	if args[0] == "lease" {
-		lease, args = renewed(w.t, w.etcd), args[1:]
+		lease = renewed(w.t, w.etcd)
+		args = args[1:]
 	}
-	key, value := strings.ReplaceAll(args[0], "@", strconv.FormatInt(int64(lease), 10)), args[1]
+
+	key := strings.ReplaceAll(args[0], "@", strconv.FormatInt(int64(lease), 10))
+
+	value := args[1]
 	if text, err := os.ReadFile(ts.MkAbs(value)); err == nil {
 		value = strings.TrimSpace(string(text))
 	}
+
 	putKey(w.t, w.etcd, key, value, lease)
 }
 
@@ -164,29 +208,35 @@ var (
 func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	resp, err := in(ts).etcd.Admin().Get(context.Background(), args[0])
 	ts.Check(err)
+
 	if neg != (len(resp.Kvs) == 0) {
 		ts.Fatalf("key %s has %d values, want a value: %v", args[0], len(resp.Kvs), !neg)
 	}
+
 	for _, kv := range resp.Kvs {
 		unsigned := signature.ReplaceAll(kv.Value, nil)
 		fmt.Fprintf(ts.Stdout(), "%s\n", nameAlone.ReplaceAll(unsigned, []byte("$1")))
 	}
 }
 
-// listenCmd sets variables to addresses that accept connections or, with "listen no", refuse them.
+// listenCmd sets variables to addresses that accept connections or, with
+// "listen no", refuse them.
 func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 	closed := names[0] == "no"
 	if closed {
 		names = names[1:]
 	}
+
 	for _, name := range names {
 		if closed {
 			addr, release, err := porttest.Refuse()
 			ts.Check(err)
 			ts.Setenv(name, addr)
 			ts.Defer(release)
+
 			continue
 		}
+
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		ts.Check(err)
 		ts.Setenv(name, listener.Addr().String())
@@ -194,17 +244,22 @@ func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 	}
 }
 
-// exitsCmd runs a command line in this process, which is faster than starting a process, and
-// checks the exit code, as in "exits 2 etcdrpc ls -o yaml". Arguments may name files.
+// exitsCmd runs a command line in this process, which is faster than starting a
+// process, and checks the exit code, as in "exits 2 etcdrpc ls -o yaml".
+// Arguments may name files.
 func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
-	a, line := newApp(), slices.Clone(args[2:])
+	a := newApp()
+	line := slices.Clone(args[2:])
 	a.getenv = ts.Getenv
+
 	for n, arg := range line {
 		if info, err := os.Stat(ts.MkAbs(arg)); err == nil && info.Mode().IsRegular() {
 			line[n] = ts.MkAbs(arg)
 		}
 	}
-	if code := a.execute(context.Background(), line, ts.Stdout(), ts.Stderr()); strconv.Itoa(code) != args[0] {
+
+	code := a.execute(context.Background(), line, ts.Stdout(), ts.Stderr())
+	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("%q: exit code %d, want %s", args[1:], code, args[0])
 	}
 }
@@ -219,33 +274,41 @@ type written struct {
 func (w *written) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	if w.more != nil {
 		close(w.more)
 		w.more = nil
 	}
+
 	return w.text.Write(p)
 }
 
 func (w *written) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	return w.text.String()
 }
 
 // wait returns once the text matches pattern.
 func (w *written) wait(pattern string) error {
-	match, deadline := regexp.MustCompile(pattern), time.After(soon)
+	match := regexp.MustCompile(pattern)
+	deadline := time.After(soon)
 	for {
 		w.mu.Lock()
 		text := w.text.String()
+
 		if w.more == nil {
 			w.more = make(chan struct{})
 		}
+
 		more := w.more
 		w.mu.Unlock()
+
 		if match.MatchString(text) {
 			return nil
 		}
+
 		select {
 		case <-more:
 		case <-deadline:
@@ -265,25 +328,36 @@ func startFollower(a *app, args []string) *follower {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &follower{stop: stop, code: make(chan int, 1)}
 	go func() { f.code <- a.execute(ctx, args, f, f) }()
+
 	return f
 }
 
 func newApp() *app {
-	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext, completionTimeout: soon}
+	return &app{
+		stdin:             strings.NewReader(""),
+		getenv:            os.Getenv,
+		dial:              new(net.Dialer).DialContext,
+		completionTimeout: soon,
+	}
 }
 
-// followCmd starts a long-running command line of etcdrpc. "follow stop" ends it, and sets stdout to its output.
+// followCmd starts a long-running command line of etcdrpc. "follow stop" ends
+// it, and sets stdout to its output.
 func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
+
 	if args[0] != "stop" {
 		args = append(args, "--endpoints", ts.Getenv("ETCDCTL_ENDPOINTS"))
 		w.follow = startFollower(newApp(), args)
 		ts.Defer(w.follow.stop)
+
 		return
 	}
+
 	w.follow.stop()
 	code := ends(w.t, w.follow.code)
 	fmt.Fprint(ts.Stdout(), w.follow.String())
+
 	if code != 0 {
 		ts.Fatalf("the command ends with exit code %d, want 0", code)
 	}

@@ -26,6 +26,7 @@ type sdOptions struct {
 
 func newSD(a *app) *cobra.Command {
 	var opts sdOptions
+
 	cmd := &cobra.Command{
 		Use:   "sd [PREFIX]",
 		Short: "Serve the instances as Prometheus targets",
@@ -42,40 +43,68 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completion(nil),
 	}
-	cmd.RunE = a.connected(func(ctx context.Context, s *store.Store, args []string) error {
+
+	cmd.RunE = a.connected(func(
+		ctx context.Context,
+		s *store.Store,
+		args []string,
+	) error {
 		prefix := strings.Join(args, "")
-		if cmd.Flags().Changed("port") && !servicekey.IsPort(strconv.Itoa(opts.port.Number)) {
+
+		if cmd.Flags().Changed("port") &&
+			!servicekey.IsPort(strconv.Itoa(opts.port.Number)) {
 			return usage.Mistakef("--port must be from 1 to 65535")
 		}
+
 		if !opts.once {
 			return opts.serve(ctx, s, prefix, a.notes)
 		}
+
 		n, err := a.listServices(ctx, s, args)
 		if err != nil {
 			return err
 		}
+
 		return output.WriteJSON(a.out, targets.Of(n.Services, prefix, opts.port))
 	})
+
 	flags := cmd.Flags()
-	flags.StringVar(&opts.listen, "listen", "127.0.0.1:9469", "serve at this `address`; everyone who can reach it can read the targets")
-	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output in the format of file_sd, and exit")
-	flags.IntVar(&opts.port.Number, "port", 0, "the `port` of the metrics of every instance (default: the one of its address)")
-	flags.StringVar(&opts.port.Metadata, "port-metadata", "", "the `name` of the metadata that holds the port of an instance's metrics")
+	flags.StringVar(&opts.listen, "listen", "127.0.0.1:9469",
+		"serve at this `address`; everyone who can reach it can read the targets")
+	flags.BoolVar(&opts.once, "once", false,
+		"write the targets to standard output in the format of file_sd, and exit")
+	flags.IntVar(&opts.port.Number, "port", 0,
+		"the `port` of the metrics of every instance (default: the one of its address)")
+	flags.StringVar(&opts.port.Metadata, "port-metadata", "",
+		"the `name` of the metadata that holds the port of an instance's metrics")
 	cmd.MarkFlagsMutuallyExclusive("port", "port-metadata")
 	cmd.MarkFlagsMutuallyExclusive("once", "listen")
+
 	return cmd
 }
 
-func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, stderr io.Writer) error {
+func (o *sdOptions) serve(
+	ctx context.Context,
+	s *store.Store,
+	prefix string,
+	stderr io.Writer,
+) error {
 	notes, end := startNotes(stderr)
 	defer end()
+
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	output.Sayf(notes, "Serving the targets under %q at %ssd\n", s.Full(prefix), urlOf(listener))
-	f, pages := &targets.Follower{Prefix: prefix, Port: o.port}, http.NewServeMux()
+
+	output.Sayf(notes, "Serving the targets under %q at %ssd\n", s.Full(prefix),
+		urlOf(listener))
+	f := &targets.Follower{Prefix: prefix, Port: o.port}
+	pages := http.NewServeMux()
 	pages.Handle("GET /{$}", f)
 	pages.Handle("GET /sd", f)
-	return servePages(ctx, listener, pages, notes, func(ctx context.Context) { f.Run(ctx, s, notes) })
+
+	return servePages(ctx, listener, pages, notes, func(ctx context.Context) {
+		f.Run(ctx, s, notes)
+	})
 }

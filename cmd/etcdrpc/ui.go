@@ -16,7 +16,8 @@ import (
 )
 
 func newUI(a *app) *cobra.Command {
-	listen, readOnly := "", false
+	listen := ""
+	readOnly := false
 	cmd := &cobra.Command{
 		Use:   "ui [KEY]",
 		Short: "Serve web pages of the services",
@@ -38,22 +39,32 @@ address that others than this host reach needs --read-only.`,
 				return fmt.Errorf("--listen: %w", err)
 			}
 			defer listener.Close()
+
 			if !readOnly && !isLocal(listener.Addr().String()) {
 				return usage.Mistakef("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen)
 			}
+
 			etcd := "etcd " + strings.Join(s.Endpoints, ",")
 			if s.Namespace != "" {
 				etcd += " · namespace " + s.Namespace
 			}
+
 			if s.User != "" {
 				etcd += " · user " + s.User
 			}
-			c := console.New(s, strings.Join(args, ""), etcd, readOnly, log.New(a.notes, "etcdrpc: ", 0))
+
+			c := console.New(s, strings.Join(args, ""), etcd, readOnly,
+				log.New(a.notes, "etcdrpc: ", 0))
 			output.Sayf(a.out, "The console is at %s\n", urlOf(listener))
+
 			return servePages(ctx, listener, c, a.notes, c.Run)
 		}),
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; anyone who reaches it may read what it serves, and change it unless it is --read-only")
-	cmd.Flags().BoolVar(&readOnly, "read-only", false, "serve no forms, and refuse all changes")
+
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0",
+		"serve at this `address`; anyone who reaches it may read what it serves, and change it unless it is --read-only")
+	cmd.Flags().BoolVar(&readOnly, "read-only", false,
+		"serve no forms, and refuse all changes")
+
 	return cmd
 }

@@ -26,37 +26,51 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// connectAll connects to each address, and returns the error of each address that failed.
-func (d *Options) connectAll(ctx context.Context, dial transport.DialFunc, addresses []string) map[string]error {
-	failed, mu := make(map[string]error), new(sync.Mutex)
+// connectAll connects to each address, and returns the error of each address
+// that failed.
+func (d *Options) connectAll(
+	ctx context.Context,
+	dial transport.DialFunc,
+	addresses []string,
+) map[string]error {
+	failed := make(map[string]error)
+	mu := new(sync.Mutex)
 	forEach(len(addresses), func(n int) {
 		ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 		defer cancel()
+
 		conn, err := dial(ctx, "tcp", addresses[n])
 		if err == nil {
 			conn.Close()
 			return
 		}
+
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within --probe-timeout %v", d.probeTimeout)
 		}
+
 		mu.Lock()
 		defer mu.Unlock()
+
 		failed[addresses[n]] = err
 	})
+
 	return failed
 }
 
-// maxConns bounds concurrent connections. A process may have only 256 files open, and the lookup of a name opens two.
+// maxConns bounds concurrent connections. A process may have only 256 files
+// open, and the lookup of a name opens two.
 const maxConns = 100
 
 // forEach calls do for 0 to n-1, maxConns at a time, and waits for all of them.
 func forEach(n int, do func(int)) {
 	var running errgroup.Group
 	running.SetLimit(maxConns)
+
 	for i := range n {
 		running.Go(func() error { do(i); return nil })
 	}
+
 	_ = running.Wait()
 }
 
@@ -80,113 +94,158 @@ type healthResult struct {
 }
 
 // failed reports whether the check found that clients cannot call the instance.
-func (r healthResult) failed() bool { return r.kind != "" && r.severity == "" }
+func (r healthResult) failed() bool {
+	return r.kind != "" && r.severity == ""
+}
 
-// checkHealth checks the health of the instances that accept connections, as a gRPC client does. A server that stops fails the
-// check before its entry leaves, so checkHealth waits after a failure: dropGone then sees that the entry has left.
+// checkHealth checks the health of the instances that accept connections, as a
+// gRPC client does. A server that stops fails the check before its entry
+// leaves, so checkHealth waits after a failure: dropGone then sees that the
+// entry has left.
 func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) {
 	var targets []healthTarget
 	for _, s := range p.services {
 		if endpoint.CheckKey(s.Key) != nil {
 			continue // clients refuse the key
 		}
-		probes, service, instances := p.probes(s.Key, dial), "", s.Merged().Instances
+
+		probes := p.probes(s.Key, dial)
+		service := ""
+		instances := s.Merged().Instances
+
 		if live, err := s.Live(); err == nil && live != nil && live.HealthCheck != nil {
 			service = live.HealthCheck.ServiceName
 		}
+
 		for n := range instances {
 			if i := &instances[n]; p.dialErrors[i.Addr] == nil && i.Drain == nil {
 				targets = append(targets, healthTarget{i, probes, service})
 			}
 		}
 	}
+
 	results := make([]healthResult, len(targets))
 	forEach(len(targets), func(n int) { results[n] = p.checkInstance(ctx, targets[n]) })
+
 	p.health = make(map[serviceAddr]healthResult)
 	for n, t := range targets {
 		p.health[serviceAddr{t.Service, t.Addr}] = results[n]
 	}
+
 	if slices.ContainsFunc(results, healthResult.failed) {
 		store.Pause(ctx, recheckDelay)
 	}
 }
 
-// checkInstance checks the health of an instance's server over the first transport that the server speaks.
-func (d *Options) checkInstance(ctx context.Context, t healthTarget) (first healthResult) {
+// checkInstance checks the health of an instance's server over the first
+// transport that the server speaks.
+func (d *Options) checkInstance(
+	ctx context.Context,
+	t healthTarget,
+) (first healthResult) {
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
+
 	for n, p := range t.probes {
 		if result := d.checkOver(ctx, p, t); n == 0 || result.transport != "" {
 			first = result
 		}
+
 		if first.transport != "" {
 			break
 		}
 	}
+
 	if d.plaintext && first.kind == kindCertificate { // clients use no TLS
 		first = healthResult{transport: first.transport}
 	}
+
 	return first
 }
 
-// checkOver checks a TLS handshake, if there is one, and the health of an instance's server.
+// checkOver checks a TLS handshake, if there is one, and the health of an
+// instance's server.
 func (d *Options) checkOver(ctx context.Context, p probe, t healthTarget) healthResult {
 	if p.err != nil {
 		return healthResult{kind: kindNotServing, problem: p.err.Error()}
 	}
+
 	p.wantsCertificate = new(atomic.Bool)
 	creds := &handshakeRecorder{TransportCredentials: p.credentials}
+
 	if p.config != nil && d.files.Cert == "" {
 		config := p.config.Clone()
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			p.wantsCertificate.Store(true)
-			return new(tls.Certificate), nil
-		}
+		config.GetClientCertificate =
+			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				p.wantsCertificate.Store(true)
+				return new(tls.Certificate), nil
+			}
+
 		creds.TransportCredentials = credentials.NewTLS(config)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+t.Addr, append(slices.Clip(p.options), grpc.WithTransportCredentials(creds))...)
+
+	conn, err := grpc.NewClient("passthrough:///"+t.Addr,
+		append(slices.Clip(p.options), grpc.WithTransportCredentials(creds))...)
 	if err != nil {
 		return healthResult{kind: kindNotServing, problem: err.Error()}
 	}
 	defer conn.Close()
+
 	result := d.checkServices(ctx, conn, p, t)
 	if handshake := creds.last.Load(); handshake != nil {
 		result.transport = cmp.Or(result.transport, p.transport)
+
 		if handshake.kind != "" && (result.kind == "" || handshake.severity == "") {
-			result.kind, result.problem, result.severity = handshake.kind, handshake.problem, handshake.severity
+			result.kind = handshake.kind
+			result.problem = handshake.problem
+			result.severity = handshake.severity
 		}
 	}
+
 	return result
 }
 
-// checkServices checks the health of a server, of each service that its entry publishes, and of the target's service.
-func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p probe, t healthTarget) (result healthResult) {
+// checkServices checks the health of a server, of each service that its entry
+// publishes, and of the target's service.
+func (d *Options) checkServices(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+	p probe,
+	t healthTarget,
+) (result healthResult) {
 	fault := func(format string, args ...any) healthResult {
 		result.kind, result.problem = kindNotServing, fmt.Sprintf(format, args...)
 		return result
 	}
+
 	services := []string{"", t.service}
 	for method := range inventory.DeclaredMethods(&t.Instance.Endpoint) {
 		if method.Service != "" && !inventory.IsInfrastructure(method.Service) {
 			services = append(services, method.Service)
 		}
 	}
+
 	for _, service := range slices.Compact(services) {
 		health, isGRPC, err := transport.CheckHealth(ctx, conn, service)
-		code, text := status.Code(err), status.Convert(err).Message()
+		code := status.Code(err)
+		text := status.Convert(err).Message()
+
 		if code != codes.Unavailable && code != codes.DeadlineExceeded {
 			result.transport = p.transport
 		}
+
 		switch {
 		case code == codes.OK && health != healthpb.HealthCheckResponse_SERVING:
 			return fault("its health check reports %v for %q", health, service)
 		case code == codes.DeadlineExceeded:
-			return fault("it did not answer gRPC's health check within %v", d.probeTimeout)
+			return fault("it did not answer gRPC's health check within %v",
+				d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == t.service:
 			return fault("its health service does not know %q, for which the live config has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "":
 			result.unknown = append(result.unknown, service)
-		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
+		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated,
+			code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && isGRPC:
 			return result // the server has no health service
 		case code == codes.Unavailable && p.wantsCertificate.Load(): // the text of the alert depends on the version of TLS
@@ -196,29 +255,34 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 			return fault("%s", text)
 		}
 	}
+
 	return result
 }
 
-// ofHealth returns the finder for the results of the check's kind. Instances of a service with the same problem share a finding.
+// ofHealth returns the finder for the results of the check's kind. Instances of
+// a service with the same problem share a finding.
 func ofHealth(fix string) func(x *subject) {
 	return func(x *subject) {
 		for _, i := range x.clients.Instances {
 			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
-				x.add(x.Key+" "+a.problem, a.kind, cmp.Or(a.severity, x.check.severity), a.problem, fix, i.Entry.Key)
+				x.add(x.Key+" "+a.problem, a.kind, cmp.Or(a.severity, x.check.severity),
+					a.problem, fix, i.Entry.Key)
 			}
 		}
 	}
 }
 
-// unknownHealth notes published services that the health service does not know. gRPC's health server knows no service by default,
-// and only clients whose proto has health_check need the status.
+// unknownHealth notes published services that the health service does not know.
+// gRPC's health server knows no service by default, and only clients whose
+// proto has health_check need the status.
 func (x *subject) unknownHealth() {
 	for _, i := range x.clients.Instances {
 		for _, service := range x.health[serviceAddr{x.Key, i.Addr}].unknown {
 			if x.live == nil || x.live.HealthCheck == nil {
 				x.report(
 					fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
-					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service), i.Entry.Key)
+					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)",
+						service), i.Entry.Key)
 			}
 		}
 	}
@@ -239,22 +303,29 @@ type probe struct {
 	config      *tls.Config // nil for plaintext
 	err         error       // why the transport cannot be used
 
-	wantsCertificate *atomic.Bool // the server has asked for a client certificate, of one instance
+	// the server has asked for a client certificate, of one instance
+	wantsCertificate *atomic.Bool
 }
 
 // probes returns the transport of the flags, and then the other one.
 func (d *Options) probes(key string, dial transport.DialFunc) []probe {
-	secure, plain := probe{transport: speaksTLS}, probe{transport: speaksPlaintext}
+	secure := probe{transport: speaksTLS}
+	plain := probe{transport: speaksPlaintext}
 	t := transport.Transport{Authority: d.authorities[key], Files: d.files}
+
 	secure.options, secure.credentials, secure.err = t.Split(key, dial)
 	if secure.err == nil {
 		secure.config, secure.err = t.Files.Config()
 	}
-	t.Plaintext, t.Files = true, transport.Files{}
+
+	t.Plaintext = true
+	t.Files = transport.Files{}
 	plain.options, plain.credentials, plain.err = t.Split(key, dial)
+
 	if d.plaintext {
 		return []probe{plain, secure}
 	}
+
 	return []probe{secure, plain}
 }
 
@@ -265,41 +336,66 @@ type handshakeRecorder struct {
 }
 
 // ClientHandshake implements [credentials.TransportCredentials].
-func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (h *handshakeRecorder) ClientHandshake(
+	ctx context.Context,
+	authority string,
+	raw net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		result := &healthResult{kind: kindCertificate, problem: refused.Error()}
-		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired { // its text has the current time
-			result.problem = fmt.Sprintf("its certificate is valid only from %s to %s", invalid.Cert.NotBefore.Format(time.RFC3339), invalid.Cert.NotAfter.Format(time.RFC3339))
+		invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+		if ok && invalid.Reason == x509.Expired { // its text has the current time
+			result.problem = fmt.Sprintf("its certificate is valid only from %s to %s",
+				invalid.Cert.NotBefore.Format(time.RFC3339),
+				invalid.Cert.NotAfter.Format(time.RFC3339))
 		}
+
 		h.last.Store(result)
 	} else if done, ok := info.(credentials.TLSInfo); ok {
 		h.last.Store(checkChains(done.State.VerifiedChains))
 	}
+
 	return conn, info, err
 }
 
-// checkChains warns if the longest-lived chain of certificates ends within 30 days or, if that is less, a third of a certificate's lifetime.
+// checkChains warns if the longest-lived chain of certificates ends within 30
+// days or, if that is less, a third of a certificate's lifetime.
 func checkChains(chains [][]*x509.Certificate) *healthResult {
-	chain := slices.MaxFunc(chains, func(a, b []*x509.Certificate) int { return firstEnd(a).Compare(firstEnd(b)) })
+	chain := slices.MaxFunc(chains, func(a, b []*x509.Certificate) int {
+		return firstEnd(a).Compare(firstEnd(b))
+	})
 	endsSoon := func(c *x509.Certificate) bool {
-		return time.Until(c.NotAfter) < min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3)
+		return time.Until(c.NotAfter) < min(30*24*time.Hour,
+			c.NotAfter.Sub(c.NotBefore)/3)
 	}
 	if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
-		return &healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate chain ends at " + chain[n].NotAfter.Format(time.RFC3339)}
+		return &healthResult{
+			kind:     kindCertificate,
+			severity: Warning,
+			problem: "its certificate chain ends at " +
+				chain[n].NotAfter.Format(time.RFC3339),
+		}
 	}
+
 	return new(healthResult)
 }
 
 // firstEnd returns when the first certificate of a chain ends.
 func firstEnd(chain []*x509.Certificate) time.Time {
-	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int {
+		return a.NotAfter.Compare(b.NotAfter)
+	}).NotAfter
 }
 
-// otherTransport finds instances that do not speak the transport of the flags. If all speak the same other transport, it only notes
-// that: the clients probably use it, too.
+// otherTransport finds instances that do not speak the transport of the flags.
+// If all speak the same other transport, it only notes that: the clients
+// probably use it, too.
 func (x *subject) otherTransport() {
-	keys, known, wanted := make(map[string][]string), 0, speaksTLS
+	keys := make(map[string][]string)
+	known := 0
+	wanted := speaksTLS
+
 	for _, i := range x.clients.Instances {
 		r := x.health[serviceAddr{x.Key, i.Addr}]
 		if t := r.transport; t != "" && !(r.kind == kindCertificate && r.severity == "") {
@@ -307,16 +403,28 @@ func (x *subject) otherTransport() {
 			known++
 		}
 	}
+
 	if x.plaintext {
 		wanted = speaksPlaintext
 	}
-	for _, t := range []struct{ name, flags string }{{speaksTLS, ""}, {speaksMutualTLS, " --service-cert=FILE --service-key=FILE"}, {speaksPlaintext, " --plaintext"}} {
-		severity, fix := Error, "give all servers of the service the transport of its clients"
+
+	for _, t := range []struct{ name, flags string }{{speaksTLS, ""},
+		{speaksMutualTLS, " --service-cert=FILE --service-key=FILE"},
+		{speaksPlaintext, " --plaintext"}} {
+		severity := Error
+		fix := "give all servers of the service the transport of its clients"
+
 		if len(keys[t.name]) == known {
-			severity, fix = Note, fmt.Sprintf("if its clients use %s, check it over that: %s; else give its servers %s", t.name, x.Command("doctor --deep"+t.flags), wanted)
+			severity = Note
+			fix = fmt.Sprintf(
+				"if its clients use %s, check it over that: %s; else give its servers %s",
+				t.name, x.Command("doctor --deep"+t.flags), wanted)
 		}
+
 		if t.name != wanted && len(keys[t.name]) > 0 {
-			x.reportAs(severity, fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them", len(keys[t.name]), known, t.name, wanted), fix, keys[t.name]...)
+			x.reportAs(severity, fmt.Sprintf(
+				"%d of %d instances speak %s: clients that use %s cannot call them",
+				len(keys[t.name]), known, t.name, wanted), fix, keys[t.name]...)
 		}
 	}
 }

@@ -16,21 +16,26 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// longLease is the TTL, in seconds, from which a lease expires too late to remove a dead server.
+// longLease is the TTL, in seconds, from which a lease expires too late to
+// remove a dead server.
 const longLease = 24 * 60 * 60
 
-// longWait is the time left on a lease, in seconds, from which nobody should wait until it removes a dead server.
+// longWait is the time left on a lease, in seconds, from which nobody should
+// wait until it removes a dead server.
 const longWait = 60
 
-// noLease finds entries that outlive their server, except those of unreachable servers: see unreachableAddress.
+// noLease finds entries that outlive their server, except those of unreachable
+// servers: see unreachableAddress.
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
 		granted := x.leases[i.Entry.Lease].Granted
 		switch {
 		case x.isUnreachable(&i):
 		case granted >= longLease:
-			x.report(fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted)),
+			x.report(fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies",
+				output.Seconds(granted)),
 				"give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register", i.Entry.Key)
+
 		case i.Entry.Lease == 0:
 			x.report("the entry has no lease, so it stays when its server dies",
 				"have its server register itself, unless the entry is kept on purpose, as by Registry.Add; if its server is gone, delete the entry", i.Entry.Key)
@@ -38,7 +43,8 @@ func (x *subject) noLease() {
 	}
 }
 
-// keptLeaving finds entries that are marked as being withdrawn, so that clients do not call them, but that are not deleted.
+// keptLeaving finds entries that are marked as being withdrawn, so that clients
+// do not call them, but that are not deleted.
 func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
@@ -54,18 +60,26 @@ func (x *subject) expiring() {
 	x.leasedConfig()
 }
 
-// expiringLease finds entries whose lease is not renewed, except those of unreachable servers: see unreachableAddress.
+// expiringLease finds entries whose lease is not renewed, except those of
+// unreachable servers: see unreachableAddress.
 func (x *subject) expiringLease() {
 	for _, i := range x.Instances {
 		lease := x.leases[i.Entry.Lease]
-		if i.Leaving() || x.dialErrors[i.Addr] != nil || !lease.notRenewed || lease.missedRenewal {
+		if i.Leaving() ||
+			x.dialErrors[i.Addr] != nil ||
+			!lease.notRenewed ||
+			lease.missedRenewal {
 			continue
 		}
+
 		problem := x.leaseState(i.Entry.Lease)
 		if x.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		x.report(problem, "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it", i.Entry.Key)
+
+		x.report(problem,
+			"look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it",
+			i.Entry.Key)
 	}
 }
 
@@ -74,81 +88,119 @@ func (p *examination) leaseState(id int64) string {
 	if id == 0 {
 		return "its entry has no lease"
 	}
-	l, state := p.leases[id], "its lease %s has %s of %s left"
+
+	l := p.leases[id]
+	state := "its lease %s has %s of %s left"
 	if l.notRenewed {
 		state = "nobody renews its lease %s, which has %s of %s left"
 	}
-	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
+
+	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)),
+		output.Seconds(l.Granted))
 }
 
-// isUnreachable reports whether the address of an instance accepts no connection, unless it means another host to this caller.
+// isUnreachable reports whether the address of an instance accepts no
+// connection, unless it means another host to this caller.
 func (x *subject) isUnreachable(i *inventory.Instance) bool {
-	return !i.Leaving() && x.dialErrors[i.Addr] != nil && (x.misleads(i) == "" || slices.Contains(x.skip, kindLocalAddress))
+	return !i.Leaving() &&
+		x.dialErrors[i.Addr] != nil &&
+		(x.misleads(i) == "" || slices.Contains(x.skip, kindLocalAddress))
 }
 
-// unreachableAddress finds addresses that accept no connection. Entries with the same address share a finding, except those whose
-// remedy is to delete them.
+// unreachableAddress finds addresses that accept no connection. Entries with
+// the same address share a finding, except those whose remedy is to delete
+// them.
 func (x *subject) unreachableAddress() {
 	for _, i := range x.Instances {
 		if !x.isUnreachable(&i) {
 			continue
 		}
-		cause, fix := i.Addr, "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
+
+		cause := i.Addr
+		fix := "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
+
 		if i.Entry.Lease == 0 || x.leases[i.Entry.Lease].Left > longWait {
-			cause, fix = i.Entry.Key, fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(i.Entry.Key))
+			cause = i.Entry.Key
+			fix = fmt.Sprintf("if the server is dead: %s; else ",
+				x.deleteCommand(i.Entry.Key))
 		}
+
 		err := x.dialErrors[i.Addr]
 		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
 			err = op.Err
 		}
+
 		x.add(cause, x.check.kind, x.check.severity,
-			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
+			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err,
+				x.leaseState(i.Entry.Lease)),
 			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", i.Entry.Key)
 	}
 }
 
-// metadata finds metadata that callers cannot parse, or that is likely a mistake.
+// metadata finds metadata that callers cannot parse, or that is likely a
+// mistake.
 func (x *subject) metadata() {
 	for _, i := range x.Instances {
 		if i.Leaving() {
 			continue
 		}
-		found := func(problem, fix string) { x.report(i.Addr+" "+problem, fix, i.Entry.Key) }
-		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
-			found(fmt.Sprintf("has the weight %q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
+
+		found := func(problem, fix string) {
+			x.report(i.Addr+" "+problem, fix, i.Entry.Key)
 		}
+		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
+			found(fmt.Sprintf("has the weight %q, which is not a whole number up to 4294967295, so callers ignore it",
+				text), "have its server write a whole number")
+		}
+
 		if text, said := i.Metadata[endpoint.StartedName]; said {
 			if at, ok := i.Started(); !ok || time.Until(at) > time.Hour {
-				found(fmt.Sprintf("has the start time %q, which is not a past one in seconds since 1970, so slow_start misjudges it", text), "have its server write seconds and keep the right time, or leave "+endpoint.StartedName+" out")
+				found(fmt.Sprintf("has the start time %q, which is not a past one in seconds since 1970, so slow_start misjudges it",
+					text), "have its server write seconds and keep the right time, or leave "+
+					endpoint.StartedName+" out")
 			}
 		}
+
 		if n := len(i.Metadata[endpoint.MethodsName]); n > endpoint.MaxMethods {
-			found(fmt.Sprintf("publishes its methods in %d bytes, more than the %d that callers read, so they send any method to it", n, endpoint.MaxMethods),
+			found(fmt.Sprintf("publishes its methods in %d bytes, more than the %d that callers read, so they send any method to it",
+				n, endpoint.MaxMethods),
 				"have its server leave "+endpoint.MethodsName+" out, or name fewer")
 		}
 	}
 }
 
-// malformed finds entries that no client can read. Of JSON objects it only warns, or notes them if the service has no other entries: a
-// json_layout in the proto may name their fields, or the service may be another framework's, without gRPC.
+// malformed finds entries that no client can read. Of JSON objects it only
+// warns, or notes them if the service has no other entries: a json_layout in
+// the proto may name their fields, or the service may be another framework's,
+// without gRPC.
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
 		if errors.Is(i.Err, endpoint.ErrDisabled) {
 			continue
 		}
-		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"
-		isObject := json.Unmarshal(i.Entry.Value, new(struct{})) == nil && !strings.Contains(i.Err.Error(), "etcd's naming entry")
+
+		problem := "no client can read the entry"
+		severity := Error
+		fix := "find its writer, and have it use a layout of docs/layouts.md"
+
+		isObject := json.Unmarshal(i.Entry.Value, new(struct{})) == nil &&
+			!strings.Contains(i.Err.Error(), "etcd's naming entry")
 		if isObject {
-			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if the proto has none: "+fix
+			problem = problem + ", unless the proto has a json_layout"
+			severity = Warning
+			fix = "if the proto has none: " + fix
+
 			if len(x.Instances) == 0 {
 				severity = Note
 			}
 		}
+
 		if i.Entry.Lease != 0 {
 			fix += "; it is on a lease, so it expires when its writer is dead"
 		} else if !isObject {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
+
 		x.reportAs(severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
 	}
 }
@@ -156,7 +208,8 @@ func (x *subject) malformed() {
 // ownHost is the meaning of loopback addresses.
 const ownHost = "the caller's own host"
 
-// meaning returns what an address means if that differs between callers, "" otherwise.
+// meaning returns what an address means if that differs between callers, ""
+// otherwise.
 func meaning(addr string) string {
 	at, _ := netip.ParseAddrPort(addr) // fails for host names
 	switch ip := at.Addr().Unmap(); {
@@ -169,11 +222,13 @@ func meaning(addr string) string {
 	case ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "a group of hosts"
 	}
+
 	return ""
 }
 
-// misleads returns what the address of an instance means, "" if clients reach the instance there. Loopback addresses are correct if
-// etcd and all instances of the service are on one host, as on a developer's machine.
+// misleads returns what the address of an instance means, "" if clients reach
+// the instance there. Loopback addresses are correct if etcd and all instances
+// of the service are on one host, as on a developer's machine.
 func (x *subject) misleads(i *inventory.Instance) string {
 	means := meaning(i.Addr)
 	switch {
@@ -186,6 +241,7 @@ func (x *subject) misleads(i *inventory.Instance) string {
 	case x.remoteEtcd:
 		return means + ", and etcd is on another"
 	}
+
 	return ""
 }
 
@@ -194,7 +250,8 @@ func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
 		if means := x.misleads(&i); means != "" {
 			x.add(x.Key+" "+means, x.check.kind, x.check.severity,
-				fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+				fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing",
+					i.Addr, means),
 				"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries", i.Entry.Key)
 		}
 	}

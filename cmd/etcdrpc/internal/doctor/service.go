@@ -18,33 +18,48 @@ import (
 type subject struct {
 	*examination
 	*inventory.Service
-	check     *check                // the check that runs
-	elsewhere string                // an address that means the same host to all callers; "" if there is none
-	clients   *inventory.Service    // the service merged, as clients see it
-	hasConfig bool                  // there is a live config at a valid key
-	live      *serviceconfig.Config // live config; nil if clients refuse it, or without instances
-	refusal   error                 // why clients refuse the live config
-	plan      *inventory.Plan       // the instances that a client calls under live
+	check *check // the check that runs
+
+	// an address that means the same host to all callers; "" if there is none
+	elsewhere string
+
+	clients   *inventory.Service // the service merged, as clients see it
+	hasConfig bool               // there is a live config at a valid key
+
+	// live config; nil if clients refuse it, or without instances
+	live *serviceconfig.Config
+
+	refusal error           // why clients refuse the live config
+	plan    *inventory.Plan // the instances that a client calls under live
 }
 
 func (p *examination) subject(s *inventory.Service) *subject {
 	x := &subject{examination: p, Service: s, clients: s.Merged()}
-	if n := slices.IndexFunc(s.Instances, func(i inventory.Instance) bool { return !i.Leaving() && meaning(i.Addr) == "" }); n >= 0 {
+	n := slices.IndexFunc(s.Instances, func(i inventory.Instance) bool {
+		return !i.Leaving() && meaning(i.Addr) == ""
+	})
+	if n >= 0 {
 		x.elsewhere = s.Instances[n].Addr
 	}
-	if x.hasConfig = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasConfig {
+
+	x.hasConfig = s.Config != nil && endpoint.CheckKey(s.Key) == nil
+	if x.hasConfig {
 		x.live, x.refusal = s.Live()
 	}
+
 	if len(s.Instances) == 0 {
 		x.live = nil
 	}
+
 	x.plan = x.clients.Plan(x.live.Etcd(), "")
+
 	return x
 }
 
 // check runs all checks.
 func (p *examination) check() {
 	p.zones = inventory.Count(inventory.Entries(p.services), "zone")
+
 	for _, s := range p.services {
 		x := p.subject(s)
 		for _, c := range checks {
@@ -58,67 +73,92 @@ func (p *examination) check() {
 
 // inUse reports whether a key has a service.
 func (p *examination) inUse(key string) bool {
-	at, found := slices.BinarySearchFunc(p.services, key, func(s *inventory.Service, key string) int { return strings.Compare(s.Key, key) })
+	at, found := slices.BinarySearchFunc(p.services, key,
+		func(s *inventory.Service, key string) int { return strings.Compare(s.Key, key) })
 	return found && p.services[at].InUse()
 }
 
 // badKey finds keys that clients refuse, and keys that are likely mistaken.
 func (x *subject) badKey() {
 	bare, doubled := strings.CutPrefix(x.Key, strings.TrimSuffix(x.Namespace, "/")+"/")
-	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) { // without a service there, the key may be meant
-		x.reportAs(Warning, "the key begins with the namespace, which is added to each key: clients with the key "+bare+" do not find this",
+	// without a service there, the key may be meant
+	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) {
+		x.reportAs(Warning, "the key begins with the namespace, which is added to each key: clients with the key "+
+			bare+" do not find this",
 			"have its servers leave the namespace out of the key", x.Key)
 	}
+
 	strays := 0
 	for _, i := range x.Instances {
 		if x.inUse(i.Entry.Key) {
 			strays++
-			x.reportAs(Warning, fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s", i.Entry.Key, x.Key),
+			x.reportAs(Warning, fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s",
+				i.Entry.Key, x.Key),
 				"if its server is of that service, have it register below the key", i.Entry.Key)
 		}
 	}
+
 	for _, s := range x.services {
 		switch {
 		case !s.InUse() || strays == len(x.Instances):
 		case s.Key < x.Key && strings.EqualFold(s.Key, x.Key):
-			x.reportAs(Warning, fmt.Sprintf("the keys %s and %s differ only by case: clients of one do not find the instances of the other", s.Key, x.Key),
+			x.reportAs(Warning, fmt.Sprintf("the keys %s and %s differ only by case: clients of one do not find the instances of the other",
+				s.Key, x.Key),
 				"if they are one service, give its servers one key", s.Key, x.Key)
+
 		case strings.HasPrefix(s.Key, x.Key+"/"):
-			x.reportAs(Warning, "the key is nested under the key "+x.Key+": other frameworks' readers of that key take its instances for theirs",
+			x.reportAs(Warning, "the key is nested under the key "+
+				x.Key+": other frameworks' readers of that key take its instances for theirs",
 				"rename one of them, such as acme/user-admin in place of acme/user/admin", s.Key)
 		}
 	}
+
 	err := endpoint.CheckKey(x.Key)
 	if err == nil {
 		return
 	}
-	where, fix := x.Key, "have its servers use another key: this one is refused by clients and when code is generated"
+
+	where := x.Key
+	fix := "have its servers use another key: this one is refused by clients and when code is generated"
+
 	if x.Config != nil && !x.InUse() {
 		where = x.Config.Key
-		fix = "no client can be given this key, so the live config for it has no effect: " + x.deleteCommand(where)
+		fix =
+			"no client can be given this key, so the live config for it has no effect: " +
+				x.deleteCommand(where)
 	}
+
 	x.report(err.Error(), fix, where)
 }
 
 // empty finds services whose entries are all being withdrawn.
 func (x *subject) empty() {
 	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
-		x.report(fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
-			"start a server; the entries of dead owners expire with their leases", x.Key+"/")
+		x.report(fmt.Sprintf(
+			"all %s are being withdrawn by their owners, so there is nothing to call",
+			output.Counted(n, "entry")),
+			"start a server; the entries of dead owners expire with their leases", x.Key+
+				"/")
 	}
 }
 
 // leader finds leaders that callers cannot reach.
 func (x *subject) leader() {
 	all := x.Candidates
-	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
+	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool {
+		return i.Instance == all[0].Instance && !i.Leaving()
+	}) {
 		return
 	}
+
 	fix := "if its server is dead, the candidate goes with its lease"
 	if left := x.leases[all[0].Lease].Left; left > longWait {
-		fix += fmt.Sprintf(", in %s, or by: %s", output.Seconds(left), x.deleteCommand(all[0].Key))
+		fix += fmt.Sprintf(", in %s, or by: %s", output.Seconds(left),
+			x.deleteCommand(all[0].Key))
 	}
-	x.report(fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance),
+
+	x.report(fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails",
+		x.Key, all[0].Instance),
 		fix+"; if it lives, its status and log say why it has no entry", all[0].Key)
 }
 
@@ -128,50 +168,70 @@ type location struct {
 	addr   string
 }
 
-func locationOf(i *inventory.Instance) location { return location{i.Layout, i.Addr} }
+func locationOf(i *inventory.Instance) location {
+	return location{i.Layout, i.Addr}
+}
 
-// duplicates finds several entries of one layout with one address. One instance may write several layouts.
+// duplicates finds several entries of one layout with one address. One instance
+// may write several layouts.
 func (x *subject) duplicates() {
 	keys := make(map[location][]string)
 	for _, i := range x.Instances {
-		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // else a restart left it
+		lease := x.leases[i.Entry.Lease]
+		// else a restart left it
+		if !lease.notRenewed && !lease.missedRenewal && !i.Leaving() {
 			keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
 		}
 	}
+
 	for _, i := range x.Instances {
 		if same := keys[locationOf(&i)]; len(same) > 1 && same[0] == i.Entry.Key {
-			x.report(fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance", len(same), i.Addr),
+			x.report(fmt.Sprintf(
+				"%d entries have the address %s, and clients treat them as one instance",
+				len(same), i.Addr),
 				"have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease", same...)
 		}
 	}
 }
 
-// mixedLayouts finds services with servers that are not written in every layout, so that readers of one layout miss some.
+// mixedLayouts finds services with servers that are not written in every
+// layout, so that readers of one layout miss some.
 func (x *subject) mixedLayouts() {
-	counts, first := make(map[string]int), make(map[string]string) // by layout: the number of entries, and a key
-	addrs, written := make(map[string]bool), make(map[location]bool)
+	counts := make(map[string]int)
+	first := make(map[string]string) // by layout: the number of entries, and a key
+	addrs := make(map[string]bool)
+
+	written := make(map[location]bool)
 	for _, i := range x.Instances {
 		layout := i.Layout.String()
 		counts[layout]++
 		first[layout] = cmp.Or(first[layout], i.Entry.Key)
-		addrs[i.Addr], written[locationOf(&i)] = true, true
+		addrs[i.Addr] = true
+		written[locationOf(&i)] = true
 	}
+
 	if len(written) != len(addrs)*len(counts) {
-		x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(counts), inventory.Counted(counts)),
-			"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", slices.Sorted(maps.Values(first))...)
+		x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not",
+			x.Key, len(counts), inventory.Counted(counts)),
+			"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", slices.Sorted(
+				maps.Values(first))...)
 	}
 }
 
-// disjointMethods finds servers of one key that share no method, even by way of others: they are probably of several services.
+// disjointMethods finds servers of one key that share no method, even by way of
+// others: they are probably of several services.
 func (x *subject) disjointMethods() {
-	sets := make(map[serviceconfig.MethodName]string) // the key of an entry for each set of servers that share methods
+	// the key of an entry for each set of servers that share methods
+	sets := make(map[serviceconfig.MethodName]string)
 	for _, i := range x.clients.Instances {
 		for method := range inventory.DeclaredMethods(&i.Endpoint) {
 			was := sets[method]
 			sets[method] = i.Entry.Key
+
 			if was == "" || was == i.Entry.Key {
 				continue
 			}
+
 			for other, key := range sets {
 				if key == was {
 					sets[other] = i.Entry.Key
@@ -179,9 +239,12 @@ func (x *subject) disjointMethods() {
 			}
 		}
 	}
+
 	where := slices.Compact(slices.Sorted(maps.Values(sets)))
 	if len(where) > 1 {
-		x.report(fmt.Sprintf("servers with the key %s serve %d sets of methods that have none in common", x.Key, len(where)),
+		x.report(fmt.Sprintf(
+			"servers with the key %s serve %d sets of methods that have none in common",
+			x.Key, len(where)),
 			"if they are of several services, give each service a key", where...)
 	}
 }
@@ -192,6 +255,7 @@ func (x *subject) deleteCommand(key string) string {
 	if x.User != "" { // an operator's role does not permit it
 		return "as root, or as a user with its server's role: " + line
 	}
+
 	return line
 }
 
@@ -200,40 +264,54 @@ func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
 		if usual := x.usualZone(i.Zone); i.Zone != "" && i.Zone != usual {
 			x.report(fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
-				i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),
+				i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(
+					x.zones[usual], "entry")),
 				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone", i.Entry.Key)
 		}
 	}
 }
 
-// usualZone returns the most frequent zone that a zone is probably meant to be, or the zone itself.
+// usualZone returns the most frequent zone that a zone is probably meant to be,
+// or the zone itself.
 func (p *examination) usualZone(zone string) (usual string) {
 	lines := strings.NewReplacer("", "\n") // a character each
 	for other, n := range p.zones {
-		times := 4 // so not us-east1 of one cloud if about as many are in us-east-1 of another
+		// so not us-east1 of one cloud if about as many are in us-east-1 of
+		// another
+		times := 4
 		if strings.EqualFold(strings.TrimSpace(zone), strings.TrimSpace(other)) {
 			times = 1
 		}
+
 		best := p.zones[usual]
 		if times*p.zones[zone] > n || n < best || n == best && other <= usual {
 			continue
 		}
-		if spelling(zone) == spelling(other) || mistake.MatchString(strings.Join(output.Diff(lines.Replace(zone), lines.Replace(other)), "")) {
+
+		if spelling(zone) == spelling(other) || mistake.MatchString(
+			strings.Join(output.Diff(lines.Replace(zone), lines.Replace(other)), "")) {
 			usual = other
 		}
 	}
+
 	return usual
 }
 
 var (
 	// notLetters matches the numbers of zones, and what stands between words.
 	notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
-	// mistake matches the difference of two zones, by character, if one has a letter in place of a digit, or lacks or changes a letter of a
-	// word of at least four, but the last. Numbers and last letters, as in eu-1a and eu-2b, tell zones apart.
-	mistake = regexp.MustCompile(strings.ReplaceAll(`^  (  .)*(- \pL\+ \d|- \d\+ \pL|(  \pL){2}%  \pL|  \pL%(  \pL){2}|%(  \pL){3})(  .)*$`, "%", `(- \pL)?(\+ \pL)?`))
+
+	// mistake matches the difference of two zones, by character, if one has a
+	// letter in place of a digit, or lacks or changes a letter of a word of at
+	// least four, but the last. Numbers and last letters, as in eu-1a and
+	// eu-2b, tell zones apart.
+	mistake = regexp.MustCompile(strings.ReplaceAll(`^  (  .)*(- \pL\+ \d|- \d\+ \pL|(  \pL){2}%  \pL|  \pL%(  \pL){2}|%(  \pL){3})(  .)*$`,
+		"%", `(- \pL)?(\+ \pL)?`))
 )
 
-// spelling returns a zone without case, blanks and punctuation, but with its numbers apart: eu-1-1 becomes eu<1><1>, not eu<11>.
+// spelling returns a zone without case, blanks and punctuation, but with its
+// numbers apart: eu-1-1 becomes eu<1><1>, not eu<11>.
 func spelling(zone string) string {
-	return strings.ReplaceAll(notLetters.ReplaceAllString(strings.ToLower(zone), "<$1>"), "<>", "")
+	return strings.ReplaceAll(notLetters.ReplaceAllString(strings.ToLower(zone), "<$1>"),
+		"<>", "")
 }

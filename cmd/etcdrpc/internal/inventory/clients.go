@@ -11,32 +11,49 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Merged returns the service with only the instances that clients call, in the same order: one for each address, without those
-// that their owners are withdrawing.
+// Merged returns the service with only the instances that clients call, in the
+// same order: one for each address, without those that their owners are
+// withdrawing.
 func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
 	for n := range s.Instances {
 		if i := &s.Instances[n]; i.Leaving() {
-			marks.Add(endpoint.Mark{Addr: i.Addr, Instance: i.Instance, Lease: i.Entry.Lease, Revision: i.Entry.ModRevision})
+			marks.Add(endpoint.Mark{
+				Addr:     i.Addr,
+				Instance: i.Instance,
+				Lease:    i.Entry.Lease,
+				Revision: i.Entry.ModRevision,
+			})
 		}
 	}
+
 	var kept []int
+
 	var entries []endpoint.Entry
 	for n := range s.Instances {
 		i := &s.Instances[n]
-		e := endpoint.Entry{Endpoint: &i.Endpoint, Layout: i.Layout, CreateRevision: i.Entry.CreateRevision}
+		e := endpoint.Entry{
+			Endpoint:       &i.Endpoint,
+			Layout:         i.Layout,
+			CreateRevision: i.Entry.CreateRevision,
+		}
 		if marks.Cover(e, i.Entry.Lease) {
 			continue
 		}
-		kept, entries = append(kept, n), append(entries, e)
+
+		kept = append(kept, n)
+		entries = append(entries, e)
 	}
+
 	set := endpoint.Merge(entries)
 	slices.Sort(set)
 	m := *s
+
 	m.Instances = make([]Instance, len(set))
 	for n, at := range set {
 		m.Instances[n] = s.Instances[kept[at]]
 	}
+
 	return &m
 }
 
@@ -46,38 +63,51 @@ func (s *Service) ByAddr() map[string]*Instance {
 	for n := range s.Instances {
 		all[s.Instances[n].Addr] = &s.Instances[n]
 	}
+
 	return all
 }
 
-// WithUncalled returns all well-formed entries. called holds the entries that clients call, with their shares. For an entry that
-// clients do not call, the share has the reason.
+// WithUncalled returns all well-formed entries. called holds the entries that
+// clients call, with their shares. For an entry that clients do not call, the
+// share has the reason.
 func (s *Service) WithUncalled(called *Service) []Instance {
-	all, calledAt := slices.Clone(called.Instances), called.ByAddr()
+	all := slices.Clone(called.Instances)
+	calledAt := called.ByAddr()
 	for _, i := range s.Instances {
 		switch called := calledAt[i.Addr]; {
 		case called == nil:
 			i.Share = &Share{Why: "is being withdrawn by its owner"}
 		case called.Entry.Key == i.Entry.Key:
 			continue
+
 		default:
-			i.Share = &Share{Why: "has the address of " + called.Instance + ", which stands for both"}
+			i.Share = &Share{
+				Why: "has the address of " + called.Instance + ", which stands for both",
+			}
 		}
+
 		all = append(all, i)
 	}
+
 	slices.SortStableFunc(all, Instance.compare)
+
 	return all
 }
 
-// Live returns the live config as clients read it, nil if there is none. The error is the reason why clients refuse it.
+// Live returns the live config as clients read it, nil if there is none. The
+// error is the reason why clients refuse it.
 func (s *Service) Live() (*serviceconfig.Config, error) {
 	if s.Config == nil {
 		return nil, nil
 	}
+
 	if err := s.Config.checkSize(); err != nil {
 		return nil, fmt.Errorf("the service config has %w", err)
 	}
+
 	config, err := serviceconfig.ParseLive(string(s.Config.Value))
 	config.Etcd().EndDrains(time.Now())
+
 	return config, err
 }
 
@@ -89,9 +119,11 @@ func (s *Service) ConfigState() string {
 	if _, err := s.Live(); err != nil {
 		return Refused
 	}
+
 	if s.Config != nil {
 		return "in force"
 	}
+
 	return ""
 }
 
@@ -100,10 +132,12 @@ func (s *Service) ConfigRevision() int64 {
 	if s.Config == nil {
 		return 0
 	}
+
 	return s.Config.ModRevision
 }
 
-// Policy returns the policy "etcd" of the live config, nil if there is none or clients refuse it.
+// Policy returns the policy "etcd" of the live config, nil if there is none or
+// clients refuse it.
 func (s *Service) Policy() *serviceconfig.Etcd {
 	live, _ := s.Live()
 	return live.Etcd()
@@ -112,28 +146,35 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 // Plan is a client's selection of the instances to call.
 type Plan = plan.Plan[*Instance]
 
-// Plan returns the plan of a client in zone under policy, which may be nil. s must be [Service.Merged]: clients plan with
-// merged instances.
+// Plan returns the plan of a client in zone under policy, which may be nil. s
+// must be [Service.Merged]: clients plan with merged instances.
 func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 	if policy == nil {
 		policy = new(serviceconfig.Etcd)
 	}
+
 	all := make([]*Instance, len(s.Instances))
 	for n := range all {
 		all[n] = &s.Instances[n]
 	}
+
 	return plan.Make(&plan.Input[*Instance]{
-		Service: s.Key, Config: plan.NewConfig(policy), Client: &plan.Client{Zone: zone, Seed: maphash.MakeSeed()}, Endpoints: all,
-		Of: func(i **Instance) *endpoint.Endpoint { return &(*i).Endpoint },
+		Service:   s.Key,
+		Config:    plan.NewConfig(policy),
+		Client:    &plan.Client{Zone: zone, Seed: maphash.MakeSeed()},
+		Endpoints: all,
+		Of:        func(i **Instance) *endpoint.Endpoint { return &(*i).Endpoint },
 	})
 }
 
-// WithLane returns the instances whose metadata names a lane under the conventional name "lane".
+// WithLane returns the instances whose metadata names a lane under the
+// conventional name "lane".
 func WithLane(instances []Instance) (found []Instance) {
 	for _, i := range instances {
 		if i.Metadata["lane"] != "" {
 			found = append(found, i)
 		}
 	}
+
 	return found
 }

@@ -31,60 +31,78 @@ type Entry struct {
 	ModRevision    int64
 }
 
-// Shortened returns the entry with only the head of a value that no client reads. Such a value exceeds the size limit, or is
-// neither a JSON object nor as short as an address.
+// Shortened returns the entry with only the head of a value that no client
+// reads. Such a value exceeds the size limit, or is neither a JSON object nor
+// as short as an address.
 func (e Entry) Shortened() Entry {
-	isRead := len(e.Value) <= e.sizeLimit() && (e.isConfig() || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")))
+	isRead := len(e.Value) <= e.sizeLimit() &&
+		(e.isConfig() || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")))
 	if !isRead && len(e.Value) > maxHead {
 		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:maxHead])
 	}
+
 	return e
 }
 
-// maxHead bounds the bytes kept of a value that no client reads. Addresses are shorter.
+// maxHead bounds the bytes kept of a value that no client reads. Addresses are
+// shorter.
 const maxHead = 1 << 10
 
-// sizeLimit returns the size of the largest value that clients read at the key, in bytes.
+// sizeLimit returns the size of the largest value that clients read at the key,
+// in bytes.
 func (e Entry) sizeLimit() int {
 	if e.isConfig() {
 		return serviceconfig.MaxSize
 	}
+
 	return endpoint.MaxValue
 }
 
-// isConfig reports whether the key is that of a live config, with or without a namespace.
-func (e Entry) isConfig() bool { return strings.Contains("/"+e.Key, "/"+ConfigPrefix) }
+// isConfig reports whether the key is that of a live config, with or without a
+// namespace.
+func (e Entry) isConfig() bool {
+	return strings.Contains("/"+e.Key, "/"+ConfigPrefix)
+}
 
 // checkSize returns an error if the value is larger than clients read.
 func (e Entry) checkSize() error {
 	if e.Size <= e.sizeLimit() {
 		return nil
 	}
+
 	return fmt.Errorf("%d bytes, more than %d", e.Size, e.sizeLimit())
 }
 
 // Name returns the part of the key after its last slash.
-func (e Entry) Name() string { return e.Key[strings.LastIndexByte(e.Key, '/')+1:] }
+func (e Entry) Name() string {
+	return e.Key[strings.LastIndexByte(e.Key, '/')+1:]
+}
 
-// OwnerOf returns the key of the service that an entry belongs to: the part of the etcd key before the last slash. If the key ends in
-// the id of the entry's lease, with no mark such as "-" before the id, it returns the part before the id.
+// OwnerOf returns the key of the service that an entry belongs to: the part of
+// the etcd key before the last slash. If the key ends in the id of the entry's
+// lease, with no mark such as "-" before the id, it returns the part before the
+// id.
 func OwnerOf(e Entry) string {
 	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
+
 	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
 	if e.Lease != 0 && !json {
 		marks := "/"
 		if slash > 0 {
 			marks = "/-_.:@"
 		}
+
 		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
 		if ok && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], marks) {
 			return stem
 		}
 	}
+
 	return e.Key[:slash]
 }
 
-// leaderPrefix is the prefix of the keys of candidates for the leadership of services.
+// leaderPrefix is the prefix of the keys of candidates for the leadership of
+// services.
 const leaderPrefix = servicekey.LeaderSegment + "/"
 
 // Candidate is an instance that is a candidate for the leadership of a service.
@@ -98,44 +116,66 @@ func (c Candidate) compare(other Candidate) int {
 	if c.Precedes(other.First) {
 		return -1
 	}
+
 	return 1
 }
 
-// candidateOf returns the candidate that an entry records, and the key of its service.
+// candidateOf returns the candidate that an entry records, and the key of its
+// service.
 func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 	name, ok := strings.CutPrefix(e.Key, leaderPrefix)
 	if !ok {
 		return "", Candidate{}, false
 	}
+
 	service, _, _ = strings.Cut(name, "//")
-	instance, err := candidate.InstanceOf(candidate.Prefix(service), &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
-	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance, e.Lease}, err == nil
+	instance, err := candidate.InstanceOf(candidate.Prefix(service),
+		&mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
+
+	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision},
+		instance, e.Lease}, err == nil
 }
 
-// IsCandidate reports whether key is that of a candidate for leadership, with or without a namespace. No other key with the
-// prefix has a double slash.
+// IsCandidate reports whether key is that of a candidate for leadership, with
+// or without a namespace. No other key with the prefix has a double slash.
 func IsCandidate(key string) bool {
 	_, rest, ok := strings.Cut("/"+key, "/"+leaderPrefix)
 	return ok && strings.Contains(rest, "//")
 }
 
-// Evident reports whether the keys are those of a service, and not settings of another program. That is so if there is a live config, a
-// candidate for leadership, an address on a lease, or an entry in a format that only servers write.
+// Evident reports whether the keys are those of a service, and not settings of
+// another program. That is so if there is a live config, a candidate for
+// leadership, an address on a lease, or an entry in a format that only servers
+// write.
 func (s *Service) Evident() bool {
-	return s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key)
+	return s.Config != nil ||
+		len(s.Candidates) > 0 ||
+		slices.ContainsFunc(s.Instances, isServerEntry) ||
+		slices.ContainsFunc(s.Malformed, isServerEntry) ||
+		len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key)
 }
 
-// addressField matches a field that has the address in some layout, in JSON that may be cut off.
+// addressField matches a field that has the address in some layout, in JSON
+// that may be cut off.
 var addressField = regexp.MustCompile(`(?s)^\s*\{.*"(address|endpoints|nodes|Host)"`)
 
-// isServerEntry reports whether an entry is likely a server's: it is on a lease, or its name is an address. A malformed entry must be named
-// by its lease, or be on a lease and in the layout of a framework, damaged JSON with an address, or JSON with metadata of this project.
+// isServerEntry reports whether an entry is likely a server's: it is on a
+// lease, or its name is an address. A malformed entry must be named by its
+// lease, or be on a lease and in the layout of a framework, damaged JSON with
+// an address, or JSON with metadata of this project.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err != nil {
-		ofLayout := strings.Contains(i.Err.Error(), " entry: ") || !json.Valid(e.Value) && addressField.Match(e.Value) ||
-			strings.Contains(string(e.Value), endpoint.StartedName) || strings.Contains(string(e.Value), endpoint.MethodsName)
-		return e.Lease != 0 && (strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)) || ofLayout || strings.Contains(string(e.Value), `"Addr"`))
+		ofLayout := strings.Contains(i.Err.Error(), " entry: ") ||
+			!json.Valid(e.Value) && addressField.Match(e.Value) ||
+
+			strings.Contains(string(e.Value), endpoint.StartedName) ||
+			strings.Contains(string(e.Value), endpoint.MethodsName)
+
+		return e.Lease != 0 && (strings.HasSuffix(e.Key, strconv.FormatInt(
+			e.Lease, 10)) || ofLayout || strings.Contains(string(e.Value), `"Addr"`))
 	}
-	return e.Lease != 0 || i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
+
+	return e.Lease != 0 ||
+		i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
 }

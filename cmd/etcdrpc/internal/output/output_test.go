@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestTable checks that columns are aligned after wide characters, and that one wide cell does not pad other lines.
+// TestTable checks that columns are aligned after wide characters, and that one
+// wide cell does not pad other lines.
 func TestTable(t *testing.T) {
 	hostile := strings.Repeat("x", 300)
 	for _, tc := range []struct {
@@ -17,13 +18,17 @@ func TestTable(t *testing.T) {
 		rows [][]string
 		want string
 	}{
-		{"plain", [][]string{{"a", "", "ok"}, {"bcd", "1", ""}}, "ID   N  STATE\na    -  ok\nbcd  1\n"},
-		{"wide", [][]string{{"漢字", "1", "ok"}, {"größe", "2", "ok"}}, "ID     N  STATE\n漢字   1  ok\ngröße  2  ok\n"},
+		{"plain", [][]string{{"a", "", "ok"}, {"bcd", "1", ""}},
+			"ID   N  STATE\na    -  ok\nbcd  1\n"},
+		{"wide", [][]string{{"漢字", "1", "ok"}, {"größe", "2", "ok"}},
+			"ID     N  STATE\n漢字   1  ok\ngröße  2  ok\n"},
 		{"hostile", [][]string{{hostile, "1", "ok"}, {"a", "2", "ok"}},
 			"ID  N  STATE\n" + hostile[:MaxCell] + "... (300 bytes)  1  ok\na   2  ok\n"},
 	} {
 		var out strings.Builder
-		if Table(&out, []string{"ID", "N", "STATE"}, tc.rows); out.String() != tc.want {
+		Table(&out, []string{"ID", "N", "STATE"}, tc.rows)
+
+		if out.String() != tc.want {
 			t.Errorf("%s: Table prints\n%swant\n%s", tc.name, out.String(), tc.want)
 		}
 	}
@@ -44,7 +49,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestShell checks that all shells on the PATH read a word alike, or that a placeholder stands for the word.
+// TestShell checks that all shells on the PATH read a word alike, or that a
+// placeholder stands for the word.
 func TestShell(t *testing.T) {
 	for word, want := range map[string]string{
 		"acme/user/10.0.0.7:9000":  "acme/user/10.0.0.7:9000",
@@ -70,13 +76,16 @@ func TestShell(t *testing.T) {
 		if got := Shell(word); got != want {
 			t.Errorf("Shell(%.40q) = %.80s, want %s", word, got, want)
 		}
+
 		for _, name := range []string{"sh", "bash", "zsh", "fish"} {
 			shell, err := exec.LookPath(name)
 			if err != nil || want == NoWord {
 				continue
 			}
+
 			out, err := exec.CommandContext(t.Context(), shell, "-c", `printf '%s|' `+want).Output()
-			if got := strings.TrimPrefix(string(out), "--|"); err != nil || got != word+"|" {
+			got := strings.TrimPrefix(string(out), "--|")
+			if err != nil || got != word+"|" {
 				t.Errorf("%s reads %s as %q, %v, want %q", name, want, out, err, word)
 			}
 		}
@@ -91,20 +100,25 @@ func TestOffered(t *testing.T) {
 	}
 }
 
-// TestUnread checks that end writes the queued lines, and does not wait for a stalled reader.
+// TestUnread checks that end writes the queued lines, and does not wait for a
+// stalled reader.
 func TestUnread(t *testing.T) {
 	var got bytes.Buffer
 	w, end := Unread(&got)
 	Sayf(w, "one\n")
 	end()
+
 	if got.String() != "one\n" {
 		t.Errorf("the reader got %q, want %q", &got, "one\n")
 	}
+
 	_, stuck := io.Pipe()
 	t.Cleanup(func() { _ = stuck.Close() }) // never an error
+
 	w, end = Unread(stuck)
 	for range 3000 {
 		Sayf(w, "line\n")
 	}
+
 	end()
 }

@@ -1,5 +1,6 @@
-// Package output prints the output of etcdrpc's commands. It escapes text that may come from etcd: line feeds that forge
-// lines, control characters that move the cursor, and marks that reverse text.
+// Package output prints the output of etcdrpc's commands. It escapes text that
+// may come from etcd: line feeds that forge lines, control characters that move
+// the cursor, and marks that reverse text.
 package output
 
 import (
@@ -29,9 +30,11 @@ const (
 	columnGap = 2
 )
 
-// Sayf formats like fmt.Fprintf, but escapes and cuts strings in args, so that line feeds and escape sequences come only from
-// format. It drops write errors.
-func Sayf(w io.Writer, format string, args ...any) { _ = Writef(w, format, args...) }
+// Sayf formats like fmt.Fprintf, but escapes and cuts strings in args, so that
+// line feeds and escape sequences come only from format. It drops write errors.
+func Sayf(w io.Writer, format string, args ...any) {
+	_ = Writef(w, format, args...)
+}
 
 // Writef is Sayf, but returns the write error.
 func Writef(w io.Writer, format string, args ...any) error {
@@ -53,30 +56,36 @@ func escapedArgs(args []any) []any {
 			}
 		}
 	}
+
 	return all
 }
 
-// Once returns a function that prints a text on its own line, unless the text is "" or equals the text of the previous call.
+// Once returns a function that prints a text on its own line, unless the text
+// is "" or equals the text of the previous call.
 func Once(w io.Writer) func(text string) {
 	previous := ""
+
 	return func(text string) {
 		if text != "" && text != previous {
 			Sayf(w, "%s\n", text)
 		}
+
 		previous = text
 	}
 }
 
-// SayLines prints text of several lines, such as indented JSON, with each line escaped. The caller must bound the nesting of
-// JSON: indented, deep JSON would grow to hundreds of megabytes.
+// SayLines prints text of several lines, such as indented JSON, with each line
+// escaped. The caller must bound the nesting of JSON: indented, deep JSON would
+// grow to hundreds of megabytes.
 func SayLines(w io.Writer, text string) {
 	for _, line := range Lines(text) {
 		fmt.Fprintln(w, printable.Text(line))
 	}
 }
 
-// Table prints rows in columns, by their width on a terminal. Empty cells are "-", except in the last column. A cell wider than
-// maxPad shifts only its own line.
+// Table prints rows in columns, by their width on a terminal. Empty cells are
+// "-", except in the last column. A cell wider than maxPad shifts only its own
+// line.
 func Table(w io.Writer, head []string, rows [][]string) {
 	all := append([][]string{slices.Clone(head)}, rows...) // a copy: callers share heads
 	widths := make([]int, len(head))
@@ -86,16 +95,20 @@ func Table(w io.Writer, head []string, rows [][]string) {
 			if row[i] == "" && i < len(head)-1 {
 				row[i] = "-"
 			}
+
 			if width := displaywidth.String(row[i]); width <= maxPad {
 				widths[i] = max(widths[i], width)
 			}
 		}
 	}
+
 	for _, row := range all {
 		var line strings.Builder
 		for i, cell := range row {
-			line.WriteString(cell + strings.Repeat(" ", columnGap+max(0, widths[i]-displaywidth.String(cell))))
+			line.WriteString(cell + strings.Repeat(" ",
+				columnGap+max(0, widths[i]-displaywidth.String(cell))))
 		}
+
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
 }
@@ -105,21 +118,28 @@ func Show(w io.Writer, f Format, v any, say func(io.Writer)) error {
 	if f == FormatJSON {
 		return WriteJSON(w, v)
 	}
+
 	say(w)
+
 	return nil
 }
 
 // WriteJSON writes v as indented JSON.
-func WriteJSON(w io.Writer, v any) error { return encode(w, v, "  ") }
+func WriteJSON(w io.Writer, v any) error {
+	return encode(w, v, "  ")
+}
 
 // WriteJSONLine writes v as JSON on one line.
-func WriteJSONLine(w io.Writer, v any) error { return encode(w, v, "") }
+func WriteJSONLine(w io.Writer, v any) error {
+	return encode(w, v, "")
+}
 
 func encode(w io.Writer, v any, indent string) error {
 	text, err := Marshal(v, indent)
 	if err == nil {
 		_, err = w.Write(append(text, '\n'))
 	}
+
 	return err
 }
 
@@ -130,6 +150,7 @@ func Marshal(v any, indent string) ([]byte, error) {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", indent)
 	err := encoder.Encode(v)
+
 	return printablejson.Escape(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), err
 }
 
@@ -148,23 +169,28 @@ var Formats = []string{string(FormatTable), string(FormatJSON)}
 // Check returns an error if f is not a format.
 func (f Format) Check() error {
 	if !slices.Contains(Formats, string(f)) {
-		return fmt.Errorf("--output %q: want %s", string(f), strings.Join(Formats, " or "))
+		return fmt.Errorf("--output %q: want %s", string(f),
+			strings.Join(Formats, " or "))
 	}
+
 	return nil
 }
 
-// SomeOf returns at most ten names, separated by commas, and the number of the others.
+// SomeOf returns at most ten names, separated by commas, and the number of the
+// others.
 func SomeOf(names []string) string {
 	const shown = 10
 	if more := len(names) - shown; more > 0 {
 		names = append(names[:shown:shown], fmt.Sprintf("and %d more", more))
 	}
+
 	return strings.Join(names, ", ")
 }
 
 // Seconds formats a number of seconds: "59s", "1h30m0s".
 func Seconds(n int64) string {
-	return (time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second).String()
+	return (time.Duration(
+		min(n, int64(math.MaxInt64/time.Second))) * time.Second).String()
 }
 
 // Counted returns a number with a noun: "1 entry", "2 entries".
@@ -172,37 +198,49 @@ func Counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+
 	if stem, ok := strings.CutSuffix(noun, "y"); ok {
 		return fmt.Sprintf("%d %sies", n, stem)
 	}
+
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// CountedIs returns a number with a noun and a verb: "1 entry has", "2 entries have".
+// CountedIs returns a number with a noun and a verb: "1 entry has", "2 entries
+// have".
 func CountedIs(n int, noun, singular, plural string) string {
 	if n == 1 {
 		return Counted(n, noun) + " " + singular
 	}
+
 	return Counted(n, noun) + " " + plural
 }
 
-// Diff returns the line diff of two texts, with the prefixes "- ", "+ " and, for unchanged lines, two spaces. Between the
-// common head and the common tail all lines count as changed.
+// Diff returns the line diff of two texts, with the prefixes "- ", "+ " and,
+// for unchanged lines, two spaces. Between the common head and the common tail
+// all lines count as changed.
 func Diff(oldText, newText string) []string {
-	a, b := Lines(oldText), Lines(newText)
-	head, tail := 0, 0
+	a := Lines(oldText)
+	b := Lines(newText)
+	head := 0
+	tail := 0
+
 	for head < min(len(a), len(b)) && a[head] == b[head] {
 		head++
 	}
+
 	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
 		tail++
 	}
+
 	var out []string
-	for n, lines := range [][]string{a[:head], a[head : len(a)-tail], b[head : len(b)-tail], a[len(a)-tail:]} {
+	for n, lines := range [][]string{a[:head], a[head : len(a)-tail],
+		b[head : len(b)-tail], a[len(a)-tail:]} {
 		for _, line := range lines {
 			out = append(out, []string{"  ", "- ", "+ ", "  "}[n]+line)
 		}
 	}
+
 	return out
 }
 
@@ -211,10 +249,12 @@ func Lines(text string) []string {
 	if text == "" {
 		return nil
 	}
+
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
-// Checked writes to a writer, and keeps the first error. Concurrent use is safe if that writer allows it.
+// Checked writes to a writer, and keeps the first error. Concurrent use is safe
+// if that writer allows it.
 type Checked struct {
 	to     io.Writer
 	failed func()
@@ -222,7 +262,9 @@ type Checked struct {
 }
 
 // Check returns a writer to w that calls failed at each error.
-func Check(w io.Writer, failed func()) *Checked { return &Checked{to: w, failed: failed} }
+func Check(w io.Writer, failed func()) *Checked {
+	return &Checked{to: w, failed: failed}
+}
 
 // Write implements [io.Writer].
 func (c *Checked) Write(text []byte) (int, error) {
@@ -232,6 +274,7 @@ func (c *Checked) Write(text []byte) (int, error) {
 		c.err.CompareAndSwap(nil, &failure)
 		c.failed()
 	}
+
 	return n, err
 }
 
@@ -240,10 +283,12 @@ func (c *Checked) Err() error {
 	if failure := c.err.Load(); failure != nil {
 		return *failure
 	}
+
 	return nil
 }
 
-// unread is a writer of lines that never waits for its reader: it drops lines while too many are queued.
+// unread is a writer of lines that never waits for its reader: it drops lines
+// while too many are queued.
 type unread chan []byte
 
 func (u unread) Write(line []byte) (int, error) {
@@ -251,21 +296,27 @@ func (u unread) Write(line []byte) (int, error) {
 	case u <- bytes.Clone(line):
 	default:
 	}
+
 	return len(line), nil
 }
 
-// Unread returns a writer that queues lines, and writes them to dst in the background. end waits at most a second for the queue.
+// Unread returns a writer that queues lines, and writes them to dst in the
+// background. end waits at most a second for the queue.
 func Unread(dst io.Writer) (w io.Writer, end func()) {
-	lines, written := make(unread, 1000), make(chan struct{})
+	lines := make(unread, 1000)
+	written := make(chan struct{})
 	go func() {
 		defer close(written)
+
 		for line := range lines {
 			if line == nil {
 				return
 			}
+
 			_, _ = dst.Write(line) // an error cannot be shown anywhere
 		}
 	}()
+
 	return lines, func() {
 		timeout := time.After(time.Second)
 		select {
@@ -273,6 +324,7 @@ func Unread(dst io.Writer) (w io.Writer, end func()) {
 		case <-timeout:
 			return
 		}
+
 		select {
 		case <-written:
 		case <-timeout:

@@ -8,8 +8,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// Commands makes the command lines that are printed to be pasted. A line reaches the same etcd as the same user in every shell, and
-// asks for the password there. It repeats empty settings, too, because the environment of that shell may set them.
+// Commands makes the command lines that are printed to be pasted. A line
+// reaches the same etcd as the same user in every shell, and asks for the
+// password there. It repeats empty settings, too, because the environment of
+// that shell may set them.
 type Commands struct {
 	Endpoints                 []string // without passwords
 	CAFile, CertFile, KeyFile string
@@ -17,9 +19,12 @@ type Commands struct {
 	Namespace                 string
 }
 
-// settings returns the names and values of the settings that etcdrpc shares with etcdctl.
+// settings returns the names and values of the settings that etcdrpc shares
+// with etcdctl.
 func (c *Commands) settings() [][2]string {
-	return [][2]string{{"endpoints", strings.Join(c.Endpoints, ",")}, {"cacert", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile}, {"user", c.User}}
+	return [][2]string{{"endpoints", strings.Join(c.Endpoints, ",")},
+		{"cacert", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile},
+		{"user", c.User}}
 }
 
 // Etcdrpc returns a line that runs a command of etcdrpc, such as "policy rm".
@@ -28,48 +33,64 @@ func (c *Commands) Etcdrpc(command string, args ...string) string {
 	for _, s := range append(c.settings(), [2]string{"namespace", c.Namespace}) {
 		line += " " + quoted("--"+s[0]+"="+s[1])
 	}
+
 	return strings.TrimSuffix(line+" "+Shell(args...), " ")
 }
 
-// EtcdctlDel returns a line that deletes a full key. It sets variables, because etcdctl refuses a flag whose variable is also set.
-// etcdctl ignores empty variables. The first four could select another etcd, transport or user.
+// EtcdctlDel returns a line that deletes a full key. It sets variables, because
+// etcdctl refuses a flag whose variable is also set. etcdctl ignores empty
+// variables. The first four could select another etcd, transport or user.
 func (c *Commands) EtcdctlDel(key string) string {
 	line := "env ETCDCTL_DISCOVERY_SRV= ETCDCTL_INSECURE_TRANSPORT= ETCDCTL_INSECURE_SKIP_TLS_VERIFY= ETCDCTL_AUTH_JWT_TOKEN="
 	for _, s := range c.settings() {
 		line += " " + quoted("ETCDCTL_"+strings.ToUpper(s[0])+"="+s[1])
 	}
+
 	return line + " etcdctl del " + Shell(key)
 }
 
 // Within returns the arguments that name a key in a namespace.
-func Within(namespace, key string) string { return quoted("--namespace="+namespace) + " " + Shell(key) }
+func Within(namespace, key string) string {
+	return quoted("--namespace="+namespace) + " " + Shell(key)
+}
 
-// Shell quotes arguments for a shell. "--" comes before the first that begins with a dash, so that no command reads it as a flag.
+// Shell quotes arguments for a shell. "--" comes before the first that begins
+// with a dash, so that no command reads it as a flag.
 func Shell(args ...string) string {
-	words, dashed := make([]string, len(args)), false
+	words := make([]string, len(args))
+	dashed := false
 	for n, arg := range args {
-		if words[n] = quoted(arg); len(arg) > maxWord {
+		words[n] = quoted(arg)
+		if len(arg) > maxWord {
 			words[n] = NoWord
 		}
+
 		dashed = dashed || strings.HasPrefix(arg, "-") && arg != "-"
 	}
+
 	if dashed {
 		words = slices.Insert(words, 0, "--")
 	}
+
 	return strings.Join(words, " ")
 }
 
 // maxWord bounds a printed argument of a command, in bytes.
 const maxWord = 512
 
-// NoWord stands for a word that not all shells can be given alike. Shells reject NoWord.
+// NoWord stands for a word that not all shells can be given alike. Shells
+// reject NoWord.
 const NoWord = "<KEY>"
 
 var (
-	// bareWord matches words that mean themselves in sh, bash, zsh, fish and PowerShell.
-	bareWord = regexp.MustCompile(`^(-|--[a-z]+=|(--[a-z]+=)?[A-Za-z0-9/._][A-Za-z0-9/._:=-]*)$`)
-	// unquotable matches words that differ between these shells even in single quotes: PowerShell also ends them at typographic
-	// quotes, and loses double quotes; fish reads escapes of a backslash and a quote.
+	// bareWord matches words that mean themselves in sh, bash, zsh, fish and
+	// PowerShell.
+	bareWord = regexp.MustCompile(
+		`^(-|--[a-z]+=|(--[a-z]+=)?[A-Za-z0-9/._][A-Za-z0-9/._:=-]*)$`)
+
+	// unquotable matches words that differ between these shells even in single
+	// quotes: PowerShell also ends them at typographic quotes, and loses double
+	// quotes; fish reads escapes of a backslash and a quote.
 	unquotable = regexp.MustCompile(`['"‘’‚‛]|\\\\|\\$`)
 )
 
@@ -81,11 +102,15 @@ func quoted(word string) string {
 	case printable.Text(word) != word || unquotable.MatchString(word):
 		return NoWord
 	}
+
 	return "'" + word + "'"
 }
 
-// Offered returns the words that a shell can complete without quotes, because some completion scripts do not quote. Offered also
-// drops words with the prefix of cobra's messages.
+// Offered returns the words that a shell can complete without quotes, because
+// some completion scripts do not quote. Offered also drops words with the
+// prefix of cobra's messages.
 func Offered(words []string) []string {
-	return slices.DeleteFunc(words, func(word string) bool { return Shell(word) != word || strings.HasPrefix(word, "_activeHelp_") })
+	return slices.DeleteFunc(words, func(word string) bool {
+		return Shell(word) != word || strings.HasPrefix(word, "_activeHelp_")
+	})
 }

@@ -30,13 +30,18 @@ func (e *Edit) buildConfig() error {
 		if e.Service.Config == nil {
 			return ErrNoPolicy
 		}
+
 		return nil
 	}
+
 	_, refusal := e.Service.Live() // Parse accepts an empty config, clients do not
 	c, err := liveconfig.Parse(e.OldText())
-	if err = cmp.Or(refusal, err); err != nil {
+
+	err = cmp.Or(refusal, err)
+	if err != nil {
 		return fmt.Errorf(refused+"%w; fix it with policy set or policy rm", err)
 	}
+
 	switch e.Kind {
 	case Split:
 		err = e.split(c)
@@ -47,7 +52,9 @@ func (e *Edit) buildConfig() error {
 	default:
 		err = fmt.Errorf("unknown kind of edit %.20q", e.Kind)
 	}
+
 	e.New = c.String()
+
 	return err
 }
 
@@ -55,39 +62,52 @@ func (e *Edit) split(c *liveconfig.Config) error {
 	if len(e.Groups) == 0 && len(liveconfig.Policy(c.Config).Split) == 0 {
 		return errors.New("calls are not split")
 	}
+
 	policy, err := c.EnsureEtcd()
 	if err == nil {
 		policy.Split = e.Groups
 	}
+
 	return err
 }
 
-// drain adds instances to the list "drain". An instance that is there with another end gets the new one.
+// drain adds instances to the list "drain". An instance that is there with
+// another end gets the new one.
 func (e *Edit) drain(c *liveconfig.Config) error {
 	names, err := e.instances()
 	if err != nil {
 		return err
 	}
-	find, byAddr, list := e.Service.Finder(), e.Service.Merged().ByAddr(), liveconfig.Policy(c.Config).Drain
+
+	find := e.Service.Finder()
+	byAddr := e.Service.Merged().ByAddr()
+	list := liveconfig.Policy(c.Config).Drain
+
 	places := make(map[string]int, len(list)+len(names))
 	for at, d := range slices.Backward(list) {
 		places[d.Instance] = at
 	}
+
 	for _, name := range names {
 		i, err := find(name)
 		if err != nil {
 			return err
 		}
+
 		e.addrs = append(e.addrs, i.Addr)
-		called, entry := cmp.Or(byAddr[i.Addr], i), e.Entry
+		called := cmp.Or(byAddr[i.Addr], i)
+		entry := e.Entry
+
 		entry.Instance = i.Instance
 		if called.Instance != i.Instance { // clients use another id for the address
 			entry.Instance = i.Addr
 		}
+
 		at, listed := places[called.Instance]
 		if !listed {
 			at, listed = places[called.Addr]
 		}
+
 		switch {
 		case !listed:
 			places[entry.Instance] = len(list)
@@ -96,10 +116,12 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 			list[at] = entry
 		}
 	}
+
 	policy, err := c.EnsureEtcd()
 	if err == nil {
 		policy.Drain = list
 	}
+
 	return err
 }
 
@@ -109,6 +131,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if err != nil {
 		return err
 	}
+
 	policy := c.Etcd()
 	drained := inventory.DrainedNames(policy)
 	switch {
@@ -118,115 +141,178 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	default:
 		return nil // the edit drops drains that have ended
 	}
-	find, undrained := e.Service.Finder(), make(map[string]bool)
+
+	find := e.Service.Finder()
+
+	undrained := make(map[string]bool)
 	for _, name := range names {
 		undrained[name] = true
+
 		found, err := find(name)
 		if err != nil {
 			if !e.Force && !slices.Contains(drained, name) {
-				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s", name, strings.Join(drained, ", "))
+				return fmt.Errorf(
+					"instance %q is not registered and not drained; drained are: %s",
+					name, strings.Join(drained, ", "))
 			}
+
 			continue
 		}
+
 		undrained[found.Addr] = true
 	}
+
 	for _, i := range e.Service.Instances {
 		if undrained[i.Addr] { // clients may know the address by any of these ids
 			undrained[i.Instance] = true
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d serviceconfig.Drained) bool { return undrained[d.Instance] })
+
+	left := slices.DeleteFunc(slices.Clone(policy.Drain),
+		func(d serviceconfig.Drained) bool { return undrained[d.Instance] })
 	if len(left) == len(policy.Drain) {
-		return errors.New("none of these instances is drained; drained are: " + strings.Join(drained, ", "))
+		return errors.New("none of these instances is drained; drained are: " +
+			strings.Join(drained, ", "))
 	}
+
 	policy.Drain = left
 	if len(left) == 0 {
 		policy.Drain = nil
 	}
+
 	return nil
 }
 
-// Choice selects instances by their fields: those with one of the values of each list. An empty list matches every instance.
+// Choice selects instances by their fields: those with one of the values of
+// each list. An empty list matches every instance.
 type Choice struct{ Zones, Versions, Hosts []string }
 
 // Given reports whether there is a choice.
-func (c Choice) Given() bool { return len(c.Zones)+len(c.Versions)+len(c.Hosts) > 0 }
+func (c Choice) Given() bool {
+	return len(c.Zones)+len(c.Versions)+len(c.Hosts) > 0
+}
 
-// instances returns the names of the instances to drain or undrain: those given or, without any, the addresses that Choice selects.
+// instances returns the names of the instances to drain or undrain: those given
+// or, without any, the addresses that Choice selects.
 func (e *Edit) instances() (names []string, err error) {
 	if len(e.Names) > 0 {
 		return e.Names, nil
 	}
-	c, clients, found := e.Choice, e.Service.Merged().Instances, make(map[string]bool)
+
+	c := e.Choice
+	clients := e.Service.Merged().Instances
+	found := make(map[string]bool)
+
 	matches := func(values []string, got string) bool {
 		at := slices.Index(values, got)
 		if at >= 0 {
 			found[got] = got != ""
 		}
+
 		return len(values) == 0 || at >= 0 && got != ""
 	}
 	for _, i := range clients {
 		host, _, err := net.SplitHostPort(i.Addr)
-		zone, version, onHost := matches(c.Zones, i.Zone), matches(c.Versions, i.Version), matches(c.Hosts, host) || matches(c.Hosts, "["+host+"]")
+		zone := matches(c.Zones, i.Zone)
+		version := matches(c.Versions, i.Version)
+
+		onHost := matches(c.Hosts, host) || matches(c.Hosts, "["+host+"]")
 		if err == nil && c.Given() && zone && version && onHost {
 			names = append(names, i.Addr)
 		}
 	}
+
 	for _, value := range slices.Concat(c.Zones, c.Versions, c.Hosts) {
 		if !found[value] {
-			return nil, fmt.Errorf("none of the %s matches %q: compare with: %s", output.Counted(len(clients), "instance"), value, e.Service.Command("ls"))
+			return nil, fmt.Errorf("none of the %s matches %q: compare with: %s",
+				output.Counted(len(clients), "instance"), value,
+				e.Service.Command("ls"))
 		}
 	}
+
 	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s matches: compare with: %s", output.Counted(len(clients), "instance"), e.Service.Command("ls"))
+		return nil, fmt.Errorf("none of the %s matches: compare with: %s",
+			output.Counted(len(clients), "instance"), e.Service.Command("ls"))
 	}
+
 	return names, nil
 }
 
-// ErrNoRoutes refuses an edit by which calls without a lane would reach instances in lanes.
+// ErrNoRoutes refuses an edit by which calls without a lane would reach
+// instances in lanes.
 var ErrNoRoutes = errors.New("the new live config has no routes")
 
-// checkOutcome notes where calls will go. It refuses an edit by which calls would newly fail, or newly enter lanes.
+// checkOutcome notes where calls will go. It refuses an edit by which calls
+// would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
 	clients := e.Service.Merged()
 	strict := e.Kind == Drain // the lanes of the proto file may be strict
-	oldPolicy, newPolicy := assumedPolicy(e.oldConfig, clients, strict), assumedPolicy(e.newConfig, clients, strict)
-	if health := e.newConfig.HealthCheck; health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
-		len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
-		e.note("No instance publishes the service %q: every call fails unless their health services know this name.", health.ServiceName)
+	oldPolicy := assumedPolicy(e.oldConfig, clients, strict)
+	newPolicy := assumedPolicy(e.newConfig, clients, strict)
+
+	health := e.newConfig.HealthCheck
+	if health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
+		len(clients.Unserved([]serviceconfig.MethodName{
+			{Service: health.ServiceName},
+		})) > 0 {
+		e.note("No instance publishes the service %q: every call fails unless their health services know this name.",
+			health.ServiceName)
 	}
+
 	if e.Kind == Undrain || len(e.newConfig.LoadBalancing) == 0 {
 		return nil
 	}
-	routed := !liveconfig.Replaces(e.oldConfig) || oldPolicy.Route != nil // the proto file may have routes
-	if names := laneNames(clients); routed && liveconfig.Replaces(e.newConfig) && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
-		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes", ErrNoRoutes, output.SomeOf(names))
+
+	// the proto file may have routes
+	routed := !liveconfig.Replaces(e.oldConfig) || oldPolicy.Route != nil
+
+	names := laneNames(clients)
+	if routed &&
+		liveconfig.Replaces(e.newConfig) &&
+		newPolicy.Route == nil &&
+		len(names) > 0 &&
+		!e.NoRoutes {
+		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes",
+			ErrNoRoutes, output.SomeOf(names))
 	}
-	before, after := clients.Plan(oldPolicy, ""), clients.Plan(newPolicy, "")
+
+	before := clients.Plan(oldPolicy, "")
+	after := clients.Plan(newPolicy, "")
 	called := func(i *inventory.Instance) bool {
 		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
 	}
-	if problem := after.Drain.Problem; problem != "" && (problem != before.Drain.Problem || slices.ContainsFunc(after.Endpoints, called)) {
+
+	problem := after.Drain.Problem
+	if problem != "" && (problem != before.Drain.Problem ||
+		slices.ContainsFunc(after.Endpoints, called)) {
 		return fmt.Errorf("clients would ignore the drain: the list to %s: register another instance first", problem)
 	}
+
 	if !e.Changes() || len(clients.Instances) == 0 {
 		return nil
 	}
-	emptied := append(newReports(before, after, "drain leaves no"), emptiedLanes(before, after)...)
+
+	emptied := append(newReports(before, after, "drain leaves no"),
+		emptiedLanes(before, after)...)
 	if e.Kind == Drain {
 		emptied = append(newReports(before, after, "the group "), emptied...)
 	}
+
 	if len(emptied) > 0 && !e.Force {
-		err := fmt.Errorf("%s: register another instance first", strings.Join(emptied, "; "))
+		err := fmt.Errorf("%s: register another instance first",
+			strings.Join(emptied, "; "))
 		if e.Kind == Drain {
 			return fmt.Errorf("%w, or give --force", err)
 		}
+
 		return err
 	}
+
 	x, err := Explain(e.withNewConfig(), Caller{})
 	if err != nil {
 		return nil //nolint:nilerror // clients would refuse the config
 	}
+
 	calls := 0
 	for n := range x.Instances {
 		if i := &x.Instances[n]; i.Share.Percent > 0 {
@@ -234,51 +320,76 @@ func (e *Edit) checkOutcome() error {
 			e.lastResort = e.lastResort || slices.Contains(e.addrs, i.Addr)
 		}
 	}
+
 	if !e.perhapsUnread() {
 		unless := ""
-		if e.Kind == Drain && !liveconfig.Replaces(e.newConfig) && newPolicy.MinHealthyPercent == 0 {
+		if e.Kind == Drain &&
+			!liveconfig.Replaces(e.newConfig) &&
+			newPolicy.MinHealthyPercent == 0 {
 			unless = ", unless min_healthy_percent of the proto file forbids the drain"
 		}
-		e.note("%d of %d instances get calls then%s.", calls, len(clients.Instances), unless)
+
+		e.note("%d of %d instances get calls then%s.", calls, len(clients.Instances),
+			unless)
 	}
+
 	e.Notes = append(e.Notes, x.Notes[:x.generalFrom]...)
+
 	return nil
 }
 
-// assumedPolicy returns the policy "etcd" of a config for plans. The routes of the proto file are not in etcd: it assumes that instances
-// are in the lanes of their metadata "lane". strict says whether these lanes are strict.
-func assumedPolicy(config *serviceconfig.Config, clients *inventory.Service, strict bool) *serviceconfig.Etcd {
+// assumedPolicy returns the policy "etcd" of a config for plans. The routes of
+// the proto file are not in etcd: it assumes that instances are in the lanes of
+// their metadata "lane". strict says whether these lanes are strict.
+func assumedPolicy(
+	config *serviceconfig.Config,
+	clients *inventory.Service,
+	strict bool,
+) *serviceconfig.Etcd {
 	policy := liveconfig.Policy(config)
-	if !liveconfig.Replaces(config) && policy.Route == nil && len(inventory.WithLane(clients.Instances)) > 0 {
+	if !liveconfig.Replaces(config) &&
+		policy.Route == nil &&
+		len(inventory.WithLane(clients.Instances)) > 0 {
 		policy.Route = []serviceconfig.Route{{Label: "lane", Strict: strict}}
 	}
+
 	return &policy
 }
 
-// emptiedLanes describes the strict lanes whose calls do not fail before the edit, and fail after it.
+// emptiedLanes describes the strict lanes whose calls do not fail before the
+// edit, and fail after it.
 func emptiedLanes(before, after *inventory.Plan) (all []string) {
 	var names []string
 	for _, p := range []*inventory.Plan{before, after} {
-		if names = append(names, p.Config.NamedLanes()...); p.Placed != nil {
+		names = append(names, p.Config.NamedLanes()...)
+		if p.Placed != nil {
 			names = append(names, p.Placed.Made...)
 		}
 	}
+
 	slices.Sort(names)
+
 	for _, name := range slices.Compact(names) {
 		if fails(after, name) && !fails(before, name) {
-			all = append(all, fmt.Sprintf("no instance of the strict lane %q would be left", name))
+			all = append(all,
+				fmt.Sprintf("no instance of the strict lane %q would be left", name))
 		}
 	}
+
 	return all
 }
 
 // fails reports whether calls of a lane fail.
-func fails(p *inventory.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
+func fails(p *inventory.Plan, lane string) bool {
+	return p.HasLanes() && p.Lane(lane) == nil
+}
 
-// newReports returns the reports that begin with prefix and that clients make only after the edit.
+// newReports returns the reports that begin with prefix and that clients make
+// only after the edit.
 func newReports(before, after *inventory.Plan, prefix string) []string {
 	return slices.DeleteFunc(slices.Clone(after.Reports), func(report string) bool {
-		return !strings.HasPrefix(report, prefix) || slices.Contains(before.Reports, report)
+		return !strings.HasPrefix(report, prefix) ||
+			slices.Contains(before.Reports, report)
 	})
 }
 
@@ -287,6 +398,7 @@ func laneNames(s *inventory.Service) (names []string) {
 	for _, i := range inventory.WithLane(s.Instances) {
 		names = append(names, fmt.Sprintf("%.80s", i.Instance))
 	}
+
 	return names
 }
 
@@ -294,23 +406,30 @@ func laneNames(s *inventory.Service) (names []string) {
 func (e *Edit) withNewConfig() *inventory.Service {
 	service := *e.Service
 	service.Config = &inventory.Entry{Value: []byte(e.New)}
+
 	return &service
 }
 
 // addLeader notes what the leader will do if the edit drains it.
 func (e *Edit) addLeader(all []inventory.Candidate) {
-	drained, find := inventory.DrainedNames(e.newConfig.Etcd()), e.Service.Finder()
+	drained := inventory.DrainedNames(e.newConfig.Etcd())
+	find := e.Service.Finder()
+
 	stays := func(c inventory.Candidate) bool {
 		i, err := find(c.Instance)
+
 		return !slices.ContainsFunc(drained, func(name string) bool {
-			return name == c.Instance || err == nil && (name == i.Instance || name == i.Addr)
+			return name == c.Instance ||
+				err == nil && (name == i.Instance || name == i.Addr)
 		})
 	}
 	switch {
 	case len(all) == 0 || stays(all[0]):
 	case slices.ContainsFunc(all, stays):
-		e.note("%s leads %s. If its server may read the live config, it resigns, and the next leader gets the calls for the leader.", all[0].Instance, e.Key)
+		e.note("%s leads %s. If its server may read the live config, it resigns, and the next leader gets the calls for the leader.",
+			all[0].Instance, e.Key)
 	default:
-		e.note("%s leads %s. It keeps leading, and gets the calls for the leader, until there is a candidate that is not drained.", all[0].Instance, e.Key)
+		e.note("%s leads %s. It keeps leading, and gets the calls for the leader, until there is a candidate that is not drained.",
+			all[0].Instance, e.Key)
 	}
 }

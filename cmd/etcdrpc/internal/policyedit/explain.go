@@ -1,4 +1,5 @@
-// Package policyedit edits the live config of a service, and explains which instances clients call under it.
+// Package policyedit edits the live config of a service, and explains which
+// instances clients call under it.
 package policyedit
 
 import (
@@ -24,9 +25,15 @@ type Caller struct {
 type Explanation struct {
 	Key string `json:"key"`
 	Caller
-	Policy    string               `json:"policy"`           // child policy that picks an instance of a group; "" for that of the proto file
-	Leader    string               `json:"leader,omitempty"` // instance that gets the calls for the leader; "" if unknown
-	Instances []inventory.Instance `json:"-"`                // with shares, sorted
+
+	// child policy that picks an instance of a group; "" for that of the proto
+	// file
+	Policy string `json:"policy"`
+
+	// instance that gets the calls for the leader; "" if unknown
+	Leader string `json:"leader,omitempty"`
+
+	Instances []inventory.Instance `json:"-"` // with shares, sorted
 	Notes     []string             `json:"notes"`
 
 	generalFrom int // index of the first note that does not depend on the instances
@@ -35,8 +42,8 @@ type Explanation struct {
 	service     *inventory.Service
 }
 
-// Explain computes the shares of a client's calls, as if every instance were ready: under the live config over the default of generated
-// code.
+// Explain computes the shares of a client's calls, as if every instance were
+// ready: under the live config over the default of generated code.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
@@ -47,6 +54,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	case s.Config == nil && len(s.Instances) == 0:
 		return nil, ErrNoPolicy
 	}
+
 	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}, service: s}
 	x.readPolicy(cmp.Or(config, new(serviceconfig.Config)))
 	called := s.Merged()
@@ -55,18 +63,25 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	x.share(x.lane())
 	x.generalFrom = len(x.Notes)
 	x.noteOptions()
+
 	if note := x.policyNote(); note != "" {
 		x.note("%s", note)
 	}
+
 	if len(s.Candidates) > 0 {
 		x.Leader = s.Candidates[0].Instance
-		x.note("%s leads %s: it gets the calls for the leader, independent of the shares.", x.Leader, x.Key)
+		x.note(
+			"%s leads %s: it gets the calls for the leader, independent of the shares.",
+			x.Leader, x.Key)
 	}
+
 	x.Instances = s.WithUncalled(called)
+
 	return x, nil
 }
 
-// readPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
+// readPolicy sets the policy "etcd" and the name of its child policy, and skips
+// outlier detection above it.
 func (x *Explanation) readPolicy(config *serviceconfig.Config) {
 	policies := config.LoadBalancing
 	if len(policies) > 0 {
@@ -75,10 +90,12 @@ func (x *Explanation) readPolicy(config *serviceconfig.Config) {
 			policies = detection.ChildPolicy
 		}
 	}
+
 	x.etcd = assumedPolicy(config, x.service, false)
 	if config.Etcd() == nil {
 		x.etcd.ChildPolicy = policies
 	}
+
 	if len(x.etcd.ChildPolicy) > 0 {
 		x.Policy = x.etcd.ChildPolicy[0].Name
 	}
@@ -95,50 +112,70 @@ func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 			all = append(all, x.plan.All[m])
 		}
 	}
+
 	return all
 }
 
-// lane returns the lane that the caller's calls go to, and adds a note on the choice.
+// lane returns the lane that the caller's calls go to, and adds a note on the
+// choice.
 func (x *Explanation) lane() *plan.Lane {
 	base := x.plan.Base
+
 	if !x.plan.HasLanes() {
 		if x.Lane != "" {
 			x.note("This policy has no routes, so lanes have no effect.")
 		}
+
 		return base
 	}
+
 	l := cmp.Or(x.plan.Lane(x.Lane), &plan.Lane{Name: x.Lane, Strict: true})
 	switch called := len(x.members(l)) > 0; {
 	case l != base && called:
 		return l
 	case l != base && l.Strict:
-		x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
+		x.note(
+			"The calls fail: the lane %q is strict, and no instance of it may be called.",
+			x.Lane)
+
 		return l
+
 	case x.Lane != "":
 		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
 	}
+
 	return base
 }
 
-// share sets the share of each instance of a lane. Drained instances get a share only if all in the lane are drained.
+// share sets the share of each instance of a lane. Drained instances get a
+// share only if all in the lane are drained.
 func (x *Explanation) share(l *plan.Lane) {
 	members := x.members(l)
-	groups := slices.DeleteFunc(x.plan.Groups(l), func(g plan.Group) bool { return !g.Tiers[0].Class.IsLive() && len(members) > 0 })
+	groups := slices.DeleteFunc(x.plan.Groups(l), func(g plan.Group) bool {
+		return !g.Tiers[0].Class.IsLive() && len(members) > 0
+	})
 	total := 0.0
 	for _, g := range groups {
 		total += float64(g.Weight)
 	}
+
 	for _, g := range groups {
-		part, why := 100*float64(g.Weight)/total, x.why(l, g)
+		part := 100 * float64(g.Weight) / total
+		why := x.why(l, g)
+
 		if total == 0 {
-			part, why = 100/float64(len(groups)), why+"; no group with a weight has an instance"
+			part = 100 / float64(len(groups))
+			why = why + "; no group with a weight has an instance"
 		}
+
 		x.distribute(g.Tiers[0].Members, part, why)
 	}
+
 	in := make(map[*inventory.Instance]bool)
 	for _, i := range members {
 		in[i] = true
 	}
+
 	for _, i := range x.plan.Endpoints {
 		if i.Share == nil {
 			i.Share = &inventory.Share{Why: x.reason(i, l, in[i])}
@@ -148,7 +185,8 @@ func (x *Explanation) share(l *plan.Lane) {
 
 // why returns the reason why the instances of a lane's group are called.
 func (x *Explanation) why(l *plan.Lane, g plan.Group) string {
-	first, splits := x.plan.All[g.Tiers[0].Members[0]], x.etcd.Split
+	first := x.plan.All[g.Tiers[0].Members[0]]
+	splits := x.etcd.Split
 	switch at := x.plan.Config.Group(&first.Endpoint); {
 	case len(splits) == 0 && x.plan.HasLanes() && l.Name != "":
 		return "in the lane " + l.Name
@@ -157,40 +195,54 @@ func (x *Explanation) why(l *plan.Lane, g plan.Group) string {
 	case !g.Tiers[0].Class.IsLive():
 		return "is drained, as all others are"
 	case at < len(splits):
-		return fmt.Sprintf("in the group %s, of weight %d", splits[at].Name(), splits[at].Weight)
+		return fmt.Sprintf("in the group %s, of weight %d", splits[at].Name(),
+			splits[at].Weight)
 	case len(splits) > 0:
 		return "matches no group of the split"
 	}
+
 	return ""
 }
 
-// distribute divides a percentage of the calls among instances, by weight if the policy does.
+// distribute divides a percentage of the calls among instances, by weight if
+// the policy does.
 func (x *Explanation) distribute(members []int32, percent float64, why string) {
 	if percent == 0 {
 		return
 	}
+
 	if x.plan.HasZones() && x.plan.All[members[0]].Zone == x.Zone {
 		if why != "" {
 			why += ", "
 		}
+
 		why += "in the zone " + x.Zone
 	}
+
 	weight := func(m int32) float64 {
-		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
+		if x.Policy == serviceconfig.WeightedName ||
+			x.Policy == serviceconfig.RingHashName {
 			return float64(max(1, x.plan.All[m].Weight))
 		}
+
 		return 1
 	}
+
 	total := 0.0
 	for _, m := range members {
 		total += weight(m)
 	}
+
 	for _, m := range members {
-		x.plan.All[m].Share = &inventory.Share{Percent: percent * weight(m) / total, Why: cmp.Or(why, "may be called")}
+		x.plan.All[m].Share = &inventory.Share{
+			Percent: percent * weight(m) / total,
+			Why:     cmp.Or(why, "may be called"),
+		}
 	}
 }
 
-// reason returns why an instance, which is in a lane or not, gets no calls of that lane.
+// reason returns why an instance, which is in a lane or not, gets no calls of
+// that lane.
 func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) string {
 	at := x.plan.Config.Group(&i.Endpoint)
 	switch {
@@ -202,36 +254,56 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 		return "names only lanes that are invalid or above the bound"
 	case !in:
 		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
+
 	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
-		return fmt.Sprintf("in the group %s, of weight 0, while other groups have a weight", x.etcd.Split[at].Name())
+		return fmt.Sprintf(
+			"in the group %s, of weight 0, while other groups have a weight",
+			x.etcd.Split[at].Name())
+
 	case at == len(x.etcd.Split) && at > 0:
 		return "matches no group of the split, while other instances do"
 	}
+
 	return "is in another zone"
 }
 
 // noteOptions explains the effects of the options that are set.
 func (x *Explanation) noteOptions() {
-	e, when := x.etcd, func(applies bool, format string, args ...any) {
+	e := x.etcd
+	when := func(applies bool, format string, args ...any) {
 		if applies {
 			x.note(format, args...)
 		}
 	}
-	when(e.PrefersZone() && x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
+
+	when(e.PrefersZone() &&
+		x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
 	when(e.ZoneMinPercent > 0 && x.Zone != "",
 		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", e.ZoneMinPercent)
-	when(e.Subset > 0, "Each client uses %s of a set, different ones in each process; the shares are those over many clients.", output.Counted(int(e.Subset), "instance"))
-	when(e.SlowStart != nil, "An instance that has just started has less: its share grows for %v.", e.SlowStart)
-	when(len(e.Route) > 0 && x.Lane == "", "These are the shares of calls without a lane.")
-	when(e.MaxConcurrentRequests > 0, "While a client has %d calls under way at an instance, its calls go to others.", e.MaxConcurrentRequests)
+	when(e.Subset > 0,
+		"Each client uses %s of a set, different ones in each process; the shares are those over many clients.",
+		output.Counted(int(e.Subset), "instance"))
+	when(e.SlowStart != nil,
+		"An instance that has just started has less: its share grows for %v.",
+		e.SlowStart)
+	when(len(e.Route) > 0 &&
+		x.Lane == "", "These are the shares of calls without a lane.")
+	when(e.MaxConcurrentRequests > 0,
+		"While a client has %d calls under way at an instance, its calls go to others.",
+		e.MaxConcurrentRequests)
+
 	counted := "instances"
 	if x.plan.HasLanes() {
 		counted = "instances in no lane"
 	}
-	when(e.MinHealthyPercent > 0, "A drain is followed while it leaves at least %d %% of the %s.", e.MinHealthyPercent, counted)
+
+	when(e.MinHealthyPercent > 0,
+		"A drain is followed while it leaves at least %d %% of the %s.",
+		e.MinHealthyPercent, counted)
 }
 
-// policyNote explains how the child policy divides calls among instances. It returns "" for even and for weighted shares.
+// policyNote explains how the child policy divides calls among instances. It
+// returns "" for even and for weighted shares.
 func (x *Explanation) policyNote() string {
 	switch x.Policy {
 	case "":
@@ -239,7 +311,9 @@ func (x *Explanation) policyNote() string {
 		if x.plan.HasLanes() {
 			text += ", in the lanes of the metadata \"lane\""
 		}
+
 		return text + "."
+
 	case serviceconfig.PickFirstName:
 		return "pick_first keeps each client to one instance of a set: the shares are averages over many clients that shuffle."
 	case serviceconfig.RingHashName:
@@ -247,6 +321,7 @@ func (x *Explanation) policyNote() string {
 	case serviceconfig.RoundRobinName, serviceconfig.WeightedName:
 		return ""
 	}
+
 	return x.Policy + " picks by the measured load of the instances: the shares assume equal load."
 }
 
@@ -259,15 +334,19 @@ func (x *Explanation) Show(out io.Writer, f output.Format) error {
 	for n := range x.Instances {
 		shown.Instances = append(shown.Instances, x.service.JSON(&x.Instances[n]))
 	}
+
 	return output.Show(out, f, shown, x.print)
 }
 
 func (x *Explanation) print(out io.Writer) {
 	rows := make([][]string, len(x.Instances))
 	for n, i := range x.Instances {
-		rows[n] = []string{strconv.FormatFloat(i.Share.Percent, 'f', 1, 64) + " %", i.Instance, i.Addr, i.Share.Why}
+		rows[n] = []string{strconv.FormatFloat(i.Share.Percent, 'f', 1, 64) + " %",
+			i.Instance, i.Addr, i.Share.Why}
 	}
+
 	output.Table(out, []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}, rows)
+
 	for _, note := range x.Notes {
 		output.Sayf(out, "%s\n", note)
 	}

@@ -1,5 +1,6 @@
-// Package store reads and writes etcd: lists, watches and leases. The other packages of etcdrpc
-// access etcd only through package store. The commands register and xds use package runtime.
+// Package store reads and writes etcd: lists, watches and leases. The other
+// packages of etcdrpc access etcd only through package store. The commands
+// register and xds use package runtime.
 package store
 
 import (
@@ -28,9 +29,11 @@ import (
 
 // Errors of requests.
 var (
-	ErrDenied       = errors.New("etcd denies permission")
-	ErrChanged      = errors.New("the live config was changed concurrently: read it again")
-	ErrMaybeWritten = errors.New("it may have been written: check before you retry") // there was no answer
+	ErrDenied  = errors.New("etcd denies permission")
+	ErrChanged = errors.New("the live config was changed concurrently: read it again")
+
+	// there was no answer
+	ErrMaybeWritten = errors.New("it may have been written: check before you retry")
 )
 
 // Store accesses etcd below a namespace. Keys do not include the namespace.
@@ -47,75 +50,120 @@ type Store struct {
 
 // EntryOf converts a key and value of etcd.
 func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
-	return inventory.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
+	return inventory.Entry{
+		Key:            string(kv.Key),
+		Value:          kv.Value,
+		Lease:          kv.Lease,
+		CreateRevision: kv.CreateRevision,
+		ModRevision:    kv.ModRevision,
+	}
 }
 
-// Open connects to etcd. commands has the namespace and the files of cfg's TLS. timeout bounds each request.
-func Open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
+// Open connects to etcd. commands has the namespace and the files of cfg's TLS.
+// timeout bounds each request.
+func Open(
+	cfg clientv3.Config,
+	commands output.Commands,
+	timeout time.Duration,
+) (*Store, error) {
 	commands.Endpoints = cfg.Endpoints
 	cfg.Endpoints = leaderFirst(cfg, time.Second)
-	// By itself, etcd's client takes the endpoints in turn, so an edit could read one etcd and write another.
-	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
+
+	// By itself, etcd's client takes the endpoints in turn, so an edit could
+	// read one etcd and write another.
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
+
 	return open(cfg, commands, timeout)
 }
 
-// leaderFirst returns the endpoints, first the leader if another endpoint names it, too. A member that is cut off from the others
-// answers no requests, but may name a leader, even itself. leaderFirst waits for wait at most, and not long after
-// the first answer.
+// leaderFirst returns the endpoints, first the leader if another endpoint names
+// it, too. A member that is cut off from the others answers no requests, but
+// may name a leader, even itself. leaderFirst waits for wait at most, and not
+// long after the first answer.
 func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 	if len(cfg.Endpoints) < 2 {
 		return cfg.Endpoints
 	}
-	cfg.Username, cfg.Password = "", "" // a login takes long, and older versions of etcd show the status to everyone
-	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(new(connection).intercept))
+
+	cfg.Username = ""
+
+	// a login takes long, and older versions of etcd show the status to
+	// everyone
+	cfg.Password = ""
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions),
+		grpc.WithChainUnaryInterceptor(new(connection).intercept))
+
 	client, err := clientv3.New(cfg)
 	if err != nil {
 		return cfg.Endpoints // another client will get the same error
 	}
 	defer client.Close()
-	first, leaders, named := cfg.Endpoints[0], make(map[uint64]string), make(map[uint64]int)
-	for m := range members(client.Ctx(), client, cfg.Endpoints, wait, 250*time.Millisecond) {
+
+	first := cfg.Endpoints[0]
+	leaders := make(map[uint64]string)
+
+	named := make(map[uint64]int)
+	for m := range members(client.Ctx(), client, cfg.Endpoints, wait,
+		250*time.Millisecond) {
 		if m.id == 0 {
 			break // etcd shows the status only to its users
 		}
+
 		if m.id == m.leader {
 			leaders[m.leader] = m.endpoint
 		}
+
 		named[m.leader]++
 		if named[m.leader] > 1 && leaders[m.leader] != "" {
 			first = leaders[m.leader]
 			break
 		}
 	}
-	return append([]string{first}, slices.DeleteFunc(slices.Clone(cfg.Endpoints), func(endpoint string) bool { return endpoint == first })...)
+
+	return append([]string{first}, slices.DeleteFunc(slices.Clone(cfg.Endpoints),
+		func(endpoint string) bool { return endpoint == first })...)
 }
 
-// member is an endpoint that answers. All numbers are 0 if etcd denies the client its status.
+// member is an endpoint that answers. All numbers are 0 if etcd denies the
+// client its status.
 type member struct {
 	endpoint            string
 	id, leader, cluster uint64 // leader: 0 for none
 }
 
-// members yields the endpoints that answer within wait, and within grace after the first answer.
-func members(ctx context.Context, client *clientv3.Client, endpoints []string, wait, grace time.Duration) iter.Seq[member] {
+// members yields the endpoints that answer within wait, and within grace after
+// the first answer.
+func members(
+	ctx context.Context,
+	client *clientv3.Client,
+	endpoints []string,
+	wait, grace time.Duration,
+) iter.Seq[member] {
 	return func(yield func(member) bool) {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
+
 		answers := make(chan member, len(endpoints))
 		for _, endpoint := range endpoints {
 			go func() {
 				m := member{}
 				if status, err := client.Status(ctx, endpoint); err == nil {
-					m = member{endpoint, status.Header.MemberId, status.Leader, status.Header.ClusterId}
+					m = member{endpoint, status.Header.MemberId, status.Leader,
+						status.Header.ClusterId}
 				} else if _, denied := etcderr.Answer(err); denied {
 					m.endpoint = endpoint
 				}
+
 				answers <- m
 			}()
 		}
+
 		for range endpoints {
 			if m := <-answers; m.endpoint != "" {
 				time.AfterFunc(grace, cancel)
+
 				if !yield(m) {
 					return
 				}
@@ -125,16 +173,31 @@ func members(ctx context.Context, client *clientv3.Client, endpoints []string, w
 }
 
 // open is Open with the endpoints in turn.
-func open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
+func open(
+	cfg clientv3.Config,
+	commands output.Commands,
+	timeout time.Duration,
+) (*Store, error) {
 	commands.User = cfg.Username
-	s := &Store{Commands: commands, conn: new(connection), timeout: timeout, who: userName(cfg)}
-	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
+	s := &Store{
+		Commands: commands,
+		conn:     new(connection),
+		timeout:  timeout,
+		who:      userName(cfg),
+	}
+
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions),
+		grpc.WithChainUnaryInterceptor(s.conn.intercept))
 	var err error
-	if s.client, err = clientv3.New(cfg); err != nil {
+
+	s.client, err = clientv3.New(cfg)
+	if err != nil {
 		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
 	}
+
 	s.kv = timedKV{KV: namespace.NewKV(s.client.KV, s.Namespace), timeout: timeout}
 	s.watcher = namespace.NewWatcher(s.client.Watcher, s.Namespace)
+
 	return s, nil
 }
 
@@ -144,15 +207,21 @@ func Connect(cfg clientv3.Config) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	s.conn.passthrough.Store(true)
+
 	return s.client, nil
 }
 
 // Close closes the connection to etcd.
-func (s *Store) Close() { s.client.Close() }
+func (s *Store) Close() {
+	s.client.Close()
+}
 
 // Full returns the full key in etcd, with the namespace.
-func (s *Store) Full(key string) string { return s.Namespace + key }
+func (s *Store) Full(key string) string {
+	return s.Namespace + key
+}
 
 // userName describes the user that etcd authenticates.
 func userName(cfg clientv3.Config) string {
@@ -160,12 +229,15 @@ func userName(cfg clientv3.Config) string {
 	case cfg.Username != "":
 		return fmt.Sprintf("the user %q", cfg.Username)
 	case cfg.TLS != nil && len(cfg.TLS.Certificates) > 0:
-		return fmt.Sprintf("the user of the certificate %q", cfg.TLS.Certificates[0].Leaf.Subject.CommonName)
+		return fmt.Sprintf("the user of the certificate %q",
+			cfg.TLS.Certificates[0].Leaf.Subject.CommonName)
 	}
+
 	return "a client without --user"
 }
 
-// explain wraps the error of a request with its purpose, its cause and the remedy.
+// explain wraps the error of a request with its purpose, its cause and the
+// remedy.
 func (s *Store) explain(doing string, err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrUserEmpty): // etcd may not take the names in certificates for users
@@ -173,155 +245,219 @@ func (s *Store) explain(doing string, err error) error {
 	case etcderr.Code(err) == codes.PermissionDenied:
 		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who)
 	}
+
 	return s.explainTimeout(s.timeout, doing, err)
 }
 
-// byOperator adds who may read or write live configs to the error of a denied request.
+// byOperator adds who may read or write live configs to the error of a denied
+// request.
 func byOperator(err error) error {
 	if errors.Is(err, ErrDenied) {
 		return fmt.Errorf("%w: an operator's role permits it (docs/security.md)", err)
 	}
+
 	return err
 }
 
 // explainTimeout is explain for errors other than denied permissions.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
 	why := cmp.Or(s.conn.why(err, s.User, s.Endpoints), err)
+
 	switch {
 	case errors.As(err, new(downError)):
 		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.Endpoints, ","), err)
 	case etcderr.TimedOut(err):
 		err = fmt.Errorf("not within %v", timeout)
 	}
+
 	err = etcderr.With(err, why)
 	if help := remedy(why); help != "" {
 		return UnansweredError{fmt.Errorf("%s: %w: %s", doing, err, help)}
 	}
+
 	return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 }
 
 // fullStart adds the namespace to the first key of a range.
-func (s *Store) fullStart(start string) string { return s.Full(strings.Trim(start, "\x00")) }
+func (s *Store) fullStart(start string) string {
+	return s.Full(strings.Trim(start, "\x00"))
+}
 
-// Scan lists a range, page by page, as of revision at; 0 means the current revision. It shortens values that clients do not read.
-func (s *Store) Scan(ctx context.Context, r listwatch.Range, at int64) (entries []inventory.Entry, revision int64, err error) {
+// Scan lists a range, page by page, as of revision at; 0 means the current
+// revision. It shortens values that clients do not read.
+func (s *Store) Scan(
+	ctx context.Context,
+	r listwatch.Range,
+	at int64,
+) (entries []inventory.Entry, revision int64, err error) {
 	kv := s.kv
 	kv.revision = at
+
 	revision, err = listwatch.Pages(ctx, kv, r, func(page []*mvccpb.KeyValue) error {
-		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
+		if len(page) > 0 &&
+			len(entries) > 0 &&
+			string(page[0].Key) <= entries[len(entries)-1].Key {
 			entries = nil // the list restarted
 		}
+
 		for _, kv := range page {
 			entries = append(entries, EntryOf(kv).Shortened())
 		}
+
 		return nil
 	})
 	if err != nil {
-		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.fullStart(r.From)), err)
+		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q",
+			s.fullStart(r.From)), err)
 	}
+
 	return entries, revision, nil
 }
 
-// timedKV bounds the time of each read, and reads as of a revision; 0 means the current revision.
+// timedKV bounds the time of each read, and reads as of a revision; 0 means the
+// current revision.
 type timedKV struct {
 	clientv3.KV
 	timeout  time.Duration
 	revision int64
 }
 
-func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+func (t timedKV) Get(
+	ctx context.Context,
+	key string,
+	opts ...clientv3.OpOption,
+) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
+
 	if t.revision == 0 {
 		return t.KV.Get(ctx, key, opts...)
 	}
+
 	resp, err := t.KV.Get(ctx, key, append(opts, clientv3.WithRev(t.revision))...)
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		err = errors.New("etcd has compacted the revision") // a list would begin again at the same revision
+		// a list would begin again at the same revision
+		err = errors.New("etcd has compacted the revision")
 	}
+
 	return resp, err
 }
 
-// GetAt returns the entry at key as of a revision; 0 means the current revision. etcd may have compacted the revision.
-func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*inventory.Entry, error) {
+// GetAt returns the entry at key as of a revision; 0 means the current
+// revision. etcd may have compacted the revision.
+func (s *Store) GetAt(
+	ctx context.Context,
+	key string,
+	revision int64,
+) (*inventory.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // an answer of etcd, which needs no explanation
-		return nil, fmt.Errorf("read %q at revision %d: %w", s.fullStart(key), revision, err)
+		return nil, fmt.Errorf("read %q at revision %d: %w", s.fullStart(key), revision,
+			err)
 	case err != nil:
 		return nil, s.explain(fmt.Sprintf("read %q", s.fullStart(key)), err)
 	}
+
 	if len(resp.Kvs) == 0 {
 		return nil, nil
 	}
+
 	found := EntryOf(resp.Kvs[0])
+
 	return &found, nil
 }
 
-// mayBeApplied reports whether a failed write may be in force: there was no answer, or etcd timed out.
+// mayBeApplied reports whether a failed write may be in force: there was no
+// answer, or etcd timed out.
 func mayBeApplied(err error) bool {
 	if down, ok := errors.AsType[downError](err); ok {
 		return down.sent
 	}
+
 	return !errors.As(err, new(rpctypes.EtcdError)) || slices.ContainsFunc([]error{
 		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
 	}, func(timeout error) bool { return errors.Is(err, timeout) })
 }
 
-// Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current config is not old. If
-// old is nil, the key must be absent.
-func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, value string) (revision int64, err error) {
+// Replace writes a live config at key, or deletes it if value is "". It returns
+// ErrChanged if the current config is not old. If old is nil, the key must be
+// absent.
+func (s *Store) Replace(
+	ctx context.Context,
+	key string,
+	old *inventory.Entry,
+	value string,
+) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+
 	found := int64(0)
 	if old != nil {
 		found = old.ModRevision
 	}
+
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", found)}
-	if old != nil && old.Size == 0 { // the revision is not enough: a restored etcd may reuse it
-		unchanged = append(unchanged, clientv3.Compare(clientv3.Value(key), "=", string(old.Value)))
+	// the revision is not enough: a restored etcd may reuse it
+	if old != nil && old.Size == 0 {
+		unchanged = append(unchanged,
+			clientv3.Compare(clientv3.Value(key), "=", string(old.Value)))
 	}
+
 	ops := []clientv3.Op{clientv3.OpDelete(key)}
 	if value != "" {
 		ops[0] = clientv3.OpPut(key, value)
 	}
+
 	what := fmt.Sprintf("write %q", s.Full(key))
+
 	first := uint64(0)
 	for _, m := range s.members(ctx) {
-		if first = cmp.Or(first, m.cluster); m.cluster != 0 && m.cluster != first {
+		first = cmp.Or(first, m.cluster)
+		if m.cluster != 0 && m.cluster != first {
 			return 0, s.explain(what, errClusters)
 		}
 	}
+
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
 		explained := byOperator(s.explain(what, err))
 		if mayBeApplied(err) {
 			explained = fmt.Errorf("%w; %w", explained, ErrMaybeWritten)
 		}
+
 		return 0, explained
 	}
+
 	if !resp.Succeeded {
 		return 0, fmt.Errorf("write %q: %w", s.Full(key), ErrChanged)
 	}
+
 	return resp.Header.Revision, nil
 }
 
 // errClusters says that it is not known which etcd is meant.
-var errClusters = errors.New("the endpoints are of two clusters of etcd: give --endpoints of one cluster")
+var errClusters = errors.New(
+	"the endpoints are of two clusters of etcd: give --endpoints of one cluster")
 
 // members returns those of several endpoints that answer within a second.
 func (s *Store) members(ctx context.Context) []member {
 	if len(s.Endpoints) == 1 {
 		return nil
 	}
+
 	return slices.Collect(members(ctx, s.client, s.Endpoints, time.Second, time.Second))
 }
 
-// Silent returns the endpoints that do not answer within a second while others do.
+// Silent returns the endpoints that do not answer within a second while others
+// do.
 func (s *Store) Silent(ctx context.Context) []string {
 	all := s.members(ctx)
+
 	return slices.DeleteFunc(slices.Clone(s.Endpoints), func(endpoint string) bool {
-		return len(all) == 0 || slices.ContainsFunc(all, func(m member) bool { return m.endpoint == endpoint })
+		return len(all) == 0 || slices.ContainsFunc(all, func(m member) bool {
+			return m.endpoint == endpoint
+		})
 	})
 }
 
@@ -333,5 +469,8 @@ func EntriesOf(reader endpoint.Reader, key string) listwatch.Range {
 
 // ConfigOf returns the range of the live config of a service.
 func ConfigOf(key string) listwatch.Range {
-	return listwatch.Range{From: inventory.ConfigPrefix + key, End: inventory.ConfigPrefix + key + "\x00"}
+	return listwatch.Range{
+		From: inventory.ConfigPrefix + key,
+		End:  inventory.ConfigPrefix + key + "\x00",
+	}
 }

@@ -40,30 +40,51 @@ func TestTargetsOf(t *testing.T) {
 	services := inventory.All([]inventory.Entry{
 		{Key: "acme/user/a", Value: []byte(value), Lease: 1, CreateRevision: 1},
 		{Key: "acme/user/b", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 2},
-		{Key: "acme/user/c", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 1}, // an older entry of b's address
-		{Key: "acme/user/d", Value: []byte(`{"Addr":"10.0.0.9:9000","Metadata":{"grpc_leaving":"true"}}`), Lease: 1},
+		// an older entry of b's address
+		{Key: "acme/user/c", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 1},
+		{
+			Key:   "acme/user/d",
+			Value: []byte(`{"Addr":"10.0.0.9:9000","Metadata":{"grpc_leaving":"true"}}`),
+			Lease: 1,
+		},
 		{Key: "acme/user/e", Value: []byte("nonsense"), Lease: 1},
 		{Key: "config/db/primary", Value: []byte("db:5432")},
-		{Key: inventory.ConfigPrefix + "acme/user", Value: []byte(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)},
+		{
+			Key:   inventory.ConfigPrefix + "acme/user",
+			Value: []byte(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`),
+		},
 	})
+
 	groups := Of(services, "", Port{})
+
 	want := []Group{
 		{[]string{"10.0.0.7:9000"}, map[string]string{
-			"__meta_etcdrpc_key": "acme/user", "__meta_etcdrpc_instance": "a", "__meta_etcdrpc_address": "10.0.0.7:9000", "__meta_etcdrpc_layout": "endpoint_json",
-			"__meta_etcdrpc_state": "registered", "__meta_etcdrpc_version": "v1", "__meta_etcdrpc_zone": "eu", "__meta_etcdrpc_weight": "3",
+			"__meta_etcdrpc_key":                "acme/user",
+			"__meta_etcdrpc_instance":           "a",
+			"__meta_etcdrpc_address":            "10.0.0.7:9000",
+			"__meta_etcdrpc_layout":             "endpoint_json",
+			"__meta_etcdrpc_state":              "registered",
+			"__meta_etcdrpc_version":            "v1",
+			"__meta_etcdrpc_zone":               "eu",
+			"__meta_etcdrpc_weight":             "3",
 			"__meta_etcdrpc_metadata_team_name": "blue", "__meta_etcdrpc_metadata_gr__e": "1"}},
 		{[]string{"10.0.0.8:9000"}, map[string]string{
-			"__meta_etcdrpc_key": "acme/user", "__meta_etcdrpc_instance": "b", "__meta_etcdrpc_address": "10.0.0.8:9000", "__meta_etcdrpc_layout": "plain",
-			"__meta_etcdrpc_state": "drained"}},
+			"__meta_etcdrpc_key":      "acme/user",
+			"__meta_etcdrpc_instance": "b",
+			"__meta_etcdrpc_address":  "10.0.0.8:9000",
+			"__meta_etcdrpc_layout":   "plain",
+			"__meta_etcdrpc_state":    "drained"}},
 	}
 	if !reflect.DeepEqual(groups, want) {
 		t.Errorf("Of returns the groups\n%v\nwant\n%v", groups, want)
 	}
+
 	for prefix, want := range map[string]int{"config/": 2, "config/db": 3, "config/db/": 3} {
 		if n := len(Of(services, prefix, Port{})); n != want {
 			t.Errorf("Of(services, %q) has %d targets, want %d", prefix, n, want)
 		}
 	}
+
 	if none := Of(nil, "", Port{}); none == nil {
 		t.Error("Of(nil) is nil, want an empty list: JSON would be null")
 	}

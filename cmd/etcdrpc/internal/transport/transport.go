@@ -1,4 +1,5 @@
-// Package transport connects to the instances of a service as its clients do, and reads the files of TLS, configured by flags.
+// Package transport connects to the instances of a service as its clients do,
+// and reads the files of TLS, configured by flags.
 package transport
 
 import (
@@ -40,11 +41,14 @@ type Transport struct {
 func (t *Transport) AddTo(flags *pflag.FlagSet) {
 	t.Files.AddTo(flags, "service-", "verify the service's certificate with the CA bundle in this `file` (default: the system's)",
 		"identify to the service by the TLS certificate in this `file`", "the TLS key `file` of --service-cert")
-	flags.StringVar(&t.Authority, "authority", "", "the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
+	flags.StringVar(&t.Authority, "authority", "",
+		"the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
 }
 
 // Secure reports whether a flag of TLS is given.
-func (t *Transport) Secure() bool { return t.Authority+t.Files.CA+t.Files.Cert+t.Files.Key != "" }
+func (t *Transport) Secure() bool {
+	return t.Authority+t.Files.CA+t.Files.Cert+t.Files.Key != ""
+}
 
 // Options returns the dial options for instances of the service at a key.
 func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error) {
@@ -52,60 +56,88 @@ func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error
 	return append(opts, grpc.WithTransportCredentials(creds)), err
 }
 
-// Split returns the dial options without transport credentials, and the credentials.
-func (t *Transport) Split(key string, dial DialFunc) ([]grpc.DialOption, credentials.TransportCredentials, error) {
+// Split returns the dial options without transport credentials, and the
+// credentials.
+func (t *Transport) Split(
+	key string,
+	dial DialFunc,
+) ([]grpc.DialOption, credentials.TransportCredentials, error) {
 	if t.Plaintext && t.Files.CA+t.Files.Cert+t.Files.Key != "" {
-		return nil, nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
+		return nil, nil, errors.New(
+			"--plaintext excludes --service-cacert, --service-cert and --service-key")
 	}
+
 	authority, ok := servicekey.Authority(key)
+
 	if t.Authority != "" {
 		if err := servicekey.CheckAuthority(t.Authority); err != nil {
 			return nil, nil, fmt.Errorf("--authority: %q %w", t.Authority, err)
 		}
-		authority, ok = t.Authority, true
+
+		authority = t.Authority
+		ok = true
 	}
+
 	opts := []grpc.DialOption{
 		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return dial(ctx, "tcp", addr)
+		}),
 	}
 	if ok {
 		opts = append(opts, grpc.WithAuthority(authority))
 	}
+
 	switch {
 	case t.Plaintext:
 		return opts, insecure.NewCredentials(), nil
 	case !ok:
 		return nil, nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give --authority with the name that the proto sets", key)
 	}
+
 	cfg, err := t.Files.Config()
 	if err != nil {
 		return nil, nil, err
 	}
+
 	return opts, credentials.NewTLS(cfg), nil
 }
 
-// CheckHealth asks a server for the health of a service, "" for the whole server. isGRPC reports whether gRPC has answered: gRPC makes
-// an error with a code of the answer of a web server, too, but gives it no metadata.
-func CheckHealth(ctx context.Context, conn *grpc.ClientConn, service string) (health healthpb.HealthCheckResponse_ServingStatus, isGRPC bool, err error) {
+// CheckHealth asks a server for the health of a service, "" for the whole
+// server. isGRPC reports whether gRPC has answered: gRPC makes an error with a
+// code of the answer of a web server, too, but gives it no metadata.
+func CheckHealth(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+	service string,
+) (health healthpb.HealthCheckResponse_ServingStatus, isGRPC bool, err error) {
 	var header, trailer metadata.MD
-	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.Header(&header), grpc.Trailer(&trailer))
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx,
+		&healthpb.HealthCheckRequest{Service: service}, grpc.Header(&header),
+		grpc.Trailer(&trailer))
+
 	return resp.GetStatus(), len(header)+len(trailer) > 0, err
 }
 
-// Hint returns advice on the failure of a connection, "" if none is known. secure and plaintext
-// describe the flags for TLS and for plaintext.
+// Hint returns advice on the failure of a connection, "" if none is known.
+// secure and plaintext describe the flags for TLS and for plaintext.
 func Hint(problem, secure, plaintext string) string {
 	for _, h := range []struct{ problem, hint string }{
-		{"certificate required", "it wants a client certificate: --service-cert and --service-key"},
+		{"certificate required",
+			"it wants a client certificate: --service-cert and --service-key"},
 		{"error reading server preface", "if it speaks TLS, " + secure},
-		{"first record does not look like a TLS handshake", "it does not speak TLS: " + plaintext},
-		{"signed by unknown authority", "--service-cacert names the CA of its certificate"},
-		{"x509: certificate is valid for", "--authority gives the name that the proto sets"},
+		{"first record does not look like a TLS handshake",
+			"it does not speak TLS: " + plaintext},
+		{"signed by unknown authority",
+			"--service-cacert names the CA of its certificate"},
+		{"x509: certificate is valid for",
+			"--authority gives the name that the proto sets"},
 	} {
 		if strings.Contains(problem, h.problem) {
 			return ": " + h.hint
 		}
 	}
+
 	return ""
 }
 
@@ -113,14 +145,17 @@ func Hint(problem, secure, plaintext string) string {
 func (t *Transport) Grpcurl(key string) (flags string) {
 	authority, _ := servicekey.Authority(key)
 	authority = cmp.Or(t.Authority, authority)
-	for _, flag := range [][2]string{{"authority", authority}, {"cacert", t.Files.CA}, {"cert", t.Files.Cert}, {"key", t.Files.Key}} {
+	for _, flag := range [][2]string{{"authority", authority}, {"cacert", t.Files.CA},
+		{"cert", t.Files.Cert}, {"key", t.Files.Key}} {
 		if flag[1] != "" {
 			flags += "-" + flag[0] + " " + output.Shell(flag[1]) + " "
 		}
 	}
+
 	if t.Plaintext {
 		flags += "-plaintext "
 	}
+
 	return flags
 }
 
@@ -131,7 +166,8 @@ type Files struct {
 	ClientCA      string // a server accepts only clients with certificates of these CAs
 }
 
-// AddTo adds the flags of a client, whose names begin with prefix, with the help of each.
+// AddTo adds the flags of a client, whose names begin with prefix, with the
+// help of each.
 func (f *Files) AddTo(flags *pflag.FlagSet, prefix, ca, cert, key string) {
 	f.Prefix = prefix
 	flags.StringVar(&f.CA, prefix+"cacert", "", ca)
@@ -139,46 +175,62 @@ func (f *Files) AddTo(flags *pflag.FlagSet, prefix, ca, cert, key string) {
 	flags.StringVar(&f.Key, prefix+"key", "", key)
 }
 
-// Config returns the TLS configuration. A client rereads the certificate and the key at each handshake, which fails if they do not match.
+// Config returns the TLS configuration. A client rereads the certificate and
+// the key at each handshake, which fails if they do not match.
 func (f Files) Config() (cfg *tls.Config, err error) {
 	if (f.Cert == "") != (f.Key == "") {
-		return nil, usage.Mistakef("--%[1]scert and --%[1]skey must be given together", f.Prefix)
+		return nil, usage.Mistakef("--%[1]scert and --%[1]skey must be given together",
+			f.Prefix)
 	}
+
 	cfg = &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.CA != "" {
-		if cfg.RootCAs, err = Pool(fmt.Sprintf("--%scacert", f.Prefix), f.CA); err != nil {
+		cfg.RootCAs, err = Pool(fmt.Sprintf("--%scacert", f.Prefix), f.CA)
+		if err != nil {
 			return nil, err
 		}
 	}
+
 	if f.Cert != "" {
 		pair, err := f.pair()
 		if err != nil {
 			return nil, err
 		}
+
 		cfg.Certificates = []tls.Certificate{*pair}
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.pair() }
+		cfg.GetClientCertificate =
+			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return f.pair()
+			}
 	}
+
 	if f.ClientCA != "" {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 		cfg.ClientCAs, err = Pool("--client-cacert", f.ClientCA)
 	}
+
 	return cfg, err
 }
 
-// Server returns the configuration of a server, which rereads all files at each handshake. If they are invalid, it uses the previous
-// ones.
+// Server returns the configuration of a server, which rereads all files at each
+// handshake. If they are invalid, it uses the previous ones.
 func (f Files) Server(logger *slog.Logger) (*tls.Config, error) {
 	first, err := f.Config()
 	var last atomic.Pointer[tls.Config]
 	last.Store(first)
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		if cfg, err := f.Config(); err != nil {
-			logger.Warn("the TLS files are invalid; the previous ones stay in use", "error", err)
-		} else {
-			last.Store(cfg)
-		}
-		return last.Load(), nil
-	}}, err
+
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			if cfg, err := f.Config(); err != nil {
+				logger.Warn("the TLS files are invalid; the previous ones stay in use",
+					"error", err)
+			} else {
+				last.Store(cfg)
+			}
+
+			return last.Load(), nil
+		}}, err
 }
 
 // pair reads the certificate and its key.
@@ -187,6 +239,7 @@ func (f Files) pair() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.Prefix, err)
 	}
+
 	return &pair, nil
 }
 
@@ -196,9 +249,11 @@ func Pool(flag, file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
+
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", flag, file)
 	}
+
 	return pool, nil
 }

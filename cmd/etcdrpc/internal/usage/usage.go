@@ -6,10 +6,16 @@ import "fmt"
 // Error is such a mistake.
 type Error struct{ error }
 
-func (e Error) Unwrap() error { return e.error }
+func (e Error) Unwrap() error {
+	return e.error
+}
 
 // Mistake marks err as a mistake of the caller.
-func Mistake(err error) error { return Error{err} }
+func Mistake(err error) error {
+	return Error{err}
+}
 
 // Mistakef is Mistake with an error of [fmt.Errorf].
-func Mistakef(format string, args ...any) error { return Mistake(fmt.Errorf(format, args...)) }
+func Mistakef(format string, args ...any) error {
+	return Mistake(fmt.Errorf(format, args...))
+}

@@ -1,4 +1,5 @@
-// Package check judges the events of a simulated world. It does no I/O, reads no clock and takes no lock.
+// Package check judges the events of a simulated world. It does no I/O, reads
+// no clock and takes no lock.
 //
 //	promises.go  what the product promises, each promise a function
 //	history.go   the record of a world, in order
@@ -28,22 +29,31 @@ type History struct {
 	Links        []Link
 	Changes      []*etcd.Change
 	Resets       []Reset
-	Forced       []time.Time       // the moments at which an operator revoked leases
-	Owners       map[int64]string  // by lease: the host of the incarnation to which etcd granted the lease
-	Hosts        map[string]string // the names of processes, by the hosts from which their incarnations dial
-	Acts         []Act
-	Terms        []*Term
-	Writes       []*Write
-	Lines        []Line
-	Windows      []Window
-	Calms        []Span
-	Seen         []Problem // problems that the harness has found, see See
-	Configs      []string  // all valid live configs so far
+	Forced       []time.Time // the moments at which an operator revoked leases
+
+	// by lease: the host of the incarnation to which etcd granted the lease
+	Owners map[int64]string
+
+	// the names of processes, by the hosts from which their incarnations dial
+	Hosts map[string]string
+
+	Acts    []Act
+	Terms   []*Term
+	Writes  []*Write
+	Lines   []Line
+	Windows []Window
+	Calms   []Span
+	Seen    []Problem // problems that the harness has found, see See
+	Configs []string  // all valid live configs so far
 }
 
 // NewHistory returns the history of a world that begins now.
 func NewHistory(now time.Time) *History {
-	return &History{Began: now, Owners: make(map[int64]string), Hosts: make(map[string]string)}
+	return &History{
+		Began:  now,
+		Owners: make(map[int64]string),
+		Hosts:  make(map[string]string),
+	}
 }
 
 // Incarnation is one run of a server, from its start to its end.
@@ -64,7 +74,8 @@ type Move struct {
 	In bool
 }
 
-// in reports whether the incarnation should have been in etcd for the whole period.
+// in reports whether the incarnation should have been in etcd for the whole
+// period.
 func (l *Incarnation) in(from, to time.Time) (in bool) {
 	for _, m := range l.Moves {
 		switch {
@@ -74,22 +85,28 @@ func (l *Incarnation) in(from, to time.Time) (in bool) {
 			in = in && m.In
 		}
 	}
+
 	return in
 }
 
-// owns reports whether an etcd key contains the instance id or the host of the incarnation.
+// owns reports whether an etcd key contains the instance id or the host of the
+// incarnation.
 func (l *Incarnation) owns(key string) bool {
 	host, _, _ := strings.Cut(l.Addr, ":")
-	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) || strings.Contains(key, "/"+host+":")
+	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) ||
+		strings.Contains(key, "/"+host+":")
 }
 
 // Call is a finished call.
 type Call struct {
-	Caller        string // the name of the calling process
-	Conn          string // the name of the caller's connection
-	Method        string // the full name
-	Target        string // the id of the requested instance, or ""
-	Plain         bool   // under all policies, every instance that serves Method may answer
+	Caller string // the name of the calling process
+	Conn   string // the name of the caller's connection
+	Method string // the full name
+	Target string // the id of the requested instance, or ""
+
+	// under all policies, every instance that serves Method may answer
+	Plain bool
+
 	Begin, End    time.Time
 	Before, After []string // addresses that the caller knew before and after the call
 	From          string   // the ID of the incarnation that answered
@@ -101,7 +118,8 @@ type Call struct {
 	BesideErr bool // the call of the round_robin client failed
 }
 
-// Link is a change of the link between two processes. If B is "", a new incarnation of A begins, with whole links.
+// Link is a change of the link between two processes. If B is "", a new
+// incarnation of A begins, with whole links.
 type Link struct {
 	At     time.Time
 	A, B   string
@@ -109,7 +127,9 @@ type Link struct {
 	Reset  bool // only connections were reset: the link stays broken or whole
 }
 
-func (l Link) of(process string) bool { return l.A == process || l.B == process }
+func (l Link) of(process string) bool {
+	return l.A == process || l.B == process
+}
 
 // Reset is a restore or a wipe of etcd.
 type Reset struct {
@@ -124,12 +144,17 @@ type Act struct {
 	What, Who    string // the function, and the process or server that called it
 	Began, Ended time.Time
 	Longest      time.Duration // the longest duration allowed during faults; 0: no bound
-	Soon         time.Duration // the longest duration allowed in a calm; 0: no bound, because the call changes nothing in etcd
-	Err          error
-	Wrong        string // how etcd differs from the result of the call, or ""
+
+	// the longest duration allowed in a calm; 0: no bound, because the call
+	// changes nothing in etcd
+	Soon time.Duration
+
+	Err   error
+	Wrong string // how etcd differs from the result of the call, or ""
 }
 
-// Term is the period in which a leader's function runs with a context that has not ended.
+// Term is the period in which a leader's function runs with a context that has
+// not ended.
 type Term struct {
 	Incarnation  string
 	Token        int64
@@ -161,9 +186,13 @@ type Line struct {
 type Counts struct {
 	Requests int // requests to etcd, except those counted as Repeated or Tokens
 	Repeated int // refused requests that etcd's client then repeats by itself
-	Tokens   int // requests for tokens; etcd's client makes one for each stream that it opens
-	Dials    int // connections to etcd
-	Lines    int // logged lines
+
+	// requests for tokens; etcd's client makes one for each stream that it
+	// opens
+	Tokens int
+
+	Dials int // connections to etcd
+	Lines int // logged lines
 }
 
 // Window holds the counts of a process in a period of length Width.
@@ -176,12 +205,16 @@ type Window struct {
 // Span is a period; To is zero while it goes on.
 type Span struct{ From, To time.Time }
 
-// Calm reports whether there were no faults and no broken promises during a period.
+// Calm reports whether there were no faults and no broken promises during a
+// period.
 func (h *History) Calm(from, to time.Time) bool {
-	return slices.ContainsFunc(h.Calms, func(s Span) bool { return !s.From.After(from) && (s.To.IsZero() || s.To.After(to)) })
+	return slices.ContainsFunc(h.Calms, func(s Span) bool {
+		return !s.From.After(from) && (s.To.IsZero() || s.To.After(to))
+	})
 }
 
-// SetCalm records whether the world is calm from now on, without faults or broken promises.
+// SetCalm records whether the world is calm from now on, without faults or
+// broken promises.
 func (h *History) SetCalm(now time.Time, calm bool) {
 	last := len(h.Calms) - 1
 	going := last >= 0 && h.Calms[last].To.IsZero()
@@ -200,18 +233,21 @@ func (h *History) Incarnation(id string) *Incarnation {
 			return l
 		}
 	}
+
 	return nil
 }
 
 // Commit records a change in etcd.
 func (h *History) Commit(c *etcd.Change) {
 	h.Changes = append(h.Changes, c)
+
 	if c.Key == fixtures.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
 		h.Configs = append(h.Configs, c.Value)
 	}
 }
 
-// named reports whether etcd ever had an entry with an instance id and an address.
+// named reports whether etcd ever had an entry with an instance id and an
+// address.
 func (h *History) named(name, addr string) bool {
 	return slices.ContainsFunc(h.Changes, func(c *etcd.Change) bool {
 		e := fixtures.Read(etcd.Entry{Key: c.Key, Value: c.Value, Lease: c.Lease})
@@ -219,52 +255,73 @@ func (h *History) named(name, addr string) bool {
 	})
 }
 
-// replay calls visit for each change, with the entry before the change, and the puts of the key by processes so far. A reset of etcd
-// replaces all entries and forgets the puts.
-func (h *History) replay(visit func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change)) {
-	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]*etcd.Change)
+// replay calls visit for each change, with the entry before the change, and the
+// puts of the key by processes so far. A reset of etcd replaces all entries and
+// forgets the puts.
+func (h *History) replay(
+	visit func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change),
+) {
+	resets := h.Resets
+	has := make(map[string]etcd.Entry)
+	puts := make(map[string][]*etcd.Change)
 	for i, c := range h.Changes {
 		for len(resets) > 0 && resets[0].After <= i {
 			clear(has)
 			clear(puts)
+
 			for _, e := range resets[0].Entries {
 				has[e.Key] = e
 			}
+
 			resets = resets[1:]
 		}
+
 		if !c.Delete && c.Client != "" {
 			puts[c.Key] = append(puts[c.Key], c)
 		}
+
 		was := has[c.Key]
 		visit(c, was, puts[c.Key])
+
 		if c.Delete {
 			delete(has, c.Key)
 		} else {
-			has[c.Key] = etcd.Entry{Key: c.Key, Value: c.Value, Lease: c.Lease, Create: cmp.Or(was.Create, c.Revision)}
+			has[c.Key] = etcd.Entry{
+				Key:    c.Key,
+				Value:  c.Value,
+				Lease:  c.Lease,
+				Create: cmp.Or(was.Create, c.Revision),
+			}
 		}
 	}
 }
 
 // See records a problem that the harness finds now.
 func (h *History) See(now time.Time, promise, format string, args ...any) {
-	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
+	h.Seen = append(h.Seen,
+		Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
 }
 
-// Plain reports whether, under each policy that a caller may use, every instance that serves a method may answer.
+// Plain reports whether, under each policy that a caller may use, every
+// instance that serves a method may answer.
 func (h *History) Plain(c schedule.Caller) bool {
 	return c.Subset == 0 && !h.ever(c, func(p fixtures.Policy) bool {
 		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Ejects
 	})
 }
 
-// Even reports whether all policies that a caller may use distribute calls as round_robin does.
+// Even reports whether all policies that a caller may use distribute calls as
+// round_robin does.
 func (h *History) Even(c schedule.Caller) bool {
-	return !h.ever(c, func(p fixtures.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
+	return !h.ever(c, func(p fixtures.Policy) bool {
+		return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0
+	})
 }
 
 // ever reports whether match returns true for any policy that a caller may use.
 func (h *History) ever(c schedule.Caller, match func(fixtures.Policy) bool) bool {
-	return match(fixtures.ParsePolicy("", c.Config())) || slices.ContainsFunc(h.Configs, func(live string) bool { return match(fixtures.ParsePolicy(live, c.Config())) })
+	return match(fixtures.ParsePolicy("", c.Config())) || slices.ContainsFunc(h.Configs,
+		func(live string) bool { return match(fixtures.ParsePolicy(live, c.Config())) })
 }
 
 // Problem is a promise that was broken.
@@ -278,5 +335,6 @@ func (p Problem) String() string {
 	if p.At == 0 {
 		return fmt.Sprintf("%s: %s", p.Promise, p.Text)
 	}
+
 	return fmt.Sprintf("%.3f s: %s: %s", p.At.Seconds(), p.Promise, p.Text)
 }

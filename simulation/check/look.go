@@ -28,12 +28,16 @@ type Server struct {
 	In       bool   // the server should be in etcd
 	Elects   bool   // the server is a candidate for leader
 	Layouts  []string
-	Wants    map[string]fixtures.Said // by service: the expected content of the server's entries
+
+	// by service: the expected content of the server's entries
+	Wants map[string]fixtures.Said
+
 	Statuses []runtime.Status
 	Leases   []int64 // the leases that the server's process has in etcd
 	Leads    bool
 
-	Registrations, Expected int // the numbers of registrations that the process has, and should have
+	// the numbers of registrations that the process has, and should have
+	Registrations, Expected int
 }
 
 // Reader is a process that follows the endpoints of the shop.
@@ -48,84 +52,111 @@ type Reader struct {
 	ListErr   error
 }
 
-// Lacks describes the entries of the server for a service that are missing in etcd or have wrong content.
+// Lacks describes the entries of the server for a service that are missing in
+// etcd or have wrong content.
 func (s Server) Lacks(l Look, key string) string {
 	var lacks []string
 	for _, layout := range s.Layouts {
 		in := s.Wants[key].In(layout)
 		says := func(e etcd.Entry) bool {
 			read := fixtures.Read(e)
-			return e.Lease != fixtures.NoLease && read.Layout == layout && read.Said == in && !read.Leaves
+
+			return e.Lease != fixtures.NoLease &&
+				read.Layout == layout &&
+				read.Said == in &&
+				!read.Leaves
 		}
 		if !slices.ContainsFunc(l.at(key, s.Addr), says) {
-			lacks = append(lacks, fmt.Sprintf("no entry of %s in layout %s with %+v", key, layout, in))
+			lacks = append(lacks,
+				fmt.Sprintf("no entry of %s in layout %s with %+v", key, layout, in))
 		}
 	}
+
 	return strings.Join(lacks, "; ")
 }
 
-// Left describes the entries of a service that have the server's address; "" if there are none.
+// Left describes the entries of a service that have the server's address; "" if
+// there are none.
 func (s Server) Left(l Look, key string) string {
 	if left := l.at(key, s.Addr); len(left) > 0 {
 		return fmt.Sprintf("etcd still has the entries %v", left)
 	}
+
 	return ""
 }
 
 // stands reports whether etcd has a candidate of the server.
 func (s Server) stands(l Look) bool {
-	return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates), func(e etcd.Entry) bool {
+	return slices.ContainsFunc(etcd.Under(
+		l.Entries, fixtures.Candidates), func(e etcd.Entry) bool {
 		return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
 	})
 }
 
 // at returns the entries of a service that have an address.
 func (l Look) at(key, addr string) []etcd.Entry {
-	return slices.DeleteFunc(l.of(key), func(e etcd.Entry) bool { return fixtures.Read(e).Addr != addr })
+	return slices.DeleteFunc(l.of(key), func(e etcd.Entry) bool {
+		return fixtures.Read(e).Addr != addr
+	})
 }
 
 // of returns the entries of a service.
 func (l Look) of(key string) []etcd.Entry {
-	return slices.DeleteFunc(slices.Clone(etcd.Under(l.Entries, key)), func(e etcd.Entry) bool { return fixtures.Read(e).Service != key })
+	return slices.DeleteFunc(slices.Clone(etcd.Under(l.Entries, key)),
+		func(e etcd.Entry) bool { return fixtures.Read(e).Service != key })
 }
 
 // Config returns the live config.
 func (l Look) Config() (text string, ok bool) {
-	if i := slices.IndexFunc(l.Entries, func(e etcd.Entry) bool { return e.Key == fixtures.ConfigKey }); i >= 0 {
+	i := slices.IndexFunc(l.Entries, func(e etcd.Entry) bool {
+		return e.Key == fixtures.ConfigKey
+	})
+	if i >= 0 {
 		return l.Entries[i].Value, true
 	}
+
 	return "", false
 }
 
-// InForce reports whether a caller may use config, in the runtime's own form, as the live config. While etcd has a bad config,
-// callers use an earlier one.
+// InForce reports whether a caller may use config, in the runtime's own form,
+// as the live config. While etcd has a bad config, callers use an earlier one.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
 	if !ok || schedule.BadConfig(live) {
 		return ok || config == ""
 	}
+
 	parsed, err := serviceconfig.ParseLive(live)
+
 	return err == nil && config == parsed.JSON()
 }
 
-// Policy returns the policy in force for a caller with a generated config. While etcd has a bad live config,
-// the policy is unknown: the caller uses the last good config that it has read.
+// Policy returns the policy in force for a caller with a generated config.
+// While etcd has a bad live config, the policy is unknown: the caller uses the
+// last good config that it has read.
 func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	config, live := l.Config()
 	if live && schedule.BadConfig(config) {
 		return p, false
 	}
+
 	p = fixtures.ParsePolicy(config, generated)
+
 	return p, p.Name != ""
 }
 
-// leaves reports whether calls may go to another region, as those of a strict lane without instances do.
+// leaves reports whether calls may go to another region, as those of a strict
+// lane without instances do.
 func (l Look) leaves(generated string) bool {
 	p, known := l.Policy(generated)
-	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool { return r.Strict })
+
+	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool {
+		return r.Strict
+	})
 }
 
-// Waits reports whether calls may wait for a ready instance. While etcd has a bad config, the config in force is unknown.
+// Waits reports whether calls may wait for a ready instance. While etcd has a
+// bad config, the config in force is unknown.
 func (l Look) Waits(generated string) bool {
 	live, ok := l.Config()
 	return fixtures.Waits(live, generated) || ok && schedule.BadConfig(live)
@@ -145,32 +176,45 @@ func (l Look) Registered() []string {
 	var addrs []string
 	l.shop(func(e fixtures.Entry) { addrs = append(addrs, e.Addr) })
 	slices.Sort(addrs)
+
 	return slices.Compact(addrs)
 }
 
 // Serving returns the registered addresses with a running server.
 func (l Look) Serving() []string {
-	return slices.DeleteFunc(l.Registered(), func(addr string) bool { return addr == fixtures.NobodyAddr })
+	return slices.DeleteFunc(l.Registered(), func(addr string) bool {
+		return addr == fixtures.NobodyAddr
+	})
 }
 
-// Named reports whether etcd has an entry of the shop with an instance id and an address.
+// Named reports whether etcd has an entry of the shop with an instance id and
+// an address.
 func (l Look) Named(name, addr string) (named bool) {
-	l.shop(func(e fixtures.Entry) { named = named || e.Addr == addr && (name == addr || e.Instance == name) })
+	l.shop(func(e fixtures.Entry) {
+		named = named || e.Addr == addr && (name == addr || e.Instance == name)
+	})
+
 	return named
 }
 
-// said merges the entries of an address. It takes the highest weight, and the first version and zone that are set.
+// said merges the entries of an address. It takes the highest weight, and the
+// first version and zone that are set.
 func (l Look) said(addr string) (all fixtures.Said) {
 	l.shop(func(e fixtures.Entry) {
 		if e.Addr == addr {
-			all.Version, all.Zone = cmp.Or(all.Version, e.Version), cmp.Or(all.Zone, e.Zone)
+			all.Version, all.Zone = cmp.Or(all.Version, e.Version), cmp.Or(all.Zone,
+				e.Zone)
 			all.Weight = max(all.Weight, e.Weight)
 		}
 	})
+
 	return all
 }
 
-// drained reports whether names contain the instance id of the server at an address.
+// drained reports whether names contain the instance id of the server at an
+// address.
 func (l Look) drained(names []string, addr string) bool {
-	return slices.ContainsFunc(l.Servers, func(s Server) bool { return s.Addr == addr && slices.Contains(names, cmp.Or(s.Name, s.Addr)) })
+	return slices.ContainsFunc(l.Servers, func(s Server) bool {
+		return s.Addr == addr && slices.Contains(names, cmp.Or(s.Name, s.Addr))
+	})
 }

@@ -16,24 +16,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// always lists the promises that hold at any time. A world without faults and broken promises is calm.
+// always lists the promises that hold at any time. A world without faults and
+// broken promises is calm.
 var always = []struct {
 	promise string
 	broken  func(h *History, broken report)
 }{
 	{"a call is answered by a running instance that it may reach", wrongAnswers},
-	{"no call fails while the caller knows and reaches an instance that its policy allows", failedCalls},
-	{"no call leaves for another region while the caller knows and reaches an allowed instance of its own region", strayedCalls},
+	{"no call fails while the caller knows and reaches an instance that its policy allows",
+		failedCalls},
+	{"no call leaves for another region while the caller knows and reaches an allowed instance of its own region",
+		strayedCalls},
 	{"no more calls fail than under a plain round_robin", failedMore},
 	{"a call ends by its deadline", lateCalls},
-	{"a store accepts no write of an earlier leader after one of a later leader, tokens are unique, and in a calm no write is refused", unfencedWrites},
-	{"one instance leads at a time, unless etcd is restored or an operator revokes the lease of a leader", twoLeaders},
+	{"a store accepts no write of an earlier leader after one of a later leader, tokens are unique, and in a calm no write is refused",
+		unfencedWrites},
+	{"one instance leads at a time, unless etcd is restored or an operator revokes the lease of a leader",
+		twoLeaders},
 	{"no process deletes keys on the lease of another process", robbedKeys},
 	{"processes do not overwrite each other's key in turn", fights},
 	{"processes send requests and log lines at a bounded rate", floods},
 	{"in a calm, no log line says that a list or watch failed", falseAlarms},
 	{"no call of the runtime hangs", slowActs},
-	{"in a calm, a call that changes etcd succeeds soon with a correct result", failedActs},
+	{"in a calm, a call that changes etcd succeeds soon with a correct result",
+		failedActs},
 }
 
 // Promises that the harness checks as events happen.
@@ -45,7 +51,8 @@ const (
 	LeftBehind = "a process that has stopped leaves nothing behind"
 )
 
-// settled lists the promises that hold a stated time after the last fault and after each ordinary change.
+// settled lists the promises that hold a stated time after the last fault and
+// after each ordinary change.
 var settled = []struct {
 	promise string
 	wrong   func(l Look, wrong complaint)
@@ -73,9 +80,11 @@ func (h *History) Broken() []Problem {
 	problems := h.Seen
 	for _, p := range always {
 		p.broken(h, func(at time.Time, format string, args ...any) {
-			problems = append(problems, Problem{p.promise, at.Sub(h.Began), fmt.Sprintf(format, args...)})
+			problems = append(problems,
+				Problem{p.promise, at.Sub(h.Began), fmt.Sprintf(format, args...)})
 		})
 	}
+
 	return problems
 }
 
@@ -84,12 +93,16 @@ func (l Look) Wrong() map[string]string {
 	all := make(map[string]string)
 	for _, p := range settled {
 		var wrong []string
-		p.wrong(l, func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) })
+		p.wrong(l, func(format string, args ...any) {
+			wrong = append(wrong, fmt.Sprintf(format, args...))
+		})
+
 		if len(wrong) > 0 {
 			slices.Sort(wrong)
 			all[p.promise] = strings.Join(wrong, "; ")
 		}
 	}
+
 	return all
 }
 
@@ -105,12 +118,20 @@ func wrongAnswers(h *History, broken report) {
 		case c.Code != codes.OK:
 		case c.Abroad:
 			if c.Target != "" || c.Method == fixtures.Lead {
-				broken(c.End, "%s of %s to %q: answered by %q in another region, want the own region", c.Method, c.Caller, c.Target, c.From)
+				broken(c.End,
+					"%s of %s to %q: answered by %q in another region, want the own region",
+					c.Method, c.Caller, c.Target, c.From)
 			}
+
 		case l == nil || !l.Down.IsZero() && l.Down.Before(c.Begin):
-			broken(c.End, "%s of %s: answered by %q, which does not run", c.Method, c.Caller, c.From)
-		case c.Target != "" && c.Target != l.Addr && c.Target != l.Name && !h.named(c.Target, l.Addr):
-			broken(c.End, "%s of %s: want an answer of %s, got one of %s", c.Method, c.Caller, c.Target, c.From)
+			broken(c.End, "%s of %s: answered by %q, which does not run", c.Method,
+				c.Caller, c.From)
+		case c.Target != "" &&
+			c.Target != l.Addr &&
+			c.Target != l.Name &&
+			!h.named(c.Target, l.Addr):
+			broken(c.End, "%s of %s: want an answer of %s, got one of %s", c.Method,
+				c.Caller, c.Target, c.From)
 		}
 	}
 }
@@ -121,8 +142,11 @@ func failedCalls(h *History, broken report) {
 		case codes.OK:
 		case codes.Unavailable, codes.DeadlineExceeded, codes.Unimplemented:
 			if sure := h.sure(c); len(sure) > 0 {
-				broken(c.End, "%s of %s after %v: %v: %s; want an answer of %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, strings.Join(sure, " or "))
+				broken(c.End, "%s of %s after %v: %v: %s; want an answer of %s",
+					c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err,
+					strings.Join(sure, " or "))
 			}
+
 		default:
 			broken(c.End, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
 		}
@@ -134,22 +158,28 @@ func strayedCalls(h *History, broken report) {
 		if c.Code != codes.OK || !c.Abroad {
 			continue
 		}
+
 		if sure := h.sure(c); len(sure) > 0 {
-			broken(c.End, "%s of %s: answered by %s; want an answer of %s", c.Method, c.Caller, c.From, strings.Join(sure, " or "))
+			broken(c.End, "%s of %s: answered by %s; want an answer of %s", c.Method,
+				c.Caller, c.From, strings.Join(sure, " or "))
 		}
 	}
 }
 
-// disturbs bounds the time in which an event on a link affects calls: connections notice the event late.
+// disturbs bounds the time in which an event on a link affects calls:
+// connections notice the event late.
 const disturbs = 500 * time.Millisecond
 
-// sure returns the incarnations that could certainly have answered the call. The caller knew them before and after the call, and they
-// have answered on its connection since the last change of their links. sure returns none if a link of the caller was broken or changed.
+// sure returns the incarnations that could certainly have answered the call.
+// The caller knew them before and after the call, and they have answered on its
+// connection since the last change of their links. sure returns none if a link
+// of the caller was broken or changed.
 func (h *History) sure(c Call) (ids []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
 		return nil
 	}
+
 	for _, l := range h.Incarnations {
 		knows := slices.Contains(c.Before, l.Addr) && slices.Contains(c.After, l.Addr)
 		switch up := l.Down.IsZero() || l.Down.After(c.End); {
@@ -159,11 +189,14 @@ func (h *History) sure(c Call) (ids []string) {
 			ids = append(ids, l.ID)
 		}
 	}
+
 	slices.Sort(ids)
+
 	return ids
 }
 
-// disturbed reports whether a link of a process was broken or changed during a period.
+// disturbed reports whether a link of a process was broken or changed during a
+// period.
 func (h *History) disturbed(process string, from, to time.Time) bool {
 	broken := make(map[[2]string]bool)
 	for _, l := range h.Links {
@@ -179,47 +212,64 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 			broken[[2]string{l.A, l.B}] = l.Broken
 		}
 	}
+
 	return slices.Contains(slices.Collect(maps.Values(broken)), true)
 }
 
-// answered reports whether an incarnation has answered an earlier call on the same connection, after the last change of the link.
+// answered reports whether an incarnation has answered an earlier call on the
+// same connection, after the last change of the link.
 func (h *History) answered(c Call, l *Incarnation) bool {
 	var changed time.Time
 	for _, link := range h.Links {
-		if link.of(c.Caller) && (link.of(l.Process) || link.B == "") && link.At.Before(c.Begin) {
+		if link.of(c.Caller) &&
+			(link.of(l.Process) || link.B == "") &&
+			link.At.Before(c.Begin) {
 			changed = link.At
 		}
 	}
+
 	return slices.ContainsFunc(h.Calls, func(before Call) bool {
-		return before.From == l.ID && before.Caller == c.Caller && before.Conn == c.Conn && before.Begin.After(changed) && before.End.Before(c.Begin)
+		return before.From == l.ID &&
+			before.Caller == c.Caller &&
+			before.Conn == c.Conn &&
+			before.Begin.After(changed) &&
+			before.End.Before(c.Begin)
 	})
 }
 
-// mostMore bounds how many more calls may fail in a world than under round_robin. The same faults affect both, but at different moments.
+// mostMore bounds how many more calls may fail in a world than under
+// round_robin. The same faults affect both, but at different moments.
 const mostMore = 3
 
 func failedMore(h *History, broken report) {
-	ours, plain := 0, 0
+	ours := 0
+	plain := 0
 	var last time.Time
 	for _, c := range h.Calls {
 		if !c.Beside {
 			continue
 		}
+
 		if c.Code != codes.OK {
-			ours, last = ours+1, c.End
+			ours = ours + 1
+			last = c.End
 		}
+
 		if c.BesideErr {
 			plain++
 		}
 	}
+
 	if ours > plain+mostMore {
-		broken(last, "%d calls failed, want at most %d, as %d failed under round_robin", ours, plain+mostMore, plain)
+		broken(last, "%d calls failed, want at most %d, as %d failed under round_robin",
+			ours, plain+mostMore, plain)
 	}
 }
 
 const (
 	// Deadline is the timeout of a call.
 	Deadline = 2500 * time.Millisecond
+
 	// slack is how far a call may exceed its timeout.
 	slack = 100 * time.Millisecond
 )
@@ -227,18 +277,24 @@ const (
 func lateCalls(h *History, broken report) {
 	for _, c := range h.Calls {
 		if took := c.End.Sub(c.Begin); took > Deadline+slack {
-			broken(c.End, "%s of %s took %v, want at most %v", c.Method, c.Caller, took, Deadline)
+			broken(c.End, "%s of %s took %v, want at most %v", c.Method, c.Caller, took,
+				Deadline)
 		}
 	}
 }
 
-// hears bounds the time in a calm until a process learns what another process has changed in etcd.
+// hears bounds the time in a calm until a process learns what another process
+// has changed in etcd.
 const hears = time.Second
 
-// unfencedWrites replays the writes on a store with a leader.Fence. After a reset that lets revisions repeat, it skips writes until
-// the next calm, and then begins with an empty store.
+// unfencedWrites replays the writes on a store with a leader.Fence. After a
+// reset that lets revisions repeat, it skips writes until the next calm, and
+// then begins with an empty store.
 func unfencedWrites(h *History, broken report) {
-	store, users, resets := new(leader.Fence), make(map[int64]string), 0
+	store := new(leader.Fence)
+	users := make(map[int64]string)
+	resets := 0
+
 	highest := int64(0)
 	for _, w := range h.Writes {
 		n := 0
@@ -247,23 +303,38 @@ func unfencedWrites(h *History, broken report) {
 				n++
 			}
 		}
+
 		if n > resets {
 			if !h.Calm(w.At, w.At) {
 				continue
 			}
-			store, users, resets, highest = new(leader.Fence), make(map[int64]string), n, 0
+
+			store = new(leader.Fence)
+			users = make(map[int64]string)
+			resets = n
+			highest = 0
 		}
+
 		if user, ok := users[w.Token]; ok && user != w.Incarnation {
-			broken(w.At, "%s wrote with the token %d of %s, want a token of its own", w.Incarnation, w.Token, user)
+			broken(w.At, "%s wrote with the token %d of %s, want a token of its own",
+				w.Incarnation, w.Token, user)
 		}
+
 		refused := store.Admit(w.Token)
 		if refused == nil && w.Token < highest {
-			broken(w.At, "the store accepted a write of %s with the token %d after one with %d", w.Incarnation, w.Token, highest)
+			broken(w.At,
+				"the store accepted a write of %s with the token %d after one with %d",
+				w.Incarnation, w.Token, highest)
 		}
+
 		if refused != nil && w.Leads && h.Calm(w.At.Add(-hears), w.At) {
-			broken(w.At, "the store refused a write of %s, which leads with the token %d: %v", w.Incarnation, w.Token, refused)
+			broken(w.At,
+				"the store refused a write of %s, which leads with the token %d: %v",
+				w.Incarnation, w.Token, refused)
 		}
-		highest, users[w.Token] = max(highest, w.Token), w.Incarnation
+
+		highest = max(highest, w.Token)
+		users[w.Token] = w.Incarnation
 	}
 }
 
@@ -272,37 +343,66 @@ func twoLeaders(h *History, broken report) {
 	for _, r := range h.Resets {
 		forced = append(forced, r.At)
 	}
+
 	for _, t := range h.Terms {
 		for _, other := range h.Terms {
-			meanwhile := func(at time.Time) bool { return !at.Before(other.Began) && !at.After(t.Began) }
-			if other != t && t.on(t.Began) && other.on(t.Began) && !slices.ContainsFunc(forced, meanwhile) {
-				broken(t.Began, "%s leads with the token %d while %s leads with the token %d", t.Incarnation, t.Token, other.Incarnation, other.Token)
+			meanwhile := func(at time.Time) bool {
+				return !at.Before(other.Began) && !at.After(t.Began)
+			}
+			if other != t &&
+				t.on(t.Began) &&
+				other.on(t.Began) &&
+				!slices.ContainsFunc(forced, meanwhile) {
+				broken(t.Began,
+					"%s leads with the token %d while %s leads with the token %d",
+					t.Incarnation, t.Token, other.Incarnation, other.Token)
 			}
 		}
 	}
+
 	h.replay(func(c *etcd.Change, was etcd.Entry, _ []*etcd.Change) {
 		for _, t := range h.Terms {
-			goes := strings.HasPrefix(c.Key, fixtures.Candidates) && c.Delete && was.Create == t.Token
-			if goes && t.Began.Before(c.At) && t.on(c.At) && h.Calm(c.At.Add(-hears), c.At) {
-				broken(c.At, "%s leads with the token %d, although its candidate is deleted", t.Incarnation, t.Token)
+			goes := strings.HasPrefix(c.Key, fixtures.Candidates) &&
+				c.Delete &&
+				was.Create == t.Token
+			if goes &&
+				t.Began.Before(c.At) &&
+				t.on(c.At) &&
+				h.Calm(c.At.Add(-hears), c.At) {
+				broken(c.At,
+					"%s leads with the token %d, although its candidate is deleted",
+					t.Incarnation, t.Token)
 			}
 		}
 	})
 }
 
-// robbedKeys finds the owner of a key by the key's lease. A process may delete its own keys, and an entry with its name if the entry
-// has no lease, or if another incarnation put it. Deletions without an answer, and by a revoked lease, are ignored.
+// robbedKeys finds the owner of a key by the key's lease. A process may delete
+// its own keys, and an entry with its name if the entry has no lease, or if
+// another incarnation put it. Deletions without an answer, and by a revoked
+// lease, are ignored.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix)
-		if !c.Delete || c.Client == "" || !entry && !strings.HasPrefix(c.Key, fixtures.Leaders) || h.Owners[was.Lease] == c.Client {
+		if !c.Delete ||
+			c.Client == "" ||
+			!entry && !strings.HasPrefix(c.Key, fixtures.Leaders) ||
+			h.Owners[was.Lease] == c.Client {
 			return
 		}
-		by, owner := h.Hosts[c.Client], h.Hosts[h.Owners[was.Lease]]
-		named := slices.ContainsFunc(h.Incarnations, func(l *Incarnation) bool { return l.Process == by && l.owns(c.Key) })
-		has := slices.ContainsFunc(puts, func(put *etcd.Change) bool { return put.Client == c.Client })
+
+		by := h.Hosts[c.Client]
+		owner := h.Hosts[h.Owners[was.Lease]]
+		named := slices.ContainsFunc(h.Incarnations, func(l *Incarnation) bool {
+			return l.Process == by && l.owns(c.Key)
+		})
+
+		has := slices.ContainsFunc(puts, func(put *etcd.Change) bool {
+			return put.Client == c.Client
+		})
 		if !entry || owner != by && !(named && (was.Lease == fixtures.NoLease || !has)) {
-			broken(c.At, "%s deleted %s, which was on lease %x of %s", by, c.Key, was.Lease, owner)
+			broken(c.At, "%s deleted %s, which was on lease %x of %s", by, c.Key,
+				was.Lease, owner)
 		}
 	})
 }
@@ -314,12 +414,17 @@ func fights(h *History, broken report) {
 	h.replay(func(c *etcd.Change, _ etcd.Entry, puts []*etcd.Change) {
 		changes := 0
 		for i := 1; i < len(puts); i++ {
-			if puts[i].Client != puts[i-1].Client && puts[i-1].At.After(c.At.Add(-Width)) {
+			if puts[i].Client != puts[i-1].Client &&
+				puts[i-1].At.After(c.At.Add(-Width)) {
 				changes++
 			}
 		}
-		if strings.HasPrefix(c.Key, fixtures.Prefix) && !c.Delete && changes > mostChanges {
-			broken(c.At, "the owner of %s changed %d times within %v, last to %s", c.Key, changes, Width, c.Client)
+
+		if strings.HasPrefix(c.Key, fixtures.Prefix) &&
+			!c.Delete &&
+			changes > mostChanges {
+			broken(c.At, "the owner of %s changed %d times within %v, last to %s", c.Key,
+				changes, Width, c.Client)
 		}
 	})
 }
@@ -329,11 +434,16 @@ const Width = 10 * time.Second
 
 // Bounds within Width.
 const (
-	mostRequests = 175 // requests of any kind to etcd; early renewals of each of three leases of 5 s make 44, a restore 41
+	// requests of any kind to etcd; early renewals of each of three leases of 5
+	// s make 44, a restore 41
+	mostRequests = 175
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // lines that one process logs
-	mostAlike    = 7  // lines with the same message and key, such as those of a list that hangs for 1 s at each try
+
+	// lines with the same message and key, such as those of a list that hangs
+	// for 1 s at each try
+	mostAlike = 7
 )
 
 func floods(h *History, broken report) {
@@ -346,16 +456,21 @@ func floods(h *History, broken report) {
 			"logged %d lines":                                 {w.Lines, mostLines},
 		} {
 			if count[0] > count[1] {
-				broken(w.End, "%s "+what+" within %v, want at most %d", w.Process, count[0], Width, count[1])
+				broken(w.End, "%s "+what+" within %v, want at most %d", w.Process,
+					count[0], Width, count[1])
 			}
 		}
 	}
+
 	alike := make(map[[2]string][]time.Time)
 	for _, l := range h.Lines {
 		of := [2]string{l.Incarnation, l.About}
-		alike[of] = slices.DeleteFunc(append(alike[of], l.At), func(at time.Time) bool { return at.Before(l.At.Add(-Width)) })
+		alike[of] = slices.DeleteFunc(append(alike[of], l.At), func(at time.Time) bool {
+			return at.Before(l.At.Add(-Width))
+		})
 		if l.About != "" && len(alike[of]) > mostAlike {
-			broken(l.At, "%s logged a line %d times within %v, want at most %d: %s", l.Incarnation, len(alike[of]), Width, mostAlike, l.About)
+			broken(l.At, "%s logged a line %d times within %v, want at most %d: %s",
+				l.Incarnation, len(alike[of]), Width, mostAlike, l.About)
 			delete(alike, of)
 		}
 	}
@@ -364,7 +479,8 @@ func floods(h *History, broken report) {
 func falseAlarms(h *History, broken report) {
 	for _, l := range h.Lines {
 		if l.Trouble && h.Calm(l.At.Add(-hears), l.At) {
-			broken(l.At, "%s logged %q in a calm, with a healthy link to etcd", l.Incarnation, l.About)
+			broken(l.At, "%s logged %q in a calm, with a healthy link to etcd",
+				l.Incarnation, l.About)
 		}
 	}
 }
@@ -372,7 +488,8 @@ func falseAlarms(h *History, broken report) {
 func slowActs(h *History, broken report) {
 	for _, a := range h.Acts {
 		if took := a.Ended.Sub(a.Began); a.Longest > 0 && took > a.Longest+2*slack {
-			broken(a.Ended, "%s of %s took %v, want at most %v", a.What, a.Who, took, a.Longest)
+			broken(a.Ended, "%s of %s took %v, want at most %v", a.What, a.Who, took,
+				a.Longest)
 		}
 	}
 }
@@ -383,7 +500,10 @@ func failedActs(h *History, broken report) {
 		switch {
 		case a.Soon == 0 || !h.Calm(a.Began, a.Ended):
 		case a.Err != nil || took > a.Soon:
-			broken(a.Ended, "%s of %s took %v with the error %v, want at most %v and none", a.What, a.Who, took, a.Err, a.Soon)
+			broken(a.Ended,
+				"%s of %s took %v with the error %v, want at most %v and none", a.What,
+				a.Who, took, a.Err, a.Soon)
+
 		case a.Wrong != "":
 			broken(a.Ended, "%s of %s returned nil, although %s", a.What, a.Who, a.Wrong)
 		}
@@ -397,19 +517,25 @@ func wrongEntries(l Look, wrong complaint) {
 			if lacks := s.Lacks(l, key); s.In && lacks != "" {
 				wrong("%s", lacks)
 			}
+
 			if s.In {
 				expected[key+" "+s.Addr] = len(s.Layouts)
 			}
 		}
 	}
+
 	for _, addr := range l.Writers {
-		expected[fixtures.ShopKey+" "+addr] = 1 // or 0: writers do not put a deleted entry again
+		// or 0: writers do not put a deleted entry again
+		expected[fixtures.ShopKey+" "+addr] = 1
 	}
+
 	for _, key := range []string{fixtures.ShopKey, fixtures.UserKey} {
 		for _, e := range l.of(key) {
 			at := key + " " + fixtures.Read(e).Addr
-			if expected[at]--; expected[at] < 0 && !fixtures.IsOperators(e) {
-				wrong("etcd has %s = %q on lease %x, which belongs to no running server", e.Key, e.Value, e.Lease)
+			expected[at]--
+			if expected[at] < 0 && !fixtures.IsOperators(e) {
+				wrong("etcd has %s = %q on lease %x, which belongs to no running server",
+					e.Key, e.Value, e.Lease)
 			}
 		}
 	}
@@ -418,13 +544,21 @@ func wrongEntries(l Look, wrong complaint) {
 func wrongStatuses(l Look, wrong complaint) {
 	for _, s := range l.Servers {
 		for _, status := range s.Statuses {
-			on := slices.ContainsFunc(l.at(status.Key, s.Addr), func(e etcd.Entry) bool { return e.Lease == int64(status.LeaseID) })
-			if !s.In || status.State != runtime.StateRegistered || status.Err != nil || !on {
-				wrong("status of %s: %s is %v on lease %x: %v, want it registered on a lease in etcd", s.ID, status.Key, status.State, status.LeaseID, status.Err)
+			on := slices.ContainsFunc(l.at(status.Key, s.Addr), func(e etcd.Entry) bool {
+				return e.Lease == int64(status.LeaseID)
+			})
+			if !s.In ||
+				status.State != runtime.StateRegistered ||
+				status.Err != nil ||
+				!on {
+				wrong("status of %s: %s is %v on lease %x: %v, want it registered on a lease in etcd",
+					s.ID, status.Key, status.State, status.LeaseID, status.Err)
 			}
 		}
+
 		if n := len(s.Statuses); n != len(s.Wants) || s.Registrations != s.Expected {
-			wrong("%s has %d registrations, want %d; its registry has %d, want %d", s.ID, n, len(s.Wants), s.Registrations, s.Expected)
+			wrong("%s has %d registrations, want %d; its registry has %d, want %d", s.ID,
+				n, len(s.Wants), s.Registrations, s.Expected)
 		}
 	}
 }
@@ -432,7 +566,8 @@ func wrongStatuses(l Look, wrong complaint) {
 func manyLeases(l Look, wrong complaint) {
 	for _, s := range l.Servers {
 		ofEntries := slices.DeleteFunc(slices.Clone(s.Leases), func(id int64) bool {
-			return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
+			return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates),
+				func(e etcd.Entry) bool { return e.Lease == id })
 		})
 		if len(ofEntries) > 1 {
 			wrong("%s has the leases %x for entries, want at most one", s.ID, ofEntries)
@@ -443,39 +578,57 @@ func manyLeases(l Look, wrong complaint) {
 func wrongReaders(l Look, wrong complaint) {
 	want := l.Registered()
 	for _, r := range l.Readers {
-		for what, has := range map[string][]string{"watch": r.Watched, "status": fixtures.Addrs(r.Status.Endpoints), "list": r.Instances} {
+		for what, has := range map[string][]string{
+			"watch":  r.Watched,
+			"status": fixtures.Addrs(r.Status.Endpoints),
+			"list":   r.Instances,
+		} {
 			if !slices.Equal(has, want) {
 				wrong("the %s of %s has %v, want %v as in etcd", what, r.Name, has, want)
 			}
 		}
+
 		for _, ep := range r.Status.Endpoints {
-			if said := l.said(ep.Addr); ep.Version != said.Version || ep.Zone != said.Zone || max(1, ep.Weight) != max(1, said.Weight) {
+			said := l.said(ep.Addr)
+			if ep.Version != said.Version ||
+				ep.Zone != said.Zone ||
+				max(1, ep.Weight) != max(1, said.Weight) {
 				wrong("%s has %+v, want %+v as in etcd", r.Name, ep, said)
 			}
 		}
+
 		if r.Status.Held > 0 || r.Status.Away > 0 && !l.leaves(r.Config) {
-			wrong("%s holds %d endpoints, and calls on %d connections leave for the other region, want 0 and 0", r.Name, r.Status.Held, r.Status.Away)
+			wrong("%s holds %d endpoints, and calls on %d connections leave for the other region, want 0 and 0",
+				r.Name, r.Status.Held, r.Status.Away)
 		}
+
 		if r.Status.Err != nil || r.EtcdErr != nil || r.ListErr != nil {
-			wrong("%s: the status of the key has the error %v, that of etcd %v, the list %v, the watch %v, want none", r.Name, r.Status.Err, r.EtcdErr, r.ListErr, r.WatchErr)
+			wrong("%s: the status of the key has the error %v, that of etcd %v, the list %v, the watch %v, want none",
+				r.Name, r.Status.Err, r.EtcdErr, r.ListErr, r.WatchErr)
 		}
+
 		if !l.InForce(r.Status.ServiceConfig) {
-			wrong("%s has the live config %q, want the one in etcd", r.Name, r.Status.ServiceConfig)
+			wrong("%s has the live config %q, want the one in etcd", r.Name,
+				r.Status.ServiceConfig)
 		}
 	}
 }
 
-// wrongLeader requires one leader, and that a drained leader resigns if another candidate is not drained.
+// wrongLeader requires one leader, and that a drained leader resigns if another
+// candidate is not drained.
 func wrongLeader(l Look, wrong complaint) {
 	live, _ := l.Config()
 	p := fixtures.ParsePolicy(live, "")
 	var stand, elect, undrained, lead int
+
 	leadDrained := false
 	for _, s := range l.Servers {
 		if !s.Elects || !s.In {
 			continue
 		}
+
 		elect++
+
 		drained := l.drained(p.Drain, s.Addr)
 		switch {
 		case s.stands(l):
@@ -483,17 +636,27 @@ func wrongLeader(l Look, wrong complaint) {
 		case !drained && !schedule.BadConfig(live):
 			wrong("%s has no candidate in etcd, want one", s.ID)
 		}
+
 		if !drained {
 			undrained++
 		}
+
 		if s.Leads {
-			lead, leadDrained = lead+1, drained && p.Least == 0 // a leader may ignore a drain that has a minimum
+			lead = lead + 1
+
+			// a leader may ignore a drain that has a minimum
+			leadDrained = drained && p.Least == 0
 		}
 	}
+
 	if n := len(etcd.Under(l.Entries, fixtures.Candidates)); n != stand {
-		wrong("%d of %d servers have a candidate, but etcd has %d candidates", stand, elect, n)
+		wrong("%d of %d servers have a candidate, but etcd has %d candidates", stand,
+			elect, n)
 	}
+
 	if lead != min(elect, 1) || leadDrained && undrained > 0 {
-		wrong("%d of %d servers lead, want %d; %d are not drained, a drained one leads: %v", lead, elect, min(elect, 1), undrained, leadDrained)
+		wrong(
+			"%d of %d servers lead, want %d; %d are not drained, a drained one leads: %v",
+			lead, elect, min(elect, 1), undrained, leadDrained)
 	}
 }

@@ -22,8 +22,10 @@ const SameLease = -1
 func (c *Cluster) Put(key, value string, lease int64) error {
 	r := &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease}
 	if lease == SameLease {
-		r.Lease, r.IgnoreLease = 0, true
+		r.Lease = 0
+		r.IgnoreLease = true
 	}
+
 	return c.change("put "+key, func(a admin) (any, error) { return a.Put(a.root(), r) })
 }
 
@@ -34,17 +36,25 @@ func (c *Cluster) Delete(key string) error {
 
 // DeletePrefix removes the keys that begin with prefix, in one transaction.
 func (c *Cluster) DeletePrefix(prefix string) error {
-	return c.delete(&pb.DeleteRangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))})
+	return c.delete(&pb.DeleteRangeRequest{
+		Key:      []byte(prefix),
+		RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)),
+	})
 }
 
 func (c *Cluster) delete(r *pb.DeleteRangeRequest) error {
-	return c.change("delete "+string(r.Key), func(a admin) (any, error) { return a.DeleteRange(a.root(), r) })
+	return c.change("delete "+string(r.Key), func(a admin) (any, error) {
+		return a.DeleteRange(a.root(), r)
+	})
 }
 
 // Revoke revokes a lease, which deletes its keys.
 func (c *Cluster) Revoke(lease int64) error {
 	r := &pb.LeaseRevokeRequest{ID: lease}
-	return c.change(fmt.Sprintf("revoke lease %x", lease), func(a admin) (any, error) { return a.LeaseRevoke(a.root(), r) })
+
+	return c.change(fmt.Sprintf("revoke lease %x", lease), func(a admin) (any, error) {
+		return a.LeaseRevoke(a.root(), r)
+	})
 }
 
 // Compact drops the history before the current revision, if there is any.
@@ -61,51 +71,67 @@ func (c *Cluster) Alarm(nospace bool) error {
 		if nospace {
 			return errOf(a.noSpace(pb.AlarmRequest_ACTIVATE, uint64(a.MemberID())))
 		}
+
 		raised, err := a.noSpace(pb.AlarmRequest_GET, 0)
 		if err != nil {
 			return err
 		}
+
 		for _, alarm := range raised.Alarms {
-			if err := errOf(a.noSpace(pb.AlarmRequest_DEACTIVATE, alarm.MemberID)); err != nil {
+			err := errOf(a.noSpace(pb.AlarmRequest_DEACTIVATE, alarm.MemberID))
+			if err != nil {
 				return err
 			}
 		}
+
 		return nil
 	})
 }
 
-func (a admin) noSpace(action pb.AlarmRequest_AlarmAction, member uint64) (*pb.AlarmResponse, error) {
-	return a.Alarm(a.root(), &pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
+func (a admin) noSpace(
+	action pb.AlarmRequest_AlarmAction,
+	member uint64,
+) (*pb.AlarmResponse, error) {
+	return a.Alarm(a.root(),
+		&pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
 }
 
-// Leases returns the leases of the member with the highest applied index, even if the member has stopped. Between Restore or Wipe and the
-// next Start there are none.
+// Leases returns the leases of the member with the highest applied index, even
+// if the member has stopped. Between Restore or Wipe and the next Start there
+// are none.
 func (c *Cluster) Leases() (ids []int64) {
 	if p := c.newest(); p != nil {
 		for _, l := range (*field[lease.Lessor](p.etcd, "lessor")).Leases() {
 			ids = append(ids, int64(l.ID))
 		}
 	}
+
 	return ids
 }
 
-// electTimeout is slightly longer than raft's timeout for a transfer of leadership.
+// electTimeout is slightly longer than raft's timeout for a transfer of
+// leadership.
 const electTimeout = 2 * time.Second
 
-// Elect makes a member the leader. It does nothing if no leader reaches the member, or if the member lags too much.
+// Elect makes a member the leader. It does nothing if no leader reaches the
+// member, or if the member lags too much.
 func (c *Cluster) Elect(member int) {
 	from := c.leader()
 	if from == nil {
 		return
 	}
+
 	to, _ := c.peer(from.member, func(p *process) bool { return p.member == member })
 	if to == nil || to == from {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), electTimeout)
 	defer cancel()
+
 	_ = from.use(ctx, func(ctx context.Context) error { // a transfer may fail
-		return from.etcd.MoveLeader(ctx, uint64(from.etcd.MemberID()), uint64(to.etcd.MemberID()))
+		return from.etcd.MoveLeader(ctx, uint64(from.etcd.MemberID()),
+			uint64(to.etcd.MemberID()))
 	})
 }
 
@@ -115,25 +141,33 @@ type admin struct {
 	ctx context.Context
 }
 
-// root returns a context with a new token of the user root. Changes of users can end a token, so each request takes its own.
-func (a admin) root() context.Context { return a.AuthStore().WithRoot(a.ctx) }
+// root returns a context with a new token of the user root. Changes of users
+// can end a token, so each request takes its own.
+func (a admin) root() context.Context {
+	return a.AuthStore().WithRoot(a.ctx)
+}
 
 // errOf returns the error of a request whose answer does not matter.
-func errOf[T any](_ T, err error) error { return err }
+func errOf[T any](_ T, err error) error {
+	return err
+}
 
 // except returns err, or nil if it is the tolerated error.
 func except(err, tolerated error) error {
 	if errors.Is(err, tolerated) {
 		return nil
 	}
+
 	return err
 }
 
-// change makes a request that changes keys, and waits until the mirror has the change.
+// change makes a request that changes keys, and waits until the mirror has the
+// change.
 func (c *Cluster) change(what string, f func(admin) (any, error)) error {
 	return c.operate(what, func(a admin) error {
 		answer, err := f(a)
 		c.mirror.answered("", answer)
+
 		return err
 	})
 }
@@ -141,27 +175,37 @@ func (c *Cluster) change(what string, f func(admin) (any, error)) error {
 const (
 	// operatorTimeout bounds an operator's wait for a quorum.
 	operatorTimeout = 10 * time.Second
+
 	// operatorPause is an operator's wait before a retry.
 	operatorPause = 50 * time.Millisecond
 )
 
 // final holds the errors after which operate does not retry.
-var final = []error{etcderrors.ErrNoSpace, etcderrors.ErrKeyNotFound, lease.ErrLeaseNotFound}
+var final = []error{etcderrors.ErrNoSpace, etcderrors.ErrKeyNotFound,
+	lease.ErrLeaseNotFound}
 
-// operate calls f with the leader and retries after errors, which usually come from a missing quorum. A change may be committed
-// twice, since a request that timed out may still be committed.
+// operate calls f with the leader and retries after errors, which usually come
+// from a missing quorum. A change may be committed twice, since a request that
+// timed out may still be committed.
 func (c *Cluster) operate(what string, f func(admin) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), operatorTimeout)
 	defer cancel()
+
 	for {
 		err := etcderrors.ErrNoLeader
 		if p := c.leader(); p != nil {
-			err = p.use(ctx, func(ctx context.Context) error { return f(admin{p.etcd, ctx}) })
+			err = p.use(ctx, func(ctx context.Context) error {
+				return f(admin{p.etcd, ctx})
+			})
 		}
+
 		if err == nil {
 			return nil
 		}
-		isFinal := slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) })
+
+		isFinal := slices.ContainsFunc(final, func(f error) bool {
+			return errors.Is(err, f)
+		})
 		if isFinal || sleep(ctx, operatorPause) != nil {
 			return fmt.Errorf("etcd: %s: %w", what, err)
 		}

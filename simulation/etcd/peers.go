@@ -14,10 +14,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Isolate cuts a member off from its peers but not from its clients, or reconnects it.
+// Isolate cuts a member off from its peers but not from its clients, or
+// reconnects it.
 func (c *Cluster) Isolate(member int, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.members[member].isolated = on
 }
 
@@ -25,18 +27,25 @@ func (c *Cluster) Isolate(member int, on bool) {
 func (c *Cluster) Lag(member int, delay time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.members[member].lag = delay
 }
 
-// peer returns the process for which match returns true, and the delay of messages to it. The process is nil if sender cannot reach it.
+// peer returns the process for which match returns true, and the delay of
+// messages to it. The process is nil if sender cannot reach it.
 func (c *Cluster) peer(sender int, match func(*process) bool) (*process, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for _, m := range c.members {
-		if m.process.runs() && match(m.process) && !m.isolated && !c.members[sender].isolated {
+		if m.process.runs() &&
+			match(m.process) &&
+			!m.isolated &&
+			!c.members[sender].isolated {
 			return m.process, m.lag
 		}
 	}
+
 	return nil, 0
 }
 
@@ -46,8 +55,9 @@ type letter struct {
 	message *raftpb.Message
 }
 
-// receive passes the messages of peers to etcd, in the order in which they were sent. A proposal may wait in etcd for a leader, but
-// must not delay the other messages, as in rafthttp.
+// receive passes the messages of peers to etcd, in the order in which they were
+// sent. A proposal may wait in etcd for a leader, but must not delay the other
+// messages, as in rafthttp.
 func (p *process) receive() {
 	for {
 		select {
@@ -55,23 +65,28 @@ func (p *process) receive() {
 			if sleep(p.ctx, time.Until(l.arrives)) != nil {
 				return
 			}
-			process := func() { _ = p.etcd.Process(p.ctx, l.message) } // the error means that the server stops
+
+			// the error means that the server stops
+			process := func() { _ = p.etcd.Process(p.ctx, l.message) }
 			if l.message.GetType() == raftpb.MsgProp {
 				p.tasks.Go(process)
 			} else {
 				process()
 			}
+
 		case <-p.ctx.Done():
 			return
 		}
 	}
 }
 
-// transport connects a member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Messages take no time
-// unless a member lags.
+// transport connects a member with its peers. It implements
+// rafthttp.Transporter and http.RoundTripper. Messages take no time unless a
+// member lags.
 type transport struct {
-	// Transporter is nil: its methods that transport does not define panic. etcd calls them only if the membership changes or a
-	// member is thousands of entries behind.
+	// Transporter is nil: its methods that transport does not define panic.
+	// etcd calls them only if the membership changes or a member is thousands
+	// of entries behind.
 	rafthttp.Transporter
 
 	c      *Cluster
@@ -79,17 +94,22 @@ type transport struct {
 	etcd   *etcdserver.EtcdServer
 }
 
-// Send sends raft messages. It drops a message to a full inbox, and raft sends the message again.
+// Send sends raft messages. It drops a message to a full inbox, and raft sends
+// the message again.
 func (t *transport) Send(ms []*raftpb.Message) {
 	for _, m := range ms {
 		if m.GetTo() == 0 {
 			continue // etcd does not want the message sent
 		}
-		to, lag := t.c.peer(t.member, func(p *process) bool { return p.etcd.MemberID() == types.ID(m.GetTo()) })
+
+		to, lag := t.c.peer(t.member, func(p *process) bool {
+			return p.etcd.MemberID() == types.ID(m.GetTo())
+		})
 		if to == nil {
 			t.etcd.ReportUnreachable(m.GetTo())
 			continue
 		}
+
 		select {
 		case to.inbox <- letter{time.Now().Add(lag), proto.Clone(m).(*raftpb.Message)}:
 		default:
@@ -97,39 +117,56 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// retryPause is the duration of a failing request to a peer. etcd retries at once, so virtual time would stop without a pause.
+// retryPause is the duration of a failing request to a peer. etcd retries at
+// once, so virtual time would stop without a pause.
 const retryPause = 100 * time.Millisecond
 
-// RoundTrip sends a request to a peer. Followers ask the leader about leases, and the leader asks all peers for their versions.
+// RoundTrip sends a request to a peer. Followers ask the leader about leases,
+// and the leader asks all peers for their versions.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	to, lag := t.c.peer(t.member, func(p *process) bool { return name(p.member) == r.URL.Host })
+	to, lag := t.c.peer(t.member, func(p *process) bool {
+		return name(p.member) == r.URL.Host
+	})
 	w := httptest.NewRecorder()
+
 	err := sleep(r.Context(), lag)
 	switch {
 	case err != nil:
 	case to == nil:
 		err = fmt.Errorf("etcd: peer %s is unreachable", r.URL.Host)
+
 	default:
 		err = to.use(r.Context(), func(ctx context.Context) error {
 			to.handler.ServeHTTP(w, r.WithContext(ctx))
 			return nil
 		})
 	}
+
 	if err != nil || w.Code >= http.StatusInternalServerError {
 		_ = sleep(r.Context(), retryPause)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	return w.Result(), nil
 }
 
-// ActivePeers returns the number of all peers. Because of this number, etcd waits less for its first election.
-func (t *transport) ActivePeers() int { return len(t.c.members) - 1 }
+// ActivePeers returns the number of all peers. Because of this number, etcd
+// waits less for its first election.
+func (t *transport) ActivePeers() int {
+	return len(t.c.members) - 1
+}
 
-// ActiveSince reports that no peer is reached. etcd only uses the answer to explain the timeout of a request.
-func (t *transport) ActiveSince(types.ID) time.Time { return time.Time{} }
+// ActiveSince reports that no peer is reached. etcd only uses the answer to
+// explain the timeout of a request.
+func (t *transport) ActiveSince(types.ID) time.Time {
+	return time.Time{}
+}
 
 func (t *transport) Stop()                      {}
 func (t *transport) AddPeer(types.ID, []string) {}
-func (t *transport) Handler() http.Handler      { return http.NotFoundHandler() }
+func (t *transport) Handler() http.Handler {
+	return http.NotFoundHandler()
+}

@@ -46,21 +46,32 @@ func (c *Cluster) startProcess(member int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	s, err := c.newServer(member)
 	if err != nil {
 		return nil, errors.Join(err, lis.Close())
 	}
-	p := &process{c: c, member: member, etcd: s, listener: lis, inbox: make(chan letter, 1024)}
+
+	p := &process{
+		c:        c,
+		member:   member,
+		etcd:     s,
+		listener: lis,
+		inbox:    make(chan letter, 1024),
+	}
+
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.handler = etcdhttp.NewPeerHandler(logger, s)
 	p.events = c.mirror.watch(s.Watchable())
 	s.Start()
 	p.grpc = v3rpc.Server(s, nil, nil, p.serverOptions()...)
+
 	p.tasks.Go(func() {
 		for r := range p.events.Chan() {
 			p.c.mirror.take(r)
 		}
 	})
+
 	p.tasks.Go(p.receive)
 	p.tasks.Go(func() {
 		select {
@@ -69,50 +80,76 @@ func (c *Cluster) startProcess(member int) (*process, error) {
 		case <-p.ctx.Done():
 		}
 	})
+
 	return p, nil
 }
 
-// newServer returns a server that is not started. It has etcd's default configuration, except for settings that cost time or
-// disk, and an in-memory transport to its peers.
+// newServer returns a server that is not started. It has etcd's default
+// configuration, except for settings that cost time or disk, and an in-memory
+// transport to its peers.
 func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 	client, err := types.NewURLs([]string{"http://" + c.addrs[member]})
 	if err != nil {
 		return nil, err
 	}
+
 	peers, err := types.NewURLsMap(c.initialCluster())
 	if err != nil {
 		return nil, err
 	}
+
 	s, err := etcdserver.NewServer(config.ServerConfig{
-		Name: name(member), DataDir: c.dataDir(member), ClientURLs: client, PeerURLs: peers[name(member)],
+		Name:               name(member),
+		DataDir:            c.dataDir(member),
+		ClientURLs:         client,
+		PeerURLs:           peers[name(member)],
 		InitialPeerURLsMap: peers, InitialClusterToken: c.token, NewCluster: true,
-		SnapshotCount: defaults.SnapshotCount, SnapshotCatchUpEntries: defaults.SnapshotCatchUpEntries,
-		TickMs: defaults.TickMs, ElectionTicks: defaults.ElectionTicks(), PreVote: defaults.PreVote,
-		InitialElectionTickAdvance: defaults.InitialElectionTickAdvance, BootstrapTimeout: time.Second,
-		MaxTxnOps: defaults.MaxTxnOps, MaxRequestBytes: defaults.MaxRequestBytes, MaxConcurrentStreams: defaults.MaxConcurrentStreams,
-		CompactionBatchLimit: defaults.CompactionBatchLimit, AuthToken: defaults.AuthToken, TokenTTL: uint(c.tokenTTL / time.Second),
-		WatchProgressNotifyInterval: defaults.WatchProgressNotifyInterval, WarningApplyDuration: defaults.WarningApplyDuration,
-		V2Deprecation: defaults.V2DeprecationEffective(), ServerFeatureGate: defaults.ServerFeatureGate,
-		BcryptCost: 4, UnsafeNoFsync: true, Logger: logger,
+		SnapshotCount:               defaults.SnapshotCount,
+		SnapshotCatchUpEntries:      defaults.SnapshotCatchUpEntries,
+		TickMs:                      defaults.TickMs,
+		ElectionTicks:               defaults.ElectionTicks(),
+		PreVote:                     defaults.PreVote,
+		InitialElectionTickAdvance:  defaults.InitialElectionTickAdvance,
+		BootstrapTimeout:            time.Second,
+		MaxTxnOps:                   defaults.MaxTxnOps,
+		MaxRequestBytes:             defaults.MaxRequestBytes,
+		MaxConcurrentStreams:        defaults.MaxConcurrentStreams,
+		CompactionBatchLimit:        defaults.CompactionBatchLimit,
+		AuthToken:                   defaults.AuthToken,
+		TokenTTL:                    uint(c.tokenTTL / time.Second),
+		WatchProgressNotifyInterval: defaults.WatchProgressNotifyInterval,
+		WarningApplyDuration:        defaults.WarningApplyDuration,
+		V2Deprecation:               defaults.V2DeprecationEffective(),
+		ServerFeatureGate:           defaults.ServerFeatureGate,
+		BcryptCost:                  4, UnsafeNoFsync: true, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
 	}
+
 	setTransport(s, &transport{c: c, member: member, etcd: s})
+
 	return s, nil
 }
 
 // defaults is etcd's default configuration.
 var defaults = embed.NewConfig()
 
-// logger logs nothing. It panics where etcd would exit, because the test would otherwise end without a message.
+// logger logs nothing. It panics where etcd would exit, because the test would
+// otherwise end without a message.
 var logger = zap.New(zapcore.NewNopCore(), zap.WithFatalHook(zapcore.WriteThenPanic))
 
-// serverOptions returns the options that etcd sets, and the interceptors of judge, which run before etcd's own.
+// serverOptions returns the options that etcd sets, and the interceptors of
+// judge, which run before etcd's own.
 func (p *process) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: defaults.GRPCKeepAliveMinTime}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: defaults.GRPCKeepAliveInterval, Timeout: defaults.GRPCKeepAliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: defaults.GRPCKeepAliveMinTime,
+		}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time:    defaults.GRPCKeepAliveInterval,
+			Timeout: defaults.GRPCKeepAliveTimeout,
+		}),
 		grpc.UnaryInterceptor(p.interceptUnary),
 		grpc.StreamInterceptor(p.interceptStream),
 		grpc.WaitForHandlers(true), // a handler must not read a closed database
@@ -120,15 +157,19 @@ func (p *process) serverOptions() []grpc.ServerOption {
 }
 
 // runs reports whether there is a process that has not been stopped.
-func (p *process) runs() bool { return p != nil && p.ctx.Err() == nil }
+func (p *process) runs() bool {
+	return p != nil && p.ctx.Err() == nil
+}
 
-// stop ends the process. It resets the connections first: gRPC's server would send GOAWAY on them.
+// stop ends the process. It resets the connections first: gRPC's server would
+// send GOAWAY on them.
 func (p *process) stop() {
 	_ = p.listener.Close() // the server also closes the listener
 	p.c.network.Crash(hostOf(p.listener.Addr()))
 	p.c.mu.Lock()
 	p.cancel()
 	p.c.mu.Unlock()
+
 	p.users.Wait()
 	p.grpc.Stop()
 	p.etcd.HardStop()
@@ -136,19 +177,25 @@ func (p *process) stop() {
 	p.tasks.Wait()
 }
 
-// use calls f with a context that ends with the process. stop waits until f has returned.
+// use calls f with a context that ends with the process. stop waits until f has
+// returned.
 func (p *process) use(ctx context.Context, f func(ctx context.Context) error) error {
 	p.c.mu.Lock()
 	if !p.runs() {
 		p.c.mu.Unlock()
+
 		return rpctypes.ErrGRPCStopped
 	}
+
 	p.users.Add(1)
 	p.c.mu.Unlock()
+
 	defer p.users.Done()
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
+
 	return f(ctx)
 }
 
@@ -157,6 +204,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
+
 	select {
 	case <-time.After(d):
 		return nil

@@ -21,7 +21,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// caller is a process that calls the services, and watches and lists the instances of the shop.
+// caller is a process that calls the services, and watches and lists the
+// instances of the shop.
 type caller struct {
 	*process
 	spec      schedule.Caller
@@ -34,21 +35,27 @@ type caller struct {
 	away *runtime.Registry // the registry of the other region, or nil
 
 	// Under mu:
-	watched  []runtime.Endpoint // the last set that the watch has yielded
-	watchErr error              // the error that the watch has yielded since that set, or nil
+	watched []runtime.Endpoint // the last set that the watch has yielded
+
+	// the error that the watch has yielded since that set, or nil
+	watchErr error
 }
 
 // clients are the clients of one incarnation of a caller.
 type clients struct {
 	shop, user *grpc.ClientConn
 	instances  *runtime.Instances // the instances of the shop
-	plain      *grpc.ClientConn   // a connection to the watched addresses, with gRPC's round_robin
-	follows    *manual.Resolver   // the resolver of plain
+
+	// a connection to the watched addresses, with gRPC's round_robin
+	plain *grpc.ClientConn
+
+	follows *manual.Resolver // the resolver of plain
 }
 
 const (
 	// betweenCalls is the mean pause of a caller between calls.
 	betweenCalls = time.Second
+
 	// plainCalls is the number of times that callPlain is in ways.
 	plainCalls = 9
 )
@@ -64,7 +71,9 @@ type way func(c *caller, ctx context.Context, r *rand.Rand)
 
 // ways holds the ways to call, each repeated by its frequency.
 var ways = append([]way{
-	calling(fixtures.UserWho), calling(fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, marking(runtime.WithAffinity, affinities), marking(runtime.WithLane, lanes),
+	calling(fixtures.UserWho), calling(
+		fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, marking(
+		runtime.WithAffinity, affinities), marking(runtime.WithLane, lanes),
 	calling(fixtures.Lead), calling(fixtures.WhoNewer), calling(fixtures.WhoNewer),
 }, slices.Repeat([]way{(*caller).callPlain}, plainCalls)...)
 
@@ -73,8 +82,8 @@ func calling(method string) way {
 	return func(c *caller, ctx context.Context, _ *rand.Rand) { c.call(ctx, method, "") }
 }
 
-// marking returns a way to call the shop with one of the marks, an affinity or a lane. Calls of a strict lane may fail more often than
-// other calls.
+// marking returns a way to call the shop with one of the marks, an affinity or
+// a lane. Calls of a strict lane may fail more often than other calls.
 func marking(mark func(context.Context, string) context.Context, marks []string) way {
 	return func(c *caller, ctx context.Context, r *rand.Rand) {
 		c.call(mark(ctx, marks[r.IntN(len(marks))]), fixtures.Who, "")
@@ -99,29 +108,39 @@ func (c *caller) callOne(ctx context.Context, r *rand.Rand) {
 
 // call makes a call and returns the incarnation that answered, or "".
 func (c *caller) call(ctx context.Context, method, target string) (from string) {
-	key, conn := fixtures.ShopKey, c.clients.shop
+	key := fixtures.ShopKey
+	conn := c.clients.shop
+
 	switch method {
 	case fixtures.UserWho:
-		key, conn = fixtures.UserKey, c.clients.user
+		key = fixtures.UserKey
+		conn = c.clients.user
 	case fixtures.Lead:
 		key = "leader"
 	}
+
 	if target != "" {
 		ctx = runtime.WithTarget(ctx, target)
 	}
+
 	from, _ = c.ask(ctx, conn, c.prepare(key, method, target), nil)
+
 	return from
 }
 
-// callPlain makes a call that any instance may answer, and the same call under gRPC's round_robin.
+// callPlain makes a call that any instance may answer, and the same call under
+// gRPC's round_robin.
 func (c *caller) callPlain(ctx context.Context, _ *rand.Rand) {
 	call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
 	beside := newTask(func() error {
 		bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 		defer cancel()
+
 		_, err := fixtures.Ask(bounded, c.clients.plain, fixtures.Who)
+
 		return err
 	})
+
 	c.ask(ctx, c.clients.shop, call, beside)
 }
 
@@ -130,8 +149,10 @@ func (c *caller) callEach(ctx context.Context, _ *rand.Rand) {
 	known := keyStatus(c.registry, fixtures.ShopKey).Known
 	all, err := c.clients.list(ctx, check.Deadline)
 	if err != nil && known && ctx.Err() == nil {
-		c.w.report(check.Listed, "%s: Instances.All returned %v, want the known instances", c.name(), err)
+		c.w.report(check.Listed,
+			"%s: Instances.All returned %v, want the known instances", c.name(), err)
 	}
+
 	for _, i := range all {
 		if ctx.Err() == nil {
 			c.ask(ctx, i.Conn, c.prepare("instances", fixtures.Who, i.Instance), nil)
@@ -140,9 +161,13 @@ func (c *caller) callEach(ctx context.Context, _ *rand.Rand) {
 }
 
 // list lists the instances of the shop, within a time.
-func (c clients) list(ctx context.Context, within time.Duration) ([]runtime.Instance, error) {
+func (c clients) list(
+	ctx context.Context,
+	within time.Duration,
+) ([]runtime.Instance, error) {
 	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+
 	return c.instances.All(bounded)
 }
 
@@ -152,6 +177,7 @@ func keyStatus(registry *runtime.Registry, key string) runtime.KeyStatus {
 			return k
 		}
 	}
+
 	return runtime.KeyStatus{}
 }
 
@@ -161,19 +187,29 @@ func (c *caller) knows(conn string) []string {
 	if conn == fixtures.UserKey {
 		key = conn
 	}
+
 	registry := c.running()
 	if registry == nil {
 		return nil
 	}
+
 	return fixtures.Addrs(keyStatus(registry, key).Endpoints)
 }
 
 // prepare records the caller's view at the start of a call on a connection.
 func (c *caller) prepare(conn, method, target string) check.Call {
 	incarnation, _ := c.current()
+
 	return check.Call{
-		Caller: c.name(), Conn: fmt.Sprintf("%s of incarnation %d", conn, incarnation), Method: method, Target: target, Begin: time.Now(),
-		Before: c.knows(conn), Plain: conn == fixtures.ShopKey && target == "" && method == fixtures.Who && c.plain(),
+		Caller: c.name(),
+		Conn:   fmt.Sprintf("%s of incarnation %d", conn, incarnation),
+		Method: method,
+		Target: target,
+		Begin:  time.Now(),
+		Before: c.knows(conn), Plain: conn == fixtures.ShopKey &&
+			target == "" &&
+			method == fixtures.Who &&
+			c.plain(),
 	}
 }
 
@@ -183,24 +219,40 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call and records its outcome, unless the caller ends first. beside is the same call with round_robin, or nil.
-func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
+// ask makes the call and records its outcome, unless the caller ends first.
+// beside is the same call with round_robin, or nil.
+func (c *caller) ask(
+	ctx context.Context,
+	conn grpc.ClientConnInterface,
+	call check.Call,
+	beside *task,
+) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 	defer cancel()
+
 	from, err := fixtures.Ask(bounded, conn, call.Method)
-	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(err), strings.HasPrefix(from, schedule.AwayName)
+	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(
+		err), strings.HasPrefix(from, schedule.AwayName)
+
 	if err != nil {
 		call.Err = err.Error()
 	}
+
 	call.After, call.Plain = c.knows(fixtures.ShopKey), call.Plain && c.plain()
+
 	if beside != nil {
-		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's timeout, which round_robin ignores
-		c.w.record(func(h *check.History) { call.Beside = call.Plain && !timedOut && h.Even(c.spec) })
+		// by the method's timeout, which round_robin ignores
+		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil
+		c.w.record(func(h *check.History) {
+			call.Beside = call.Plain && !timedOut && h.Even(c.spec)
+		})
 		call.BesideErr = beside.wait() != nil
 	}
+
 	if ctx.Err() == nil {
 		c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 		c.w.record(func(h *check.History) { h.Calls = append(h.Calls, call) })
 	}
+
 	return from, call.Code
 }

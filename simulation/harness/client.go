@@ -16,51 +16,70 @@ import (
 )
 
 const (
-	// connectAgain is the wait of a process before it tries again to make a client.
+	// connectAgain is the wait of a process before it tries again to make a
+	// client.
 	connectAgain = time.Second
+
 	// dialTimeout is the clients' DialTimeout.
 	dialTimeout = 5 * time.Second
 )
 
-// connect makes an etcd client: by clientv3.New or, if parts is set, from separate parts over its connection.
+// connect makes an etcd client: by clientv3.New or, if parts is set, from
+// separate parts over its connection.
 func (p *process) connect() {
 	dial := p.w.network.Dialer(p.from)
-	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(requestsOf{*p}.call), grpc.WithContextDialer(
+	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+		requestsOf{*p}.call), grpc.WithContextDialer(
 		func(ctx context.Context, addr string) (net.Conn, error) {
 			p.w.count(p.index, func(c *check.Counts) { c.Dials++ })
 			return dial(ctx, addr)
 		})}
 	if p.parts { // gRPC retries late, so this process must retry soon
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
+			Backoff: backoff.Config{
+				BaseDelay:  time.Second,
+				Multiplier: 1,
+				MaxDelay:   time.Second,
+			}, MinConnectTimeout: dialTimeout,
 		}))
 	}
+
 	config := ClientConfig(p.w.memberAddrs(), options...)
 	if p.w.plan.Auth {
-		config.Username, config.Password = p.name(), password
+		config.Username = p.name()
+		config.Password = password
 	}
+
 	client := Connect(config)
-	p.client, p.disconnect = client, func() { client.Close() }
+	p.client = client
+	p.disconnect = func() { client.Close() }
+
 	if p.parts {
-		put, conn := clientv3.NewCtxClient(client.Ctx()), client.ActiveConnection()
+		put := clientv3.NewCtxClient(client.Ctx())
+		conn := client.ActiveConnection()
 		put.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), client)
 		put.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), client)
-		put.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), client, dialTimeout+time.Second)
-		p.client, p.disconnect = put, func() {
+		put.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), client,
+			dialTimeout+time.Second)
+		p.client = put
+		p.disconnect = func() {
 			put.Close()
 			client.Close()
 		}
 	}
+
 	p.client.Lease = lessee{p.client.Lease, p.w, p.from}
 }
 
-// Connect makes an etcd client. It tries again after an error: with a password, clientv3.New sends a request to etcd, which may be down.
+// Connect makes an etcd client. It tries again after an error: with a password,
+// clientv3.New sends a request to etcd, which may be down.
 func Connect(config clientv3.Config) *clientv3.Client {
 	for {
 		client, err := clientv3.New(config)
 		if err == nil {
 			return client
 		}
+
 		time.Sleep(connectAgain)
 	}
 }
@@ -86,13 +105,20 @@ const longestRequest = 80 * time.Second
 func (r requestsOf) call(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
-	ours := strings.HasPrefix(method, "/etcdserverpb.KV/") || strings.HasPrefix(method, "/etcdserverpb.Lease/")
+	ours := strings.HasPrefix(method, "/etcdserverpb.KV/") ||
+		strings.HasPrefix(method, "/etcdserverpb.Lease/")
 	if ours && r.closed.Load() {
-		r.w.report(check.LeftBehind, "the closed registry of %s made the request %s, want none", r.name(), method)
+		r.w.report(check.LeftBehind,
+			"the closed registry of %s made the request %s, want none", r.name(),
+			method)
 	}
+
 	if end, ok := ctx.Deadline(); ours && (!ok || time.Until(end) > longestRequest) {
-		r.w.report(check.Returns, "%s made the request %s with the deadline %v, want an earlier one", r.name(), method, end)
+		r.w.report(check.Returns,
+			"%s made the request %s with the deadline %v, want an earlier one", r.name(),
+			method, end)
 	}
+
 	return next(ctx, method, req, reply, conn, opts...)
 }
 
@@ -104,10 +130,14 @@ type lessee struct {
 }
 
 // Grant asks etcd for a lease.
-func (l lessee) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+func (l lessee) Grant(
+	ctx context.Context,
+	ttl int64,
+) (*clientv3.LeaseGrantResponse, error) {
 	resp, err := l.Lease.Grant(ctx, ttl)
 	if err == nil {
 		l.w.record(func(h *check.History) { h.Owners[int64(resp.ID)] = l.from })
 	}
+
 	return resp, err
 }

@@ -23,12 +23,18 @@ func (s *server) start() {
 		if s.up {
 			return // another step has started the server
 		}
+
 		s.begin()
+
 		for _, one := range s.all() {
 			one.appear()
 		}
-		s.connect() // before the server listens: otherwise its callers would wait until the client is made
+
+		// before the server listens: otherwise its callers would wait until the
+		// client is made
+		s.connect()
 		s.open(runtime.WithZone(s.spec.Zone))
+
 		for _, one := range s.all() {
 			one.serveIncarnation()
 		}
@@ -41,27 +47,34 @@ func (s *server) serveIncarnation() {
 	must(err)
 	s.listener = listener
 	s.grpc = grpc.NewServer(leader.Guard(s.registry, fixtures.Shop(""))...)
-	s.up, s.leaving = true, new(atomic.Bool)
+	s.up = true
+	s.leaving = new(atomic.Bool)
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.mu.Lock()
 	s.in, s.live, s.health = true, s.registry, health.NewServer()
 	s.mu.Unlock()
+
 	s.w.up(&check.Incarnation{ID: s.id, Name: s.named, Process: s.name(), Addr: s.addr})
+
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.beginUnready()
 		s.publish()
-		ctx, server := s.ctx, s.server
+		ctx := s.ctx
+		server := s.server
 		s.entering = newTask(func() error { return server.Serve(ctx, listener) })
+
 	case schedule.Announce:
 		s.publish()
 		s.serveGRPC()
 		s.announce()
+
 	case schedule.Register:
 		s.addServices(s.grpc)
 		s.serveGRPC()
 		s.register()
 	}
+
 	switch {
 	case !s.elects():
 	case s.index%2 == 0 || s.spec.Second:
@@ -71,14 +84,19 @@ func (s *server) serveIncarnation() {
 	}
 }
 
-// unready is the initial time in which the health service of an incarnation reports NOT_SERVING.
-func (s *server) unready() time.Duration { return time.Duration(s.spec.Unready) * time.Millisecond }
+// unready is the initial time in which the health service of an incarnation
+// reports NOT_SERVING.
+func (s *server) unready() time.Duration {
+	return time.Duration(s.spec.Unready) * time.Millisecond
+}
 
-// beginUnready makes the health service report NOT_SERVING for the unready time.
+// beginUnready makes the health service report NOT_SERVING for the unready
+// time.
 func (s *server) beginUnready() {
 	if s.spec.Unready == 0 {
 		return
 	}
+
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	s.want(false)
 	incarnation := s.incarnation
@@ -98,29 +116,37 @@ func (s *server) kill() {
 		if !s.up {
 			return
 		}
+
 		for _, one := range s.all() {
 			one.gone(true)
 			one.listener.Close()
 		}
+
 		s.crash()
 		zombie := *s.process
 		var entering []*task
+
 		var standing []*candidate
 		for _, one := range s.all() {
 			one.leaving.Store(true)
 			one.candidate.ending.Store(true)
 			one.end()
 			one.grpc.Stop()
-			entering, standing = append(entering, one.entering), append(standing, one.candidate)
+			entering = append(entering, one.entering)
+			standing = append(standing, one.candidate)
 		}
+
 		s.w.later.Go(func() { // the next incarnation does not wait for this
 			for _, task := range entering {
 				_ = task.wait() // a killed process returns no errors
 			}
-			dead, cancel := context.WithCancel(context.Background()) // a killed process withdraws nothing
+
+			// a killed process withdraws nothing
+			dead, cancel := context.WithCancel(context.Background())
 			cancel()
 			zombie.closeRegistry(dead, closing)
 			zombie.disconnect()
+
 			for _, candidate := range standing {
 				candidate.wait()
 			}
@@ -128,49 +154,62 @@ func (s *server) kill() {
 	})
 }
 
-// stop ends the process gracefully. With fails set, its listeners fail, and calls under way are lost.
+// stop ends the process gracefully. With fails set, its listeners fail, and
+// calls under way are lost.
 func (s *server) stop(fails bool) {
 	s.do(func() {
 		if !s.up {
 			return
 		}
+
 		for _, one := range s.all() {
 			one.want(false)
 			one.leaving.Store(s.abrupt())
 			one.candidate.ending.Store(true)
 		}
+
 		if s.abrupt() {
 			ctx, cancel := s.w.timeToLeave()
 			s.closeRegistry(ctx, closing) // removes the servers of the process from etcd
 			cancel()
 		}
+
 		var ending sync.WaitGroup
 		for _, one := range s.all() {
 			ending.Go(func() { one.finish(fails) })
 		}
+
 		ending.Wait()
+
 		for _, one := range s.all() {
 			one.gone(fails)
 		}
+
 		ctx, cancel := s.w.timeToLeave()
 		defer cancel()
+
 		s.closeRegistry(ctx, closing) // settle checks that entries left in etcd expire
+
 		for _, one := range s.all() {
 			one.candidate.wait()
 		}
+
 		s.linger()
 	})
 }
 
-// finish removes the server from etcd, unless the registry is closed already, and stops the server.
+// finish removes the server from etcd, unless the registry is closed already,
+// and stops the server.
 func (s *server) finish(fails bool) {
 	if s.spec.Mode == schedule.Serve {
 		s.finishServe(fails)
 		return
 	}
+
 	if !s.abrupt() {
 		s.leave(s.index%4 != 0)
 	}
+
 	s.end()
 	_ = s.entering.wait() // the trace has the task's error
 	time.Sleep(drainDelay)
@@ -179,20 +218,31 @@ func (s *server) finish(fails bool) {
 	stopped.Stop()
 }
 
-// finishServe ends the call of Serve by its context, or by a failure of its listener.
+// finishServe ends the call of Serve by its context, or by a failure of its
+// listener.
 func (s *server) finishServe(fails bool) {
-	act := check.Act{What: "Serve after its end", Who: s.id, Soon: serveEnds, Longest: serveEnds}
+	act := check.Act{
+		What:    "Serve after its end",
+		Who:     s.id,
+		Soon:    serveEnds,
+		Longest: serveEnds,
+	}
+
 	ends := func(context.Context) error {
 		if fails {
 			s.listener.Close()
 		} else {
 			s.end()
 		}
-		if err := s.entering.wait(); err != nil && strings.Contains(err.Error(), "withdraw") {
+
+		err := s.entering.wait()
+		if err != nil && strings.Contains(err.Error(), "withdraw") {
 			return err
 		}
+
 		return nil // the error of the listener is expected
 	}
+
 	_ = s.w.act(context.Background(), act, ends, s.notOut) // act has recorded the error
 	s.end()
 	s.grpc.Stop()
@@ -202,8 +252,10 @@ func (s *server) finishServe(fails bool) {
 func (s *server) gone(killed bool) {
 	s.up = false
 	s.mu.Lock()
-	s.in, s.live = false, nil
+	s.in = false
+	s.live = nil
 	s.mu.Unlock()
+
 	s.candidate.end()
 	s.w.gone(s.id, killed)
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// callAtLast makes calls of all kinds that should succeed once the world has settled, and reports failures.
+// callAtLast makes calls of all kinds that should succeed once the world has
+// settled, and reports failures.
 func (w *world) callAtLast() {
 	for _, judge := range []func(*caller){
 		w.callShared, w.callAtOnce, w.callLanes, w.callAffine, w.callTargets, w.callLeaders, w.countConnections,
@@ -27,17 +28,19 @@ func (w *world) callAtLast() {
 	}
 }
 
-// reconnecting exceeds gRPC's maximum backoff of a failed connection, 120 s and 20 % jitter.
+// reconnecting exceeds gRPC's maximum backoff of a failed connection, 120 s and
+// 20 % jitter.
 const reconnecting = 150 * time.Second
 
-// atLast runs look every second until it returns "" twice in a row. After the time reconnecting, atLast
-// reports the result of look.
+// atLast runs look every second until it returns "" twice in a row. After the
+// time reconnecting, atLast reports the result of look.
 func (c *caller) atLast(promise string, look func() string) {
 	right := 0
 	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
 		right++
 		if wrong := look(); wrong != "" {
 			right = 0
+
 			if time.Now().After(end) {
 				c.w.report(promise, "%s: %s", c.name(), wrong)
 				return
@@ -57,11 +60,13 @@ func (w *world) callShared(c *caller) {
 				served[w.addressOf(from)]++
 			}
 		}
+
 		return l.WrongShares(c.spec, served, n)
 	})
 }
 
-// callLanes checks that calls in lanes reach the lanes' instances, if the policy has routes.
+// callLanes checks that calls in lanes reach the lanes' instances, if the
+// policy has routes.
 func (w *world) callLanes(c *caller) {
 	if p, known := w.policy(c); known && len(p.Routes) > 0 {
 		for _, lane := range lanes {
@@ -75,48 +80,67 @@ func (w *world) policy(c *caller) (p fixtures.Policy, known bool) {
 	return w.entries().Policy(c.spec.Config())
 }
 
-// wrongLane describes a call of a lane that an instance of another lane answered, or "". If a route is strict, calls may
-// fail, or wait for their deadline, while only instances of other lanes are ready.
+// wrongLane describes a call of a lane that an instance of another lane
+// answered, or "". If a route is strict, calls may fail, or wait for their
+// deadline, while only instances of other lanes are ready.
 func (w *world) wrongLane(c *caller, p fixtures.Policy, lane string) string {
 	l := w.look()
-	want, waits := l.Lane(p.Routes, lane), l.Waits(c.spec.Config())
-	if len(want) == 0 && w.other != nil { // calls of a strict lane may also leave the region
+	want := l.Lane(p.Routes, lane)
+	waits := l.Waits(c.spec.Config())
+
+	// calls of a strict lane may also leave the region
+	if len(want) == 0 && w.other != nil {
 		want = w.other.look().Lane(p.Routes, lane)
 	}
+
 	for range len(l.Serving()) + 1 {
 		call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
-		from, code := c.ask(runtime.WithLane(context.Background(), lane), c.clients.shop, call, nil)
+		from, code := c.ask(runtime.WithLane(context.Background(), lane), c.clients.shop,
+			call, nil)
 		switch addr := w.addressOf(from); {
-		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
-			return fmt.Sprintf("a call in %s, which has no instance: %v, answered by %q, want Unavailable", lane, code, from)
+		case len(want) == 0 &&
+			code != codes.Unavailable &&
+			!(waits && code == codes.DeadlineExceeded):
+			return fmt.Sprintf("a call in %s, which has no instance: %v, answered by %q, want Unavailable",
+				lane, code, from)
+
 		case len(want) > 0 && !slices.Contains(want, addr):
-			return fmt.Sprintf("a call in %s: answered by %q (%v), want one of %v", lane, addr, code, want)
+			return fmt.Sprintf("a call in %s: answered by %q (%v), want one of %v", lane,
+				addr, code, want)
 		}
 	}
+
 	return ""
 }
 
-// callsOfOne is the number of calls with one affinity that must reach one instance.
+// callsOfOne is the number of calls with one affinity that must reach one
+// instance.
 const callsOfOne = 3
 
-// callAffine checks that calls of one affinity reach one instance, if the policy uses affinities.
+// callAffine checks that calls of one affinity reach one instance, if the
+// policy uses affinities.
 func (w *world) callAffine(c *caller) {
 	if p, known := w.policy(c); !known || !p.Tied {
 		return
 	}
+
 	c.atLast(check.Affine, func() string {
 		for _, affinity := range affinities {
 			first := ""
 			for n := range callsOfOne {
-				from := c.call(runtime.WithAffinity(context.Background(), affinity), fixtures.Who, "")
+				from := c.call(runtime.WithAffinity(context.Background(), affinity),
+					fixtures.Who, "")
 				if n == 0 {
 					first = from
 				}
+
 				if from != first || from == "" {
-					return fmt.Sprintf("calls with the affinity %s were answered by %q and %q, want one instance", affinity, first, from)
+					return fmt.Sprintf("calls with the affinity %s were answered by %q and %q, want one instance",
+						affinity, first, from)
 				}
 			}
 		}
+
 		return ""
 	})
 }
@@ -126,6 +150,7 @@ func (w *world) wrongOne(c *caller, what, from, want string) string {
 	if _, known := w.policy(c); from == want || !known && from == "" {
 		return ""
 	}
+
 	return fmt.Sprintf("a call to %s was answered by %q, want %q", what, from, want)
 }
 
@@ -136,58 +161,75 @@ func (w *world) callTargets(c *caller) {
 	}
 }
 
-// wrongTarget describes the failure of a call to the instance at an address, or "".
+// wrongTarget describes the failure of a call to the instance at an address, or
+// "".
 func (w *world) wrongTarget(c *caller, addr string) string {
 	all, err := c.clients.list(context.Background(), check.Deadline)
 	if err != nil {
 		return fmt.Sprintf("Instances.All returned %v, want the instances", err)
 	}
+
 	i := slices.IndexFunc(all, func(i runtime.Instance) bool { return i.Addr == addr })
 	if i < 0 {
 		return fmt.Sprintf("%s is not in the list of instances", addr)
 	}
+
 	name := all[i].Instance
 	if !w.entries().Named(name, addr) {
-		return fmt.Sprintf("the list has the instance id %q for %s, want one from an entry", name, addr)
+		return fmt.Sprintf(
+			"the list has the instance id %q for %s, want one from an entry", name, addr)
 	}
-	return w.wrongOne(c, name, w.addressOf(c.call(context.Background(), fixtures.Who, name)), addr)
+
+	return w.wrongOne(c, name,
+		w.addressOf(c.call(context.Background(), fixtures.Who, name)), addr)
 }
 
-// callLeaders checks that calls for the leader reach the leader, if there is one.
+// callLeaders checks that calls for the leader reach the leader, if there is
+// one.
 func (w *world) callLeaders(c *caller) {
 	leader := w.leader()
 	if leader == nil {
 		return
 	}
+
 	c.atLast(check.Led, func() string {
-		return w.wrongOne(c, "the leader", c.call(context.Background(), fixtures.Lead, ""), leader.id)
+		return w.wrongOne(c, "the leader",
+			c.call(context.Background(), fixtures.Lead, ""), leader.id)
 	})
 }
 
-// mostConnections bounds a caller's connections to a server: one for each of its four clients, and one for a policy that takes over.
+// mostConnections bounds a caller's connections to a server: one for each of
+// its four clients, and one for a policy that takes over.
 const mostConnections = 5
 
-// countConnections reports a caller with more connections to a server than it has clients.
+// countConnections reports a caller with more connections to a server than it
+// has clients.
 func (w *world) countConnections(c *caller) {
 	for i := range w.servers {
-		if n := w.network.Connections(c.from, w.plan.Host(i)); n > mostConnections*w.plan.Servers[i].Servers() {
-			w.report(check.LeftBehind, "%s has %d connections to %s, want fewer", c.name(), n, w.plan.Name(i))
+		n := w.network.Connections(c.from, w.plan.Host(i))
+		if n > mostConnections*w.plan.Servers[i].Servers() {
+			w.report(check.LeftBehind, "%s has %d connections to %s, want fewer",
+				c.name(), n, w.plan.Name(i))
 		}
 	}
 }
 
-// alone stops the other calls of a caller and changes its links to all servers until end is called.
+// alone stops the other calls of a caller and changes its links to all servers
+// until end is called.
 func (c *caller) alone(link network.Link) (end func()) {
 	set := func(l network.Link) {
 		c.setLinks(c.from, l)
+
 		if c.w.other != nil {
 			for i := range c.w.other.plan.Processes() {
 				c.w.network.Set(c.w.other.plan.Host(i), c.from, l)
 			}
 		}
 	}
+
 	c.idle.Store(true)
 	set(link)
+
 	return func() {
 		set(network.Link{})
 		c.idle.Store(false)
@@ -195,58 +237,79 @@ func (c *caller) alone(link network.Link) (end func()) {
 }
 
 const (
-	// underWay is the delay of the request and of the answer of a concurrent call.
+	// underWay is the delay of the request and of the answer of a concurrent
+	// call.
 	underWay = 100 * time.Millisecond
+
 	// timesAtOnce is how often callAtOnce repeats its calls, to exclude chance.
 	timesAtOnce = 5
 )
 
-// callAtOnce checks that an instance accepts exactly as many concurrent calls as the policy allows.
+// callAtOnce checks that an instance accepts exactly as many concurrent calls
+// as the policy allows.
 func (w *world) callAtOnce(c *caller) {
 	p, known := w.policy(c)
 	if !known || p.Most == 0 {
 		return
 	}
+
 	c.atLast(check.Bounded, func() (wrong string) {
 		defer c.alone(network.Link{Delay: underWay})()
+
 		for range timesAtOnce {
 			wrong = cmp.Or(wrong, w.wrongBound(c, p))
 		}
+
 		return wrong
 	})
 }
 
-// wrongBound makes one call more than allowed, and returns "" if exactly one fails.
+// wrongBound makes one call more than allowed, and returns "" if exactly one
+// fails.
 func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 	room := w.look().Room(c.spec, p) * p.Most
 	if room == 0 {
 		return ""
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), check.Deadline)
 	defer cancel()
+
 	var mu sync.Mutex
 	var failed []error
+
 	served := make(map[string]int)
+
 	var calls sync.WaitGroup
 	for range room + 1 {
 		calls.Go(func() {
 			from, err := fixtures.Ask(ctx, c.clients.shop, fixtures.Who)
 			mu.Lock()
 			defer mu.Unlock()
-			if served[w.addressOf(from)]++; err != nil {
+
+			served[w.addressOf(from)]++
+
+			if err != nil {
 				failed = append(failed, err)
 			}
 		})
 	}
+
 	calls.Wait()
 	delete(served, "")
+
 	for addr, n := range served {
 		if n > p.Most {
-			return fmt.Sprintf("%s had %d calls at once, want at most %d", addr, n, p.Most)
+			return fmt.Sprintf("%s had %d calls at once, want at most %d", addr, n,
+				p.Most)
 		}
 	}
+
 	if len(failed) != 1 {
-		return fmt.Sprintf("failures of %d calls at once with a limit of %d: %v, want exactly 1", room+1, room, failed)
+		return fmt.Sprintf(
+			"failures of %d calls at once with a limit of %d: %v, want exactly 1", room+1,
+			room, failed)
 	}
+
 	return ""
 }

@@ -20,34 +20,48 @@ import (
 const (
 	// drainDelay is how long servers keep serving after they have left etcd.
 	drainDelay = time.Second
+
 	// stopTimeout is how long servers wait for calls to end after drainDelay.
 	stopTimeout = 2 * time.Second
-	// leaveTimeout bounds a call that removes a server from etcd or puts it back, plus the delays of messages.
+
+	// leaveTimeout bounds a call that removes a server from etcd or puts it
+	// back, plus the delays of messages.
 	leaveTimeout = 3 * time.Second
+
 	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
-	// serveEnds bounds the return of Serve after its context has ended: the withdrawal has 5 s.
+
+	// serveEnds bounds the return of Serve after its context has ended: the
+	// withdrawal has 5 s.
 	serveEnds = 5*time.Second + drainDelay + stopTimeout
 )
 
-// timeToLeave returns a context for a call that removes a server from etcd or puts it back.
+// timeToLeave returns a context for a call that removes a server from etcd or
+// puts it back.
 func (w *world) timeToLeave() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), leaveTimeout+trips*2*w.line())
 }
 
-// leave removes the server from etcd. It closes registrations if forGood is set, and pauses them otherwise.
+// leave removes the server from etcd. It closes registrations if forGood is
+// set, and pauses them otherwise.
 func (s *server) leave(forGood bool) {
 	s.want(false)
 	ctx, cancel := s.w.timeToLeave()
 	defer cancel()
+
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
 		s.leaving.Store(true)
-		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // act has recorded the error
+
+		// act has recorded the error
+		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon},
+			s.server.Withdraw, s.notOut)
+
 	case schedule.Register:
 		s.leaving.Store(true)
+
 		for _, entry := range s.registered() {
 			if forGood {
 				s.closeEntry(ctx, entry)
@@ -58,39 +72,62 @@ func (s *server) leave(forGood bool) {
 	}
 }
 
-// notOut describes the entries that etcd still has although the server has left.
-func (s *server) notOut() string { return s.left(s.keys()...) }
+// notOut describes the entries that etcd still has although the server has
+// left.
+func (s *server) notOut() string {
+	return s.left(s.keys()...)
+}
 
 // pauseEntry pauses a registration.
 func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) {
-	err := s.w.act(ctx, check.Act{What: "Pause", Who: s.id, Soon: soon}, entry.Pause, func() string { return s.left(entry.Status().Key) })
-	if now := entry.Status(); (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
-		s.w.report(check.Returns, "Pause of %s returned %v, but the entry is %v with the error %v", s.id, err, now.State, now.Err)
+	err := s.w.act(ctx, check.Act{What: "Pause", Who: s.id, Soon: soon}, entry.Pause,
+		func() string { return s.left(entry.Status().Key) })
+	now := entry.Status()
+	if (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
+		s.w.report(check.Returns,
+			"Pause of %s returned %v, but the entry is %v with the error %v", s.id, err,
+			now.State, now.Err)
 	}
 }
 
 // closeEntry closes a registration, and closes it again.
 func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
-	act := check.Act{What: "Registration.Close", Who: s.id, Soon: soon, Longest: registrationCloses}
-	if s.w.act(ctx, act, entry.Close, func() string { return s.left(entry.Status().Key) }) != nil {
+	act := check.Act{
+		What:    "Registration.Close",
+		Who:     s.id,
+		Soon:    soon,
+		Longest: registrationCloses,
+	}
+	if s.w.act(ctx, act, entry.Close, func() string {
+		return s.left(entry.Status().Key)
+	}) != nil {
 		return
 	}
-	if now := entry.Status(); now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
-		s.w.report(check.Returns, "Registration.Close of %s returned nil, but its status is %+v", s.id, now)
+
+	now := entry.Status()
+	if now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
+		s.w.report(check.Returns,
+			"Registration.Close of %s returned nil, but its status is %+v", s.id, now)
 	}
+
 	again := time.Now()
 	if err := entry.Close(ctx); err != nil || time.Since(again) > 0 {
-		s.w.report(check.Returns, "a second Registration.Close of %s took %v and returned %v, want the first result at once", s.id, time.Since(again), err)
+		s.w.report(check.Returns,
+			"a second Registration.Close of %s took %v and returned %v, want the first result at once",
+			s.id, time.Since(again), err)
 	}
 }
 
 // abrupt reports whether the process leaves etcd only by closing its registry.
-func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
+func (s *server) abrupt() bool {
+	return s.spec.Mode != schedule.Serve && s.index%2 == 1
+}
 
 // registered returns the registrations that Register has returned.
 func (s *server) registered() []*runtime.Registration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	return slices.Clone(s.entries)
 }
 
@@ -100,6 +137,7 @@ func (s *server) pause(lasts time.Duration, forGood bool) {
 		if !s.up || s.spec.Mode == schedule.Register && !s.entering.over() {
 			return // only a registered entry can be paused
 		}
+
 		s.leave(forGood)
 		time.Sleep(lasts)
 		s.enter(forGood)
@@ -111,53 +149,86 @@ func (s *server) enter(forGood bool) {
 	if s.spec.Mode != schedule.Serve {
 		_ = s.entering.wait() // the trace has the task's error
 	}
+
 	s.want(true)
 	s.leaving = new(atomic.Bool)
+
 	switch {
 	case s.spec.Mode == schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case s.spec.Mode == schedule.Announce:
 		s.announce()
+
 	case forGood:
 		s.mu.Lock()
 		s.entries = nil
+
 		for _, key := range s.keys() {
-			s.wants[key] = s.says(key) // a new registration does not have the earlier updates
+			// a new registration does not have the earlier updates
+			s.wants[key] = s.says(key)
 		}
+
 		s.mu.Unlock()
+
 		s.register()
+
 	default:
-		s.change("Resume", func(r *runtime.Registration, ctx context.Context) (bool, error) { return true, r.Resume(ctx) })
+		s.change("Resume", func(
+			r *runtime.Registration,
+			ctx context.Context,
+		) (bool, error) {
+			return true, r.Resume(ctx)
+		})
 	}
 }
 
-// change calls a method of each registration. After a call that writes, the entry must be in etcd.
-func (s *server) change(what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
+// change calls a method of each registration. After a call that writes, the
+// entry must be in etcd.
+func (s *server) change(
+	what string,
+	call func(*runtime.Registration, context.Context) (writes bool, err error),
+) {
 	for _, entry := range s.registered() {
 		ctx, cancel := s.w.timeToLeave()
 		act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
 		writes, err := call(entry, ctx)
-		if act.Err = err; s.in && writes {
+		act.Err = err
+
+		if s.in && writes {
 			act.Wrong = s.lacks(entry.Status().Key)
 		}
+
 		s.w.acted(ctx, act)
 		cancel()
 	}
 }
 
-// update changes the weight and metadata of the registrations. If that changes no value in
-// etcd, the runtime must write nothing.
+// update changes the weight and metadata of the registrations. If that changes
+// no value in etcd, the runtime must write nothing.
 func (s *server) update(weight uint32) {
 	tier := fmt.Sprint("tier ", weight)
 	s.do(func() {
 		if !s.up {
 			return
 		}
-		s.change("Update", func(r *runtime.Registration, ctx context.Context) (writes bool, err error) {
-			changed := s.expect(r.Status().Key, func(said *fixtures.Said) { said.Weight, said.Tier = weight, tier })
-			other := newTask(func() error { return r.Update(ctx, runtime.WithMetadata("tier", tier)) })
+
+		s.change("Update", func(
+			r *runtime.Registration,
+			ctx context.Context,
+		) (writes bool, err error) {
+			changed := s.expect(r.Status().Key, func(said *fixtures.Said) {
+				said.Weight = weight
+				said.Tier = tier
+			})
+
+			other := newTask(func() error {
+				return r.Update(ctx, runtime.WithMetadata("tier", tier))
+			})
 			err = r.Update(ctx, runtime.WithWeight(weight))
-			holds := !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return !schedule.LayoutNamed(name).Metadata() })
+			holds := !slices.ContainsFunc(s.spec.Layouts, func(name string) bool {
+				return !schedule.LayoutNamed(name).Metadata()
+			})
+
 			return changed && holds, errors.Join(err, other.wait())
 		})
 	})

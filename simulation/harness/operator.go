@@ -8,7 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// operated records the error of an operator, such as no space, no quorum, or an unknown lease.
+// operated records the error of an operator, such as no space, no quorum, or an
+// unknown lease.
 func (w *world) operated(err error) {
 	if err != nil {
 		w.note("an operator's request has failed: %v", err)
@@ -16,7 +17,9 @@ func (w *world) operated(err error) {
 }
 
 // put puts a key as an operator.
-func (w *world) put(key, value string, lease int64) { w.operated(w.etcd.Put(key, value, lease)) }
+func (w *world) put(key, value string, lease int64) {
+	w.operated(w.etcd.Put(key, value, lease))
+}
 
 // add adds an entry as an operator, until the returned function is called.
 func (w *world) add(key, value string) (remove func()) {
@@ -24,7 +27,9 @@ func (w *world) add(key, value string) (remove func()) {
 	return func() { w.operated(w.etcd.Delete(key)) }
 }
 
-func (w *world) putConfig(s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }
+func (w *world) putConfig(s schedule.Step) {
+	w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease)
+}
 
 // operates returns a fault that makes one request as an operator.
 func operates(request func(*etcd.Cluster) error) fault {
@@ -34,7 +39,10 @@ func operates(request func(*etcd.Cluster) error) fault {
 // entriesOf returns the entries that name the address of a server.
 func (w *world) entriesOf(server int) []etcd.Entry {
 	addr := w.servers[server].seen().Addr
-	return slices.DeleteFunc(w.etcd.Entries(fixtures.Prefix), func(e etcd.Entry) bool { return fixtures.Read(e).Addr != addr })
+
+	return slices.DeleteFunc(w.etcd.Entries(fixtures.Prefix), func(e etcd.Entry) bool {
+		return fixtures.Read(e).Addr != addr
+	})
 }
 
 // onEntries calls do for each entry with the address of a server.
@@ -51,6 +59,7 @@ func (w *world) entryOverwritten(s schedule.Step) (end func()) {
 	for _, e := range overwritten {
 		w.put(e.Key, fixtures.Nobody, fixtures.NoLease)
 	}
+
 	return func() {
 		for _, o := range overwritten {
 			w.deleteOperators(o.Key)
@@ -58,7 +67,8 @@ func (w *world) entryOverwritten(s schedule.Step) (end func()) {
 	}
 }
 
-// deleteOperators deletes the entries of operators whose keys begin with prefix.
+// deleteOperators deletes the entries of operators whose keys begin with
+// prefix.
 func (w *world) deleteOperators(prefix string) {
 	for _, e := range w.etcd.Entries(prefix) {
 		if fixtures.IsOperators(e) {

@@ -23,16 +23,20 @@ func (w *world) addRule(who int, method string, verdict etcd.Verdict) (remove fu
 	added := &rule{who, method, verdict}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.rules = append(w.rules, added)
+
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+
 		w.rules = slices.DeleteFunc(w.rules, func(r *rule) bool { return r == added })
 	}
 }
 
-// repeated holds the methods that etcd's client calls again by itself while etcd is unavailable. The client repeats a request
-// every 25 ms, up to a hundred times, and a watch about every 100 ms on each stream.
+// repeated holds the methods that etcd's client calls again by itself while
+// etcd is unavailable. The client repeats a request every 25 ms, up to a
+// hundred times, and a watch about every 100 ms on each stream.
 var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Watch"}
 
 // judge decides the verdict on a request to etcd, and counts the request.
@@ -40,13 +44,18 @@ func (w *world) judge(c etcd.Call) (verdict etcd.Verdict) {
 	who := w.plan.ProcessAt(c.Client)
 	w.note("%s asks member %d: %s %q", w.plan.Name(who), c.Member, c.Method, c.Keys)
 	w.mu.Lock()
+
 	i := slices.IndexFunc(w.rules, func(r *rule) bool {
-		return r.who == who && (r.method == schedule.AnyMethod || r.method == schedule.AnyWrite && c.Write || r.method == c.Method)
+		return r.who == who && (r.method == schedule.AnyMethod ||
+			r.method == schedule.AnyWrite && c.Write ||
+			r.method == c.Method)
 	})
 	if i >= 0 {
 		verdict = w.rules[i].verdict
 	}
+
 	w.mu.Unlock()
+
 	w.count(who, func(counts *check.Counts) {
 		switch {
 		case verdict.Err != nil && slices.Contains(repeated, c.Method):
@@ -57,6 +66,7 @@ func (w *world) judge(c etcd.Call) (verdict etcd.Verdict) {
 			counts.Requests++
 		}
 	})
+
 	return verdict
 }
 
@@ -68,21 +78,33 @@ func (w *world) refuse(who int, what string) (restore func()) {
 		<-w.changing
 		w.setRights()
 	}
+
 	set(what)
+
 	return func() { set("") }
 }
 
-// setRights sets the rights of all processes in etcd, if etcd requires passwords.
+// setRights sets the rights of all processes in etcd, if etcd requires
+// passwords.
 func (w *world) setRights() {
 	if !w.plan.Auth {
 		return
 	}
+
 	w.changing <- struct{}{}
+
 	defer func() { <-w.changing }()
+
 	users := []etcd.User{{Name: "root", Password: password}}
-	for i := range w.plan.Processes() + len(w.plan.Servers) { // the processes and the twins
-		users = append(users, etcd.User{Name: w.plan.Name(i), Password: password, Rights: rightsWithout(w.refused[i])})
+	// the processes and the twins
+	for i := range w.plan.Processes() + len(w.plan.Servers) {
+		users = append(users, etcd.User{
+			Name:     w.plan.Name(i),
+			Password: password,
+			Rights:   rightsWithout(w.refused[i]),
+		})
 	}
+
 	w.operated(w.etcd.Protect(users...))
 }
 
@@ -91,12 +113,20 @@ const password = "secret"
 // rightsWithout returns the rights of a process except the right named what.
 func rightsWithout(what string) []etcd.Right {
 	right := func(prefix string, read, write bool) etcd.Right {
-		return etcd.Right{From: prefix, To: clientv3.GetPrefixRangeEnd(prefix), Read: read, Write: write}
+		return etcd.Right{
+			From:  prefix,
+			To:    clientv3.GetPrefixRangeEnd(prefix),
+			Read:  read,
+			Write: write,
+		}
 	}
-	read, write := what != schedule.Read, what != schedule.Write
+
+	read := what != schedule.Read
+	write := what != schedule.Write
 	return []etcd.Right{
 		right(fixtures.Prefix, read, write),
-		right(fixtures.Leaders+fixtures.Prefix, read && what != schedule.ReadVotes, write && what != schedule.WriteVotes),
+		right(fixtures.Leaders+fixtures.Prefix, read &&
+			what != schedule.ReadVotes, write && what != schedule.WriteVotes),
 		right(fixtures.Configs, what != schedule.ReadConfig, false),
 	}
 }

@@ -1,5 +1,7 @@
-// Package harness carries out a schedule: etcd, servers, callers and operators on a network in memory, all on the clock of a
-// testing/synctest bubble. It uses only the public API, and records its observations in a check.History. From the bottom up:
+// Package harness carries out a schedule: etcd, servers, callers and operators
+// on a network in memory, all on the clock of a testing/synctest bubble. It
+// uses only the public API, and records its observations in a check.History.
+// From the bottom up:
 //
 //	world.go, requests.go              etcd, all processes, and the record of events
 //	process.go, client.go              a host on the network with its log, and a client of etcd
@@ -36,49 +38,65 @@ type Result struct {
 	Trace    []byte        // the events, one on each line
 }
 
-// Run carries out a schedule, and returns after its end. It must run in a testing/synctest bubble.
+// Run carries out a schedule, and returns after its end. It must run in a
+// testing/synctest bubble.
 func Run(plan schedule.Schedule) Result {
 	w := newWorld(plan, network.New())
 	watchdog := time.AfterFunc(longest, w.hangs)
 	defer watchdog.Stop()
+
 	w.start()
 	stop := w.watchOver()
 	w.carryOut()
+
 	for _, region := range slices.Backward(w.regions()) {
 		region.settle()
 	}
+
 	w.countGoroutines()
 	w.liveAlone()
 	stop()
 	time.Sleep(calming)
+
 	for _, region := range w.regions() {
 		region.setCalm(true)
 		region.tearDown()
 	}
+
 	if n := w.network.Connections("", ""); n > 0 {
 		w.report(check.LeftBehind, "%d connections are open after the end, want none", n)
 	}
+
 	result := Result{Virtual: w.now()}
 	result.Problems, result.Trace = w.results()
+
 	return result
 }
 
 const (
-	// calming is the time until callers have settled after etcd was unreachable.
+	// calming is the time until callers have settled after etcd was
+	// unreachable.
 	calming = 10 * time.Second
-	// arriving bounds the time after the last fault until late requests have arrived.
+
+	// arriving bounds the time after the last fault until late requests have
+	// arrived.
 	arriving = 10 * time.Second
+
 	// longest bounds the duration of a world.
 	longest = 30 * time.Minute
-	// lastLines is the number of trace lines shown if a world lasts longer than longest.
+
+	// lastLines is the number of trace lines shown if a world lasts longer than
+	// longest.
 	lastLines = 100
 )
 
-// hangs ends the test process, because a bubble cannot end while a goroutine in it waits forever.
+// hangs ends the test process, because a bubble cannot end while a goroutine in
+// it waits forever.
 func (w *world) hangs() {
 	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
-	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.plan.Seed, w.plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
+	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.plan.Seed, w.plan, problems,
+		strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
 }
 
 // results returns the promises that were broken and the events of all regions.
@@ -87,9 +105,13 @@ func (w *world) results() (problems []check.Problem, trace []byte) {
 		if i > 0 {
 			trace = append(trace, "In the other region:\n"...)
 		}
-		region.record(func(h *check.History) { problems = append(problems, h.Broken()...) })
+
+		region.record(func(h *check.History) {
+			problems = append(problems, h.Broken()...)
+		})
 		trace = append(trace, region.trace...)
 	}
+
 	return problems, trace
 }
 
@@ -98,16 +120,20 @@ func (w *world) start() {
 	if w.other != nil {
 		w.other.start()
 	}
+
 	var starting sync.WaitGroup // done when all have started, before the first step
 	for _, s := range w.servers {
 		starting.Go(s.start)
 	}
+
 	for _, c := range w.callers {
 		starting.Go(func() { c.start(false) })
 	}
+
 	for _, o := range w.writers {
 		starting.Go(o.start)
 	}
+
 	starting.Wait()
 }
 
@@ -119,41 +145,53 @@ func (w *world) watchOver() (stop func()) {
 		watching.Go(func() { region.tally(ctx) })
 		watching.Go(func() { region.sample(ctx) })
 	}
+
 	return func() {
 		cancel()
 		watching.Wait()
 	}
 }
 
-// tally records the counts of all processes, one window at a time. The last window is shorter.
+// tally records the counts of all processes, one window at a time. The last
+// window is shorter.
 func (w *world) tally(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, check.Width)
 		w.record(func(h *check.History) {
 			for i, counts := range w.counts {
-				h.Windows = append(h.Windows, check.Window{End: time.Now(), Process: w.plan.Name(i), Counts: counts})
+				h.Windows = append(h.Windows, check.Window{
+					End:     time.Now(),
+					Process: w.plan.Name(i),
+					Counts:  counts,
+				})
 			}
+
 			clear(w.counts)
 		})
 	}
 }
 
-// carryOut begins each step at its time, and returns when the last step is over.
+// carryOut begins each step at its time, and returns when the last step is
+// over.
 func (w *world) carryOut() {
 	var steps sync.WaitGroup
 	if w.other != nil {
 		steps.Go(w.other.carryOut)
 	}
+
 	for _, step := range w.plan.Steps {
 		steps.Go(func() {
 			time.Sleep(step.At - w.now())
 			w.happen(step)
 		})
 	}
+
 	steps.Wait()
 	time.Sleep(arriving)
 	w.operated(w.etcd.Alarm(false))
-	w.deleteOperators(fixtures.ShopKey + "/") // a restored backup may have brought them back
+
+	// a restored backup may have brought them back
+	w.deleteOperators(fixtures.ShopKey + "/")
 	w.deleteOperators(fixtures.UserKey + "/")
 }
 
@@ -162,25 +200,34 @@ func (w *world) tearDown() {
 	for _, s := range w.servers {
 		s.stop(false)
 	}
+
 	for _, s := range w.servers {
 		if left := s.notOut(); left != "" {
 			w.report(check.LeftBehind, "after all servers have stopped, %s", left)
 		}
 	}
+
 	if left := w.etcd.Entries(fixtures.Leaders); len(left) > 0 {
-		w.report(check.LeftBehind, "after all servers have stopped, etcd has %v, want none", left)
+		w.report(check.LeftBehind,
+			"after all servers have stopped, etcd has %v, want none", left)
 	}
+
 	for _, c := range w.callers {
 		c.stop(false)
 		must(os.RemoveAll(c.snapshots.temp))
 	}
+
 	for _, o := range w.writers {
 		o.kill()
 	}
-	time.Sleep(2 * w.plan.LeaseTTL()) // until all leases that were not revoked have expired
+
+	// until all leases that were not revoked have expired
+	time.Sleep(2 * w.plan.LeaseTTL())
+
 	for _, lease := range w.etcd.Leases() {
 		w.report(check.LeftBehind, "lease %x is left in etcd, want none", lease)
 	}
+
 	w.later.Wait() // until clients that lingered are closed
 	must(w.etcd.Close())
 }
@@ -193,24 +240,31 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// mostAlike bounds the average number of goroutines that start in the same function, in an idle process. A process has one goroutine for
-// each key that it watches: up to four entries, and three keys of the election. etcd's client has one for each watch and each stream. A
-// server with two addresses has mostSecond more while the live config drains an instance: two candidates follow instances and config.
+// mostAlike bounds the average number of goroutines that start in the same
+// function, in an idle process. A process has one goroutine for each key that
+// it watches: up to four entries, and three keys of the election. etcd's client
+// has one for each watch and each stream. A server with two addresses has
+// mostSecond more while the live config drains an instance: two candidates
+// follow instances and config.
 const mostAlike, mostSecond = 7, 4
 
-// beganWith returns the first function of interest in a goroutine's stack, or "".
+// beganWith returns the first function of interest in a goroutine's stack, or
+// "".
 func beganWith(stack string) string {
 	lines := strings.Split(stack, "\n")
 	for _, line := range slices.Backward(lines) {
-		if slices.ContainsFunc(ofInterest, func(prefix string) bool { return strings.HasPrefix(line, prefix) }) {
+		if slices.ContainsFunc(ofInterest, func(prefix string) bool {
+			return strings.HasPrefix(line, prefix)
+		}) {
 			return line[:strings.LastIndexByte(line, '(')+1]
 		}
 	}
+
 	return ""
 }
 
-// countGoroutines counts goroutines by their first function, and reports the functions with more goroutines than the processes
-// need.
+// countGoroutines counts goroutines by their first function, and reports the
+// functions with more goroutines than the processes need.
 func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)
 	all = all[:runtime.Stack(all, true)]
@@ -218,22 +272,32 @@ func (w *world) countGoroutines() {
 	for stack := range strings.SplitSeq(string(all), "\n\n") {
 		count[beganWith(stack)]++
 	}
+
 	delete(count, "")
-	processes, configs, seconds := 0, 0, 0
+	processes := 0
+	configs := 0
+
+	seconds := 0
 	for _, region := range w.regions() {
 		for _, c := range region.callers {
 			configs += len(c.registry.Status().Keys)
 		}
-		processes += region.plan.Processes() + len(region.callers)*(len(w.regions())-1) // with a registry of the other region
+
+		// with a registry of the other region
+		processes += region.plan.Processes() + len(region.callers)*(len(w.regions())-1)
+
 		for _, s := range region.plan.Servers {
 			if s.Second {
 				seconds++
 			}
 		}
 	}
+
 	for kind, n := range count {
 		if most := mostAlike*processes + mostSecond*seconds + configs; n > most {
-			w.report(check.LeftBehind, "%d processes have %d goroutines of %s, want at most %d", processes, n, kind, most)
+			w.report(check.LeftBehind,
+				"%d processes have %d goroutines of %s, want at most %d", processes, n,
+				kind, most)
 		}
 	}
 }

@@ -38,10 +38,14 @@ type server struct {
 	entering *task // puts the server in etcd, or runs Serve
 
 	// Under mu:
-	id        string // the id of the incarnation
-	addr      string
-	in        bool                     // the server should be in etcd
-	wants     map[string]fixtures.Said // by service: the expected content of the server's entries
+	id string // the id of the incarnation
+
+	addr string
+	in   bool // the server should be in etcd
+
+	// by service: the expected content of the server's entries
+	wants map[string]fixtures.Said
+
 	health    *health.Server
 	server    *runtime.Server         // set in the modes serve and announce
 	entries   []*runtime.Registration // set in the mode register
@@ -49,16 +53,27 @@ type server struct {
 }
 
 func newServer(w *world, index int, spec schedule.Server) *server {
-	s := &server{process: newProcess(w, index, spec.Parts), spec: spec, port: schedule.Port}
+	s := &server{
+		process: newProcess(w, index, spec.Parts),
+		spec:    spec,
+		port:    schedule.Port,
+	}
 	if spec.Named {
 		s.named = w.plan.Instance(index % w.plan.Processes())
 	}
+
 	if spec.Second {
-		s.second = &server{process: s.process, spec: spec, suffix: "b", port: s.port + 1000}
+		s.second = &server{
+			process: s.process,
+			spec:    spec,
+			suffix:  "b",
+			port:    s.port + 1000,
+		}
 		if spec.Named {
 			s.second.named = s.named + s.second.suffix
 		}
 	}
+
 	return s
 }
 
@@ -67,17 +82,22 @@ func (s *server) all() []*server {
 	if s.second == nil {
 		return []*server{s}
 	}
+
 	return []*server{s, s.second}
 }
 
-// elects reports whether the server is a candidate. Registry.Register makes no candidates.
-func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
+// elects reports whether the server is a candidate. Registry.Register makes no
+// candidates.
+func (s *server) elects() bool {
+	return s.spec.Mode != schedule.Register
+}
 
 // keys returns the services under which callers should find the server.
 func (s *server) keys() []string {
 	if s.spec.Both {
 		return []string{fixtures.ShopKey, fixtures.UserKey}
 	}
+
 	return []string{fixtures.ShopKey}
 }
 
@@ -86,6 +106,7 @@ func (s *server) methods() []string {
 	if s.spec.Newer {
 		return []string{"Lead", "Who", "WhoNewer"}
 	}
+
 	return []string{"Lead", "Who"}
 }
 
@@ -93,8 +114,15 @@ func (s *server) methods() []string {
 func (s *server) appear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf("%s%s, incarnation %d", s.name(), s.suffix, s.incarnation)
-	s.server, s.entries, s.candidate = nil, nil, &candidate{w: s.w, id: s.id, name: cmp.Or(s.named, s.addr)}
+
+	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf(
+		"%s%s, incarnation %d", s.name(), s.suffix, s.incarnation)
+	s.server, s.entries, s.candidate = nil, nil, &candidate{
+		w:    s.w,
+		id:   s.id,
+		name: cmp.Or(s.named, s.addr),
+	}
+
 	s.wants = make(map[string]fixtures.Said)
 	for _, key := range s.keys() {
 		s.wants[key] = s.says(key)
@@ -103,7 +131,13 @@ func (s *server) appear() {
 
 // says returns the initial content of the server's entries for a service.
 func (s *server) says(key string) fixtures.Said {
-	want := fixtures.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
+	want := fixtures.Said{
+		Addr:    s.addr,
+		Version: s.spec.Version,
+		Zone:    s.spec.Zone,
+		Weight:  max(1, s.spec.Weight),
+	}
+
 	switch {
 	case !s.elects(): // Registry.Register does not know the server's methods
 	case key == fixtures.UserKey:
@@ -111,6 +145,7 @@ func (s *server) says(key string) fixtures.Said {
 	default:
 		want.Methods = fixtures.ShopName + "/" + strings.Join(s.methods(), ",")
 	}
+
 	return want
 }
 
@@ -119,20 +154,24 @@ func (s *server) want(in bool) {
 	s.mu.Lock()
 	s.in = in
 	s.mu.Unlock()
+
 	s.w.record(func(h *check.History) {
 		incarnation := h.Incarnation(s.id)
 		incarnation.Moves = append(incarnation.Moves, check.Move{At: time.Now(), In: in})
 	})
 }
 
-// expect changes the expected content of an entry, and reports whether it differs from before.
+// expect changes the expected content of an entry, and reports whether it
+// differs from before.
 func (s *server) expect(key string, change func(*fixtures.Said)) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	want := s.wants[key]
 	change(&want)
 	changed = want != s.wants[key]
 	s.wants[key] = want
+
 	return changed
 }
 
@@ -141,6 +180,7 @@ func (s *server) layouts() []string {
 	if len(s.spec.Layouts) == 0 {
 		return []string{schedule.EndpointJSON}
 	}
+
 	return s.spec.Layouts
 }
 
@@ -148,39 +188,65 @@ func (s *server) layouts() []string {
 func (s *server) seen() check.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return check.Server{ID: s.id, Addr: s.addr, Name: s.named, In: s.in, Layouts: s.layouts(), Wants: maps.Clone(s.wants)}
+
+	return check.Server{
+		ID:      s.id,
+		Addr:    s.addr,
+		Name:    s.named,
+		In:      s.in,
+		Layouts: s.layouts(),
+		Wants:   maps.Clone(s.wants),
+	}
 }
 
 // look returns a snapshot of the server.
 func (s *server) look() check.Server {
 	seen := s.seen()
 	s.mu.Lock()
-	server, entries, candidate, registry, from := s.server, slices.Clone(s.entries), s.candidate, s.live, s.from
+	server := s.server
+	entries := slices.Clone(s.entries)
+	candidate := s.candidate
+	registry := s.live
+	from := s.from
 	s.mu.Unlock()
+
 	if server != nil {
 		seen.Statuses = server.Status()
 	}
+
 	for _, entry := range entries {
 		seen.Statuses = append(seen.Statuses, entry.Status())
 	}
+
 	if registry != nil {
 		seen.Registrations = len(registry.Status().Registrations)
 	}
+
 	seen.Expected = len(s.keys()) * s.spec.Servers()
 	seen.Elects, seen.Leads = s.elects(), candidate.leadsWith() != 0
 	seen.Leases = s.w.leases(from)
+
 	return seen
 }
 
-// lacks describes missing entries of the server for some services, and left describes existing ones.
-func (s *server) lacks(keys ...string) string { return s.compare(keys, check.Server.Lacks) }
-func (s *server) left(keys ...string) string  { return s.compare(keys, check.Server.Left) }
+// lacks describes missing entries of the server for some services, and left
+// describes existing ones.
+func (s *server) lacks(keys ...string) string {
+	return s.compare(keys, check.Server.Lacks)
+}
+func (s *server) left(keys ...string) string {
+	return s.compare(keys, check.Server.Left)
+}
 
-func (s *server) compare(keys []string, describe func(check.Server, check.Look, string) string) string {
+func (s *server) compare(
+	keys []string,
+	describe func(check.Server, check.Look, string) string,
+) string {
 	var all []string
 	for _, key := range keys {
 		all = append(all, describe(s.seen(), s.w.entries(), key))
 	}
+
 	return strings.Trim(strings.Join(all, "; "), "; ")
 }
 
@@ -194,8 +260,10 @@ func newTask(call func() error) *task {
 	t := &task{done: make(chan struct{})}
 	go func() {
 		defer close(t.done)
+
 		t.err = call()
 	}()
+
 	return t
 }
 

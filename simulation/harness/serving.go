@@ -19,34 +19,44 @@ import (
 const (
 	// enterTimeout bounds an attempt to enter etcd.
 	enterTimeout = 4 * time.Second
-	// enterAgain and enterLater are alternating waits before the next attempt. During the longer one, leftovers of a failed
-	// attempt are noticed.
+
+	// enterAgain and enterLater are alternating waits before the next attempt.
+	// During the longer one, leftovers of a failed attempt are noticed.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
-	// soon bounds a call that changes etcd without faults, plus the delays of messages.
+
+	// soon bounds a call that changes etcd without faults, plus the delays of
+	// messages.
 	soon = time.Second
 )
 
-// addServices registers the services with a gRPC server, or with a runtime.Server around it.
+// addServices registers the services with a gRPC server, or with a
+// runtime.Server around it.
 func (s *server) addServices(to grpc.ServiceRegistrar) {
 	instance := fixtures.Instance{Name: s.id, Led: s.candidate.serves}
 	instance.Register(to, fixtures.ShopName, s.methods()...)
+
 	if s.spec.Both {
 		instance.Register(to, fixtures.UserName, "Who")
 	}
+
 	grpc_health_v1.RegisterHealthServer(to, s.health)
 }
 
 // publish makes the runtime.Server of the modes serve and announce.
 func (s *server) publish() {
-	server := s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
+	server := s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay),
+		runtime.WithStopTimeout(stopTimeout))
 	s.mu.Lock()
 	s.server = server
 	s.mu.Unlock()
+
 	s.addServices(s.server)
+
 	published := []*runtime.ServiceDesc{fixtures.Shop("")}
 	if s.spec.Both {
 		published = append(published, fixtures.User())
 	}
+
 	for _, desc := range published {
 		desc.LeaseTTL = s.w.plan.LeaseTTL()
 		s.server.Publish(desc, s.options()...)
@@ -55,38 +65,53 @@ func (s *server) publish() {
 
 // options returns the options of a registration.
 func (s *server) options() []runtime.RegisterOption {
-	options := []runtime.RegisterOption{runtime.WithVersion(s.spec.Version), runtime.WithWeight(s.spec.Weight)}
+	options := []runtime.RegisterOption{runtime.WithVersion(s.spec.Version),
+		runtime.WithWeight(s.spec.Weight)}
 	if s.named != "" {
 		options = append(options, runtime.WithInstance(s.named))
 	}
+
 	var layouts []runtime.Layout
 	for _, name := range s.spec.Layouts {
-		layouts = append(layouts, endpoint.Public(schedule.LayoutNamed(name)).(runtime.Layout))
+		layouts = append(layouts,
+			endpoint.Public(schedule.LayoutNamed(name)).(runtime.Layout))
 	}
+
 	if len(layouts) > 0 {
 		options = append(options, runtime.WithLayouts(layouts...))
 	}
+
 	return options
 }
 
-// serveGRPC serves with the gRPC server alone, in the modes announce and register.
+// serveGRPC serves with the gRPC server alone, in the modes announce and
+// register.
 func (s *server) serveGRPC() {
-	server, listener := s.grpc, s.listener
+	server := s.grpc
+	listener := s.listener
 	go func() { _ = server.Serve(listener) }() // Serve returns when the server stops
 }
 
 // announce starts to put the server in etcd, in the mode announce.
 func (s *server) announce() {
-	server, addr, keys, retry := s.server, s.addr, s.keys(), s.attempt("Announce")
+	server := s.server
+	addr := s.addr
+	keys := s.keys()
+	retry := s.attempt("Announce")
 	s.entering = newTask(func() error {
-		return retry(func(ctx context.Context) error { return server.Announce(ctx, addr) }, keys...)
+		return retry(func(ctx context.Context) error {
+			return server.Announce(ctx, addr)
+		}, keys...)
 	})
 }
 
 // register starts to put the server in etcd, in the mode register.
 func (s *server) register() {
-	registry, endpoint, options := s.registry, runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}, s.options()
-	keys, retry := s.keys(), s.attempt("Register")
+	registry := s.registry
+	endpoint := runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}
+	options := s.options()
+	keys := s.keys()
+	retry := s.attempt("Register")
 	s.entering = newTask(func() error {
 		for _, key := range keys {
 			err := retry(func(ctx context.Context) error {
@@ -94,14 +119,17 @@ func (s *server) register() {
 				if err == nil {
 					s.mu.Lock()
 					defer s.mu.Unlock()
+
 					s.entries = append(s.entries, entry)
 				}
+
 				return err
 			}, key)
 			if err != nil {
 				return err
 			}
 		}
+
 		return nil
 	})
 }
@@ -109,21 +137,30 @@ func (s *server) register() {
 // errLeaves is the cause of the context of attempts when the server leaves.
 var errLeaves = errors.New("the server leaves")
 
-// attempt returns retry, which repeats a call that puts this incarnation in etcd, until the call returns nil or the server leaves.
-// retry has copies of ctx, id and leaving, because it may still run during the next incarnation.
-func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
-	ctx, id, leaving := s.ctx, s.id, s.leaving
+// attempt returns retry, which repeats a call that puts this incarnation in
+// etcd, until the call returns nil or the server leaves. retry has copies of
+// ctx, id and leaving, because it may still run during the next incarnation.
+func (s *server) attempt(
+	what string,
+) (retry func(call func(context.Context) error, keys ...string) error) {
+	ctx := s.ctx
+	id := s.id
+	leaving := s.leaving
 	return func(call func(context.Context) error, keys ...string) error {
 		for again := enterAgain; ; again = enterAgain + enterLater - again {
 			if leaving.Load() {
 				return errLeaves
 			}
+
 			bounded, cancel := context.WithTimeout(ctx, enterTimeout)
-			err := s.w.act(bounded, check.Act{What: what, Who: id, Soon: soon}, call, func() string { return s.lacks(keys...) })
+			err := s.w.act(bounded, check.Act{What: what, Who: id, Soon: soon}, call,
+				func() string { return s.lacks(keys...) })
 			cancel()
+
 			if err == nil {
 				return nil
 			}
+
 			if !pause(ctx, again) {
 				return ctx.Err()
 			}

@@ -16,17 +16,21 @@ import (
 
 // world is a running schedule: etcd, the processes, and the record of events.
 type world struct {
-	plan      schedule.Schedule
-	began     time.Time
-	etcd      *etcd.Cluster
-	network   *network.Network
-	processes []*process // servers, callers, writers and twins, in the order in which steps number them
-	servers   []*server
-	twins     []*server // by server: the twin that may take the server's instance id
-	callers   []*caller
-	writers   []*writer
-	later     sync.WaitGroup // goroutines that may run after the end of an incarnation
-	other     *world         // the fallback region of callers, or nil
+	plan    schedule.Schedule
+	began   time.Time
+	etcd    *etcd.Cluster
+	network *network.Network
+
+	// servers, callers, writers and twins, in the order in which steps number
+	// them
+	processes []*process
+
+	servers []*server
+	twins   []*server // by server: the twin that may take the server's instance id
+	callers []*caller
+	writers []*writer
+	later   sync.WaitGroup // goroutines that may run after the end of an incarnation
+	other   *world         // the fallback region of callers, or nil
 
 	changing chan struct{}  // holds a value while rights change
 	refused  map[int]string // by process: the right that was revoked
@@ -41,35 +45,56 @@ type world struct {
 
 func newWorld(plan schedule.Schedule, network *network.Network) *world {
 	w := &world{
-		plan: plan, network: network, changing: make(chan struct{}, 1), refused: make(map[int]string),
-		down: make([]int, plan.Members), counts: make(map[int]check.Counts),
+		plan:     plan,
+		network:  network,
+		changing: make(chan struct{}, 1),
+		refused:  make(map[int]string),
+		down:     make([]int, plan.Members), counts: make(map[int]check.Counts),
 	}
+
 	cluster, err := etcd.New(network, w.memberAddrs(), 0)
 	must(err)
 	w.etcd, w.began = cluster, time.Now()
 	w.history = check.NewHistory(w.began)
+
 	w.etcd.OnCommit(func(c *etcd.Change) {
 		w.note("commit %q %q delete %v", c.Key, c.Value, c.Delete)
 		w.record(func(h *check.History) { h.Commit(c) })
 	})
+
 	w.etcd.Intercept(w.judge)
 	w.setRights()
+
 	if plan.Other != nil {
 		w.other = newWorld(*plan.Other, network)
 	}
+
 	for i, spec := range plan.Servers {
 		w.servers = append(w.servers, newServer(w, i, spec))
 	}
+
 	for i, spec := range plan.Callers {
-		w.callers = append(w.callers, &caller{process: newProcess(w, len(w.servers)+i, spec.Parts), spec: spec, snapshots: newSnapshots(spec)})
+		w.callers = append(w.callers, &caller{
+			process:   newProcess(w, len(w.servers)+i, spec.Parts),
+			spec:      spec,
+			snapshots: newSnapshots(spec),
+		})
 	}
+
 	for i, spec := range plan.Writers {
-		w.writers = append(w.writers, &writer{process: newProcess(w, len(w.servers)+len(w.callers)+i, false), spec: spec})
+		w.writers = append(w.writers, &writer{
+			process: newProcess(w, len(w.servers)+len(w.callers)+i, false),
+			spec:    spec,
+		})
 	}
+
 	for i, spec := range plan.Servers { // with the instance ids of the servers
-		spec.Mode, spec.Second, spec.Parts = schedule.Register, false, false
+		spec.Mode = schedule.Register
+		spec.Second = false
+		spec.Parts = false
 		w.twins = append(w.twins, newServer(w, plan.Processes()+i, spec))
 	}
+
 	return w
 }
 
@@ -78,6 +103,7 @@ func (w *world) regions() []*world {
 	if w.other == nil {
 		return []*world{w}
 	}
+
 	return []*world{w, w.other}
 }
 
@@ -87,14 +113,19 @@ func (w *world) allServers() []*server {
 	for _, s := range w.servers {
 		all = append(all, s.all()...)
 	}
+
 	return all
 }
 
 // caller returns the caller with an index among all processes.
-func (w *world) caller(i int) *caller { return w.callers[i-len(w.servers)] }
+func (w *world) caller(i int) *caller {
+	return w.callers[i-len(w.servers)]
+}
 
 // writer returns the writer with an index among all processes.
-func (w *world) writer(i int) *writer { return w.writers[i-len(w.servers)-len(w.callers)] }
+func (w *world) writer(i int) *writer {
+	return w.writers[i-len(w.servers)-len(w.callers)]
+}
 
 // addressOf returns the address of an incarnation of either region, or "".
 func (w *world) addressOf(id string) (addr string) {
@@ -105,6 +136,7 @@ func (w *world) addressOf(id string) (addr string) {
 			}
 		})
 	}
+
 	return addr
 }
 
@@ -112,6 +144,7 @@ func (w *world) addressOf(id string) (addr string) {
 func (w *world) record(take func(*check.History)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	take(w.history)
 }
 
@@ -123,27 +156,41 @@ func (w *world) report(promise, format string, args ...any) {
 // trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of package runtime and records it as a. The check of the record reports a call that outlasts a.Longest or the
-// deadline of ctx. wrong, if not nil, is called afterwards, and describes how etcd differs from the call's result.
-func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
+// act makes a call of package runtime and records it as a. The check of the
+// record reports a call that outlasts a.Longest or the deadline of ctx. wrong,
+// if not nil, is called afterwards, and describes how etcd differs from the
+// call's result.
+func (w *world) act(
+	ctx context.Context,
+	a check.Act,
+	call func(context.Context) error,
+	wrong func() string,
+) error {
 	a.Began = time.Now()
 	a.Err = call(ctx)
+
 	if wrong != nil {
 		a.Wrong = wrong()
 	}
+
 	w.acted(ctx, a)
+
 	return a.Err
 }
 
 // acted records a call of package runtime that has ended.
 func (w *world) acted(ctx context.Context, a check.Act) {
 	a.Ended = time.Now()
-	if deadline, ok := ctx.Deadline(); ok && (a.Longest == 0 || deadline.Sub(a.Began) < a.Longest) {
+
+	deadline, ok := ctx.Deadline()
+	if ok && (a.Longest == 0 || deadline.Sub(a.Began) < a.Longest) {
 		a.Longest = deadline.Sub(a.Began)
 	}
+
 	if a.Soon > 0 {
 		a.Soon += trips * 2 * w.line()
 	}
+
 	w.note("%s of %s: %v", a.What, a.Who, a.Err)
 	w.record(func(h *check.History) { h.Acts = append(h.Acts, a) })
 }
@@ -152,6 +199,7 @@ func (w *world) acted(ctx context.Context, a check.Act) {
 func (w *world) count(process int, add func(*check.Counts)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	counts := w.counts[process]
 	add(&counts)
 	w.counts[process] = counts
@@ -161,14 +209,18 @@ func (w *world) count(process int, add func(*check.Counts)) {
 func (w *world) note(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.trace = fmt.Appendf(w.trace, "%v ", w.now())
 	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
 }
 
 // now returns the time since the start of the world.
-func (w *world) now() time.Duration { return time.Since(w.began) }
+func (w *world) now() time.Duration {
+	return time.Since(w.began)
+}
 
-// setCalm records whether the world is calm from now on, without faults or broken promises.
+// setCalm records whether the world is calm from now on, without faults or
+// broken promises.
 func (w *world) setCalm(calm bool) {
 	w.record(func(h *check.History) { h.SetCalm(time.Now(), calm) })
 }
@@ -179,13 +231,15 @@ func (w *world) calmSince(at time.Time) (calm bool) {
 	return calm
 }
 
-// setLink sets the link between an incarnation's dialing host and a member of etcd, and adds the delay of the schedule.
+// setLink sets the link between an incarnation's dialing host and a member of
+// etcd, and adds the delay of the schedule.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
 	w.network.Set(from, w.plan.MemberHost(member), l)
 }
 
-// setLine sets the links between an incarnation's dialing host and all members of etcd.
+// setLine sets the links between an incarnation's dialing host and all members
+// of etcd.
 func (w *world) setLine(from string, l network.Link) {
 	for i := range w.plan.Members {
 		w.setLink(from, i, l)
@@ -193,21 +247,26 @@ func (w *world) setLine(from string, l network.Link) {
 }
 
 // line is the minimum delay of a message to etcd, each way.
-func (w *world) line() time.Duration { return time.Duration(w.plan.Line) * time.Millisecond }
+func (w *world) line() time.Duration {
+	return time.Duration(w.plan.Line) * time.Millisecond
+}
 
 func (w *world) memberAddrs() []string {
 	var addrs []string
 	for i := range w.plan.Members {
 		addrs = append(addrs, w.plan.MemberHost(i)+":2379")
 	}
+
 	return addrs
 }
 
-// stopMember stops a member of etcd. The member runs again once start was called for each call of stopMember.
+// stopMember stops a member of etcd. The member runs again once start was
+// called for each call of stopMember.
 func (w *world) stopMember(i int) (start func()) {
 	if w.keepDown(i, 1) == 1 {
 		w.etcd.Stop(i)
 	}
+
 	return func() {
 		if w.keepDown(i, -1) == 0 {
 			must(w.etcd.Start(i))
@@ -215,34 +274,49 @@ func (w *world) stopMember(i int) (start func()) {
 	}
 }
 
-// keepDown adds more, which may be negative, to the number of steps that keep a member down, and returns the sum.
+// keepDown adds more, which may be negative, to the number of steps that keep a
+// member down, and returns the sum.
 func (w *world) keepDown(i, more int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.down[i] += more
+
 	return w.down[i]
 }
 
-// reset replaces the data of etcd while all members are down. repeats reports whether etcd may assign earlier revisions again.
+// reset replaces the data of etcd while all members are down. repeats reports
+// whether etcd may assign earlier revisions again.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	var starts []func()
 	for i := range w.plan.Members {
 		starts = append(starts, w.stopMember(i))
 	}
+
 	time.Sleep(down)
 	must(change())
-	entries := slices.Concat(w.etcd.Entries(fixtures.Leaders), w.etcd.Entries(fixtures.Prefix))
+	entries := slices.Concat(w.etcd.Entries(fixtures.Leaders),
+		w.etcd.Entries(fixtures.Prefix))
 	w.record(func(h *check.History) {
-		h.Resets = append(h.Resets, check.Reset{At: time.Now(), After: len(h.Changes), Entries: entries, Repeats: repeats})
+		h.Resets = append(h.Resets, check.Reset{
+			At:      time.Now(),
+			After:   len(h.Changes),
+			Entries: entries,
+			Repeats: repeats,
+		})
 	})
+
 	w.note("reset to revision %d", w.etcd.Revision())
+
 	for _, start := range starts {
 		start()
 	}
+
 	w.setRights() // the backup may have other rights
 }
 
-// up records that an incarnation of a server accepts calls, and should be in etcd.
+// up records that an incarnation of a server accepts calls, and should be in
+// etcd.
 func (w *world) up(l *check.Incarnation) {
 	l.Moves = []check.Move{{At: time.Now(), In: true}}
 	w.record(func(h *check.History) { h.Incarnations = append(h.Incarnations, l) })
@@ -252,20 +326,28 @@ func (w *world) up(l *check.Incarnation) {
 func (w *world) gone(id string, killed bool) {
 	w.record(func(h *check.History) {
 		l := h.Incarnation(id)
-		l.Down, l.Killed = time.Now(), killed
+		l.Down = time.Now()
+		l.Killed = killed
 	})
 }
 
 // entries returns a look that has only the entries of etcd.
-func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries("")} }
+func (w *world) entries() check.Look {
+	return check.Look{Entries: w.etcd.Entries("")}
+}
 
-// leases returns the leases in etcd that were granted to the incarnation that dials from a host.
+// leases returns the leases in etcd that were granted to the incarnation that
+// dials from a host.
 func (w *world) leases(from string) []int64 {
 	leases := w.etcd.Leases()
 	w.record(func(h *check.History) {
-		leases = slices.DeleteFunc(leases, func(lease int64) bool { return h.Owners[lease] != from })
+		leases = slices.DeleteFunc(leases, func(lease int64) bool {
+			return h.Owners[lease] != from
+		})
 	})
+
 	slices.Sort(leases)
+
 	return leases
 }
 
@@ -275,6 +357,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
+
 	return ctx.Err() == nil
 }
 

@@ -16,8 +16,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// writer is a server that uses etcd without the runtime, as many servers do. It grants a lease, puts its entry, keeps the lease
-// alive, and starts over some time after an error.
+// writer is a server that uses etcd without the runtime, as many servers do. It
+// grants a lease, puts its entry, keeps the lease alive, and starts over some
+// time after an error.
 type writer struct {
 	*process
 	spec schedule.Writer
@@ -34,17 +35,21 @@ type writer struct {
 const (
 	// putTimeout bounds the grant and the put together.
 	putTimeout = 3 * time.Second
+
 	// startOver is the wait before a new start.
 	startOver = time.Second
 )
 
-func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Port) }
+func (o *writer) addr() string {
+	return fmt.Sprintf("%s:%d", o.host, schedule.Port)
+}
 
 func (o *writer) start() {
 	o.do(func() {
 		if o.up {
 			return // another step has started the writer
 		}
+
 		o.begin()
 		o.connect()
 		listener, err := o.w.network.Listen(o.addr())
@@ -54,9 +59,13 @@ func (o *writer) start() {
 		fixtures.Instance{Name: o.id}.Register(o.grpc, fixtures.ShopName, "Who")
 		o.w.up(&check.Incarnation{ID: o.id, Process: o.name(), Addr: o.addr()})
 		ctx, end := context.WithCancel(context.Background())
-		o.up, o.end, o.running = true, end, new(sync.WaitGroup)
-		server, client := o.grpc, o.client
+		o.up = true
+		o.end = end
+		o.running = new(sync.WaitGroup)
+		server := o.grpc
+		client := o.client
 		go func() { _ = server.Serve(listener) }()
+
 		o.running.Go(func() {
 			for ctx.Err() == nil {
 				o.keep(ctx, client)
@@ -66,24 +75,32 @@ func (o *writer) start() {
 	})
 }
 
-// keep puts the entry on a lease, and returns when the keepalives of the lease end.
+// keep puts the entry on a lease, and returns when the keepalives of the lease
+// end.
 func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	bounded, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
+
 	lease, err := client.Grant(bounded, int64(schedule.ShortTTL/time.Second))
 	if err != nil {
 		return
 	}
-	layout, e := schedule.LayoutNamed(o.spec.Layout), endpoint.Endpoint{Instance: "writer", Addr: o.addr()}
+
+	layout := schedule.LayoutNamed(o.spec.Layout)
+	e := endpoint.Endpoint{Instance: "writer", Addr: o.addr()}
 	value, err := layout.Encode(fixtures.ShopKey, e)
 	must(err)
-	if _, err := client.Put(bounded, layout.Key(fixtures.ShopKey, e, int64(lease.ID)), string(value), clientv3.WithLease(lease.ID)); err != nil {
+
+	if _, err := client.Put(bounded, layout.Key(fixtures.ShopKey, e, int64(lease.ID)),
+		string(value), clientv3.WithLease(lease.ID)); err != nil {
 		return
 	}
+
 	alive, err := client.KeepAlive(ctx, lease.ID)
 	if err != nil {
 		return
 	}
+
 	for range alive {
 	}
 }
@@ -94,6 +111,7 @@ func (o *writer) kill() {
 		if !o.up {
 			return
 		}
+
 		o.up = false
 		o.w.gone(o.id, true)
 		o.listener.Close()

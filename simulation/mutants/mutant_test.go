@@ -11,14 +11,17 @@ func TestAllMutantsFit(t *testing.T) {
 	if err == nil {
 		_, err = weave(t.Context(), "../..", t.TempDir(), all)
 	}
+
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, m := range all {
 		if m.err != nil {
 			t.Errorf("mutant %s does not fit the code: %v", m.id, m.err)
 		}
 	}
+
 	if _, err := load(regexp.MustCompile("^no-room/")); err == nil {
 		t.Error("load of a missing room: got nil, want an error")
 	}

@@ -8,17 +8,22 @@ import (
 
 // place is a part of a function that an edit can change.
 type place struct {
-	kind   string
-	head   ast.Node   // the code in which the words of the edit are looked up
-	values []ast.Expr // the expressions that the edit changes: a condition, the results of a return, …
-	whole  span       // the part that drop removes; zero if drop is not possible
-	left   string     // the text that drop leaves, in which $ stands for the old text
+	kind string
+	head ast.Node // the code in which the words of the edit are looked up
+
+	// the expressions that the edit changes: a condition, the results of a
+	// return, …
+	values []ast.Expr
+
+	whole span   // the part that drop removes; zero if drop is not possible
+	left  string // the text that drop leaves, in which $ stands for the old text
 }
 
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// Texts that the operation drop leaves. They use all names of the old text, for which $ stands, so that the code still compiles.
+// Texts that the operation drop leaves. They use all names of the old text, for
+// which $ stands, so that the code still compiles.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"
@@ -33,72 +38,108 @@ func placesAt(n ast.Node) []place {
 		return []place{{kind: "if", head: head, values: []ast.Expr{n.Cond}}}
 	case *ast.RangeStmt:
 		return []place{{kind: "for", head: n.X, values: []ast.Expr{n.X}}}
+
 	case *ast.CaseClause:
 		if n.List == nil {
 			return []place{{kind: "default", head: n, whole: spanOf(n)}}
 		}
-		return []place{{kind: "case", head: &ast.ReturnStmt{Results: n.List}, values: n.List, whole: spanOf(n)}}
+
+		return []place{{
+			kind:   "case",
+			head:   &ast.ReturnStmt{Results: n.List},
+			values: n.List,
+			whole:  spanOf(n),
+		}}
+
 	case *ast.ReturnStmt:
 		if n.Results != nil {
 			return []place{{kind: "return", head: n, values: n.Results}}
 		}
+
 	case *ast.AssignStmt:
-		return []place{{kind: "set", head: n, values: n.Rhs, whole: spanOf(n), left: skipped}}
+		return []place{
+			{kind: "set", head: n, values: n.Rhs, whole: spanOf(n), left: skipped}}
 	case *ast.IncDecStmt:
 		return []place{{kind: "set", head: n, whole: spanOf(n), left: skipped}}
+
 	case *ast.ExprStmt:
-		return []place{{kind: "call", head: n, values: []ast.Expr{n.X}, whole: spanOf(n), left: skipped}}
+		return []place{{
+			kind:   "call",
+			head:   n,
+			values: []ast.Expr{n.X},
+			whole:  spanOf(n),
+			left:   skipped,
+		}}
+
 	case *ast.BinaryExpr:
 		return termsOf(n)
 	case *ast.CompositeLit:
 		return listed("field", n.Elts)
 	case *ast.CallExpr:
-		return append(listed("arg", n.Args), place{kind: "call", head: n, values: []ast.Expr{n}})
+		return append(listed("arg", n.Args),
+			place{kind: "call", head: n, values: []ast.Expr{n}})
 	}
+
 	return nil
 }
 
-// termsOf returns the operands of && and ||. A dropped operand of && becomes true, a dropped operand of || false.
+// termsOf returns the operands of && and ||. A dropped operand of && becomes
+// true, a dropped operand of || false.
 func termsOf(n *ast.BinaryExpr) (all []place) {
 	left := map[token.Token]string{token.LAND: isTrue, token.LOR: isFalse}[n.Op]
 	if left == "" {
 		return nil
 	}
+
 	for _, x := range []ast.Expr{n.X, n.Y} {
-		all = append(all, place{kind: "term", head: x, values: []ast.Expr{x}, whole: spanOf(x), left: left})
+		all = append(all, place{
+			kind:   "term",
+			head:   x,
+			values: []ast.Expr{x},
+			whole:  spanOf(x),
+			left:   left,
+		})
 	}
+
 	return all
 }
 
-// listed returns the elements of a literal or the arguments of a call. The operation drop also removes the comma.
+// listed returns the elements of a literal or the arguments of a call. The
+// operation drop also removes the comma.
 func listed(kind string, list []ast.Expr) (all []place) {
 	for i, x := range list {
 		p := place{kind: kind, head: x, values: []ast.Expr{x}, whole: spanOf(x)}
 		if field, ok := x.(*ast.KeyValueExpr); ok {
 			p.values = []ast.Expr{field.Value}
 		}
+
 		if i+1 < len(list) {
 			p.whole.to = list[i+1].Pos()
 		} else if i > 0 {
 			p.whole.from = list[i-1].End()
 		}
+
 		all = append(all, p)
 	}
+
 	return all
 }
 
-func spanOf(n ast.Node) span { return span{n.Pos(), n.End()} }
+func spanOf(n ast.Node) span {
+	return span{n.Pos(), n.End()}
+}
 
 // span returns the part that the operation change replaces.
 func (p place) span() span {
 	if len(p.values) == 0 {
 		return p.whole
 	}
+
 	return span{p.values[0].Pos(), p.values[len(p.values)-1].End()}
 }
 
-// mentions reports whether the head has all words, which are names, literals or operators. It skips the
-// bodies of function literals.
+// mentions reports whether the head has all words, which are names, literals or
+// operators. It skips the bodies of function literals.
 func (p place) mentions(words []string) bool {
 	has := make(map[string]bool)
 	ast.Inspect(p.head, func(n ast.Node) bool {
@@ -114,8 +155,10 @@ func (p place) mentions(words []string) bool {
 		case *ast.BlockStmt:
 			return false
 		}
+
 		return true
 	})
+
 	return !slices.ContainsFunc(words, func(word string) bool { return !has[word] })
 }
 
@@ -123,15 +166,22 @@ func (p place) mentions(words []string) bool {
 func find(body ast.Node, kind string, words []string) (found []place) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		for _, p := range placesAt(n) {
-			within := func(o place) bool { return p.span().holds(o.span()) } // if a call is a statement, only the statement is found
+			// if a call is a statement, only the statement is found
+			within := func(o place) bool { return p.span().holds(o.span()) }
 			around := func(o place) bool { return o.span().holds(p.span()) }
-			if p.kind == kind && p.mentions(words) && !slices.ContainsFunc(found, within) {
+			if p.kind == kind &&
+				p.mentions(words) &&
+				!slices.ContainsFunc(found, within) {
 				found = append(slices.DeleteFunc(found, around), p)
 			}
 		}
+
 		return true
 	})
+
 	return found
 }
 
-func (s span) holds(o span) bool { return s.from <= o.from && o.to <= s.to }
+func (s span) holds(o span) bool {
+	return s.from <= o.from && o.to <= s.to
+}

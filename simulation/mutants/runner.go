@@ -17,7 +17,9 @@ import (
 
 // The kinds of tests.
 const (
-	unit     = "unit"     // tests of a package of the product, including random walks of state machines
+	// tests of a package of the product, including random walks of state
+	// machines
+	unit     = "unit"
 	etcd     = "etcd"     // tests of module integration, on real etcd
 	schedule = "schedule" // schedules of the simulation
 )
@@ -32,21 +34,35 @@ type test struct {
 
 // scheduleOf returns the test that runs the schedule of a seed.
 func scheduleOf(seed int) test {
-	return test{room: schedule, dir: "simulation/walk", name: fmt.Sprint(seed), long: true}
+	return test{
+		room: schedule,
+		dir:  "simulation/walk",
+		name: fmt.Sprint(seed),
+		long: true,
+	}
 }
 
-// args returns the arguments of a test binary, with a timeout, because a mutant may make a test hang.
+// args returns the arguments of a test binary, with a timeout, because a mutant
+// may make a test hang.
 func (t test) args() []string {
 	if t.room == schedule {
-		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$", "-seeds=1", "-first=" + t.name}
+		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$",
+			"-seeds=1", "-first=" + t.name}
 	}
-	args := []string{"-test.v", "-test.failfast", "-test.run=^" + t.name + "$", "-test.timeout=1m"}
-	if t.room == etcd || strings.Contains(t.name, "*") || strings.Contains(t.name, "Walk") {
+
+	args := []string{"-test.v", "-test.failfast", "-test.run=^" + t.name + "$",
+		"-test.timeout=1m"}
+	if t.room == etcd ||
+		strings.Contains(t.name, "*") ||
+		strings.Contains(t.name, "Walk") {
 		args[3] = "-test.timeout=3m"
 	}
-	if !t.long && !strings.Contains(t.name, "Walk") { // only make cores runs random walks, without -short
+
+	// only make cores runs random walks, without -short
+	if !t.long && !strings.Contains(t.name, "Walk") {
 		args = append(args, "-test.short")
 	}
+
 	return args
 }
 
@@ -54,6 +70,7 @@ func (t test) String() string {
 	if t.room == schedule {
 		return "schedule " + t.name
 	}
+
 	return fmt.Sprintf("%s %s in %s", t.room, t.name, t.dir)
 }
 
@@ -69,6 +86,7 @@ func (r result) String() string {
 	if r.failed == nil {
 		return "nobody"
 	}
+
 	return fmt.Sprintf("%v, %.1f s: %s", r.failed, r.took.Seconds(), r.why)
 }
 
@@ -76,31 +94,40 @@ var (
 	passedTest = regexp.MustCompile(`(?m)^--- PASS: `)
 	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 	begunTest  = regexp.MustCompile(`(?m)^=== RUN   (\w+)`)
-	complaint  = regexp.MustCompile(`(?m)^.*(_test\.go:\d+: |panic: |fatal error: ).{0,120}`)
+	complaint  = regexp.MustCompile(
+		`(?m)^.*(_test\.go:\d+: |panic: |fatal error: ).{0,120}`)
 )
 
-// parseOutput parses the output of a test binary. If the process crashed, the test that began last has failed.
+// parseOutput parses the output of a test binary. If the process crashed, the
+// test that began last has failed.
 func parseOutput(t test, out string, failed error) result {
 	r := result{passed: passedTest.MatchString(out)}
 	if failed == nil {
 		return r
 	}
+
 	said := out
+
 	if t.room != schedule {
 		found := failedTest.FindStringSubmatch(out)
-		if begun := begunTest.FindAllStringSubmatch(out, -1); found == nil && begun != nil {
+		begun := begunTest.FindAllStringSubmatch(out, -1)
+		if found == nil && begun != nil {
 			found = begun[len(begun)-1]
 		}
+
 		if found != nil {
 			t.name = found[1]
 			_, said, _ = strings.Cut(out, "=== RUN   "+t.name+"\n")
 		}
 	}
+
 	r.failed, r.why = &t, strings.TrimSpace(complaint.FindString(said))
+
 	return r
 }
 
-// runner builds tests, with all mutants in them, and runs them. It is safe for concurrent use.
+// runner builds tests, with all mutants in them, and runs them. It is safe for
+// concurrent use.
 type runner struct {
 	root  string
 	env   []string // makes the go command use the files with mutants
@@ -111,81 +138,111 @@ type runner struct {
 	sound    memo[test, result]   // the result of each test without a mutant
 }
 
-// try returns the result of the first test that fails with a mutant: of the tests that the mutant names, those of its package, and
-// schedules. Its error explains failures that do not count.
+// try returns the result of the first test that fails with a mutant: of the
+// tests that the mutant names, those of its package, and schedules. Its error
+// explains failures that do not count.
 func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
-	own, errs := m.edits[0].dir, []error(nil)
-	all := append(slices.Clone(m.tests), test{room: unit, dir: own, name: ".*"}, test{room: unit, dir: own, name: ".*Walk.*"})
+	own := m.edits[0].dir
+	errs := []error(nil)
+
+	all := append(slices.Clone(m.tests), test{room: unit, dir: own, name: ".*"},
+		test{room: unit, dir: own, name: ".*Walk.*"})
 	for seed := range r.seeds {
 		all = append(all, scheduleOf(seed+1))
 	}
+
 	for _, t := range all {
 		got, err := r.notices(ctx, t, m.id)
 		if ctx.Err() != nil || err == nil && got.failed != nil {
 			return got, err
 		}
+
 		errs = append(errs, err)
 	}
+
 	return result{}, errors.Join(errs...)
 }
 
-// notices runs tests with a mutant. A failure counts if the test also fails when it runs alone, and passes without the mutant.
+// notices runs tests with a mutant. A failure counts if the test also fails
+// when it runs alone, and passes without the mutant.
 func (r *runner) notices(ctx context.Context, t test, mutant string) (result, error) {
 	got, err := r.run(ctx, t, mutant)
 	if err == nil && got.failed == nil && !got.passed && !t.long {
 		t.long = true // -short skips the test
 		got, err = r.run(ctx, t, mutant)
 	}
+
 	if err == nil && got.failed != nil && *got.failed != t {
 		got, err = r.run(ctx, *got.failed, mutant)
 	}
+
 	if err != nil || got.failed == nil {
 		return got, err
 	}
-	alone, err := r.sound.get(*got.failed, func() (result, error) { return r.run(ctx, *got.failed, "") })
+
+	alone, err := r.sound.get(*got.failed, func() (result, error) {
+		return r.run(ctx, *got.failed, "")
+	})
 	if err == nil && !alone.passed {
 		err = fmt.Errorf("%v fails without a mutant, too: %s", got.failed, alone.why)
 	}
+
 	return got, err
 }
 
 // run runs tests with a mutant in force, or without one if mutant is "".
 func (r *runner) run(ctx context.Context, t test, mutant string) (result, error) {
-	binary, err := r.binaries.get(t.dir, func() (string, error) { return r.build(ctx, t.dir) })
+	binary, err := r.binaries.get(t.dir, func() (string, error) {
+		return r.build(ctx, t.dir)
+	})
 	if err != nil || binary == "" {
 		return result{}, err
 	}
+
 	began := time.Now()
 	out, failed := r.output(ctx, t.dir, mutant, binary, t.args()...)
+
 	if err := ctx.Err(); err != nil {
 		return result{}, err
 	}
+
 	if exit := (*exec.ExitError)(nil); failed != nil && !errors.As(failed, &exit) {
 		return result{}, failed
 	}
+
 	got := parseOutput(t, out, failed)
 	got.took = time.Since(began)
+
 	return got, nil
 }
 
-// build builds the tests of a package. It returns "" if the package has no tests.
+// build builds the tests of a package. It returns "" if the package has no
+// tests.
 func (r *runner) build(ctx context.Context, dir string) (binary string, err error) {
 	binary = filepath.Join(r.dir, strings.ReplaceAll(dir, "/", "-")+".test")
 	out, err := r.output(ctx, dir, "", "go", "test", "-c", "-o", binary, ".")
 	if err != nil {
 		return "", fmt.Errorf("building the tests of %s: %w\n%s", dir, err, out)
 	}
+
 	if _, err := os.Stat(binary); errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
+
 	return binary, nil
 }
 
 // output runs a command in a directory of the repository.
-func (r *runner) output(ctx context.Context, dir, mutant, name string, args ...string) (string, error) {
+func (r *runner) output(
+	ctx context.Context,
+	dir, mutant, name string,
+	args ...string,
+) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env = filepath.Join(r.root, dir), append(r.env[:len(r.env):len(r.env)], inForce+"="+mutant)
+	cmd.Dir = filepath.Join(r.root, dir)
+	cmd.Env = append(r.env[:len(r.env):len(r.env)], inForce+"="+mutant)
 	out, err := cmd.CombinedOutput()
+
 	return string(out), err
 }
 

@@ -32,10 +32,16 @@ var mutantInForce = os.Getenv(%q)
 func mutantZero[T any](T) (zero T) { return }
 `
 
-// weave builds mutants into the code at root. The environment variable inForce selects one of them. A mutated function begins
-// with the bodies of its mutants, so the tests of a package are built once for all mutants. weave writes the files to dir, and
-// returns the overlay for the go command. A mutant that does not fit or does not compile gets an error and is left out.
-func weave(ctx context.Context, root, dir string, mutants []*mutant) (overlay string, err error) {
+// weave builds mutants into the code at root. The environment variable inForce
+// selects one of them. A mutated function begins with the bodies of its
+// mutants, so the tests of a package are built once for all mutants. weave
+// writes the files to dir, and returns the overlay for the go command. A mutant
+// that does not fit or does not compile gets an error and is left out.
+func weave(
+	ctx context.Context,
+	root, dir string,
+	mutants []*mutant,
+) (overlay string, err error) {
 	for {
 		t := &tree{root, token.NewFileSet(), make(map[string][]*source)}
 		for _, m := range mutants {
@@ -43,33 +49,43 @@ func weave(ctx context.Context, root, dir string, mutants []*mutant) (overlay st
 				m.err = t.add(m)
 			}
 		}
-		if overlay, err = t.write(dir); err != nil {
+
+		overlay, err = t.write(dir)
+		if err != nil {
 			return "", err
 		}
+
 		args := []string{"build", "-overlay=" + overlay}
 		for pkg := range t.packages {
 			args = append(args, "./"+pkg)
 		}
+
 		build := exec.CommandContext(ctx, "go", args...)
 		build.Dir = root
+
 		out, err := build.CombinedOutput()
 		if err == nil {
 			return overlay, nil
 		}
+
 		if !blame(mutants, string(out)) {
 			return "", fmt.Errorf("build the mutated code: %w\n%s", err, out)
 		}
 	}
 }
 
-// blame sets the error of mutants that do not compile, and reports whether there are any.
+// blame sets the error of mutants that do not compile, and reports whether
+// there are any.
 func blame(mutants []*mutant, out string) (any bool) {
 	for _, m := range mutants {
-		said := regexp.MustCompile(`(?m)(^|/)` + regexp.QuoteMeta(m.id) + `:\d.*$`).FindString(out)
+		said := regexp.MustCompile(
+			`(?m)(^|/)` + regexp.QuoteMeta(m.id) + `:\d.*$`).FindString(out)
 		if said != "" {
-			any, m.err = true, cmp.Or(m.err, fmt.Errorf("it does not compile: %s", said))
+			any = true
+			m.err = cmp.Or(m.err, fmt.Errorf("it does not compile: %s", said))
 		}
 	}
+
 	return any
 }
 
@@ -107,17 +123,21 @@ func (t *tree) add(m *mutant) error {
 		if err != nil {
 			return err
 		}
+
 		c, err := t.change(f, e)
 		if err != nil {
 			return err
 		}
+
 		changes[f] = append(changes[f], c)
 	}
+
 	for f, changes := range changes {
 		if err := t.insert(m.id, f, changes); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -128,6 +148,7 @@ func (t *tree) find(dir, name string) (f function, err error) {
 			return f, err
 		}
 	}
+
 	n := 0
 	for _, s := range t.packages[dir] {
 		for _, d := range s.file.Decls {
@@ -135,19 +156,26 @@ func (t *tree) find(dir, name string) (f function, err error) {
 			if !ok {
 				continue
 			}
+
 			full := d.Name.Name
+
 			if d.Recv != nil {
-				recv, _, _ := strings.Cut(strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*"), "[")
+				recv, _, _ := strings.Cut(
+					strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*"), "[")
 				full = recv + "." + full
 			}
+
 			if full == name {
-				f, n = function{s, d}, n+1
+				f = function{s, d}
+				n = n + 1
 			}
 		}
 	}
+
 	if n != 1 {
 		return f, fmt.Errorf("%s has %d functions %s, want one", dir, n, name)
 	}
+
 	return f, nil
 }
 
@@ -157,35 +185,50 @@ func (t *tree) load(dir string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
+
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
+
 		file, err := parser.ParseFile(t.set, name, text, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
-		t.packages[dir] = append(t.packages[dir], &source{filepath.Join(dir, filepath.Base(name)), string(text), file, make(map[int]string)})
+
+		t.packages[dir] = append(t.packages[dir], &source{
+			filepath.Join(dir, filepath.Base(name)), string(text), file,
+			make(map[int]string)})
 	}
+
 	return nil
 }
 
-// values holds, by operation, the text that replaces a value, for which $ stands. The text uses all names in the value, so that
-// the code compiles.
-var values = map[string]string{"never": "false && ($)", "always": "true || ($)", "not": "!($)", "zero": "mutantZero($)"}
+// values holds, by operation, the text that replaces a value, for which $
+// stands. The text uses all names in the value, so that the code compiles.
+var values = map[string]string{
+	"never":  "false && ($)",
+	"always": "true || ($)",
+	"not":    "!($)",
+	"zero":   "mutantZero($)",
+}
 
 // change returns what an edit changes in a function.
 func (t *tree) change(f function, e edit) (change, error) {
 	found := find(f.Body, e.kind, e.words)
 	if len(found) != 1 {
-		return change{}, fmt.Errorf("%s has %d places %q, want one", e.function, len(found), strings.Join(append([]string{e.kind}, e.words...), " "))
+		return change{}, fmt.Errorf("%s has %d places %q, want one", e.function,
+			len(found), strings.Join(append([]string{e.kind}, e.words...), " "))
 	}
+
 	p := found[0]
 	c := change{p.span(), e.to}
+
 	switch {
 	case e.op == "drop":
 		c = change{p.whole, p.left}
@@ -194,10 +237,13 @@ func (t *tree) change(f function, e edit) (change, error) {
 	case e.op != "change":
 		c.span = span{}
 	}
+
 	if c.span == (span{}) {
 		return c, fmt.Errorf("%s of %s is not possible, use change", e.op, e.kind)
 	}
+
 	c.text = strings.ReplaceAll(c.text, "$", t.textOf(f, c.span))
+
 	return c, nil
 }
 
@@ -205,29 +251,42 @@ func (t *tree) textOf(f function, s span) string {
 	return f.text[t.set.Position(s.from).Offset:t.set.Position(s.to).Offset]
 }
 
-// insert adds a changed body to a function. Compiler errors in that body name the mutant.
+// insert adds a changed body to a function. Compiler errors in that body name
+// the mutant.
 func (t *tree) insert(id string, f function, changes []change) error {
 	slices.SortFunc(changes, func(a, b change) int { return int(a.from - b.from) })
-	body, from := "", f.Body.Lbrace
+	body := ""
+	from := f.Body.Lbrace
 	for _, c := range changes {
 		if c.from < from {
 			return errors.New("two changes of the mutant overlap")
 		}
-		body, from = body+t.textOf(f, span{from, c.from})+c.text, c.to
+
+		body = body + t.textOf(f, span{from, c.from}) + c.text
+		from = c.to
 	}
+
 	body += t.textOf(f, span{from, f.Body.End()})
-	if _, err := parser.ParseFile(token.NewFileSet(), "", "package p; func f() "+body, parser.SkipObjectResolution); err != nil {
+	_, err := parser.ParseFile(token.NewFileSet(), "", "package p; func f() "+body,
+		parser.SkipObjectResolution)
+	if err != nil {
 		return err
 	}
+
 	if f.Type.Results == nil {
 		body += "\nreturn"
 	}
+
 	at := t.set.Position(f.Body.Lbrace)
-	f.inserts[at.Offset+1] += fmt.Sprintf("if mutantInForce == %q {\n//line %s:%d\n%s\n}\n//line %s:%d\n", id, id, at.Line, body, filepath.Base(f.path), at.Line)
+	f.inserts[at.Offset+1] += fmt.Sprintf(
+		"if mutantInForce == %q {\n//line %s:%d\n%s\n}\n//line %s:%d\n", id, id, at.Line,
+		body, filepath.Base(f.path), at.Line)
+
 	return nil
 }
 
-// write writes the files with all mutants to dir, and the overlay, which lists the files that they replace.
+// write writes the files with all mutants to dir, and the overlay, which lists
+// the files that they replace.
 func (t *tree) write(dir string) (overlay string, err error) {
 	replace := make(map[string]string)
 	add := func(path, text string) {
@@ -236,16 +295,24 @@ func (t *tree) write(dir string) (overlay string, err error) {
 		err = cmp.Or(err, os.WriteFile(to, []byte(text), 0o644))
 	}
 	for dir, files := range t.packages {
-		add(filepath.Join(dir, "mutant_in_force.go"), fmt.Sprintf(helper, files[0].file.Name.Name, inForce))
+		add(filepath.Join(dir, "mutant_in_force.go"),
+			fmt.Sprintf(helper, files[0].file.Name.Name, inForce))
+
 		for _, s := range files {
-			text, done := "", 0
+			text := ""
+			done := 0
 			for _, at := range slices.Sorted(maps.Keys(s.inserts)) {
-				text, done = text+s.text[done:at]+s.inserts[at], at
+				text = text + s.text[done:at] + s.inserts[at]
+				done = at
 			}
+
 			add(s.path, text+s.text[done:])
 		}
 	}
-	list, _ := json.Marshal(map[string]any{"Replace": replace}) // Marshal of strings never fails
+
+	// Marshal of strings never fails
+	list, _ := json.Marshal(map[string]any{"Replace": replace})
 	overlay = filepath.Join(dir, "overlay.json")
+
 	return overlay, cmp.Or(err, os.WriteFile(overlay, list, 0o644))
 }

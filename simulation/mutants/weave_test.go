@@ -10,7 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
-// doors holds mutants of the program in testdata, with the output of the program under each.
+// doors holds mutants of the program in testdata, with the output of the
+// program under each.
 var doors = []struct{ edits, want string }{
 	{"in door.push\nnever if locked", "open again again 7 8"},
 	{"in door.push\nalways if n", "shut shut shut 7 5"},
@@ -43,31 +44,39 @@ var misfitting = []struct{ edits, want string }{
 func TestWeave(t *testing.T) {
 	root := t.TempDir()
 	must.Succeed(t, os.CopyFS(root, os.DirFS("testdata")))
-	must.Succeed(t, os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.com/door\n\ngo 1.26\n"), 0o644))
+	must.Succeed(t, os.WriteFile(filepath.Join(root, "go.mod"),
+		[]byte("module example.com/door\n\ngo 1.26\n"), 0o644))
+
 	var all []*mutant
 	for _, edits := range append(doors, misfitting...) {
-		m, err := read("room", "dir .\n== "+strings.NewReplacer(" ", "_", "\n", "_").Replace(edits.edits)+" [D1]\nout x\n"+edits.edits)
+		m, err := read("room", "dir .\n== "+strings.NewReplacer(" ", "_", "\n", "_").Replace(
+			edits.edits)+" [D1]\nout x\n"+edits.edits)
 		must.Succeed(t, err)
 		all = append(all, m...)
 	}
+
 	overlay, err := weave(t.Context(), root, t.TempDir(), all)
 	must.Succeed(t, err)
 	binary := filepath.Join(t.TempDir(), "door")
 	build := exec.CommandContext(t.Context(), "go", "build", "-overlay="+overlay, "-o", binary, ".")
 	build.Dir = root
+
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}
+
 	prints := func(id string) string {
 		run := exec.CommandContext(t.Context(), binary)
 		run.Env = []string{inForce + "=" + id}
 		out, err := run.CombinedOutput()
 		must.Succeed(t, err)
+
 		return strings.TrimSpace(string(out))
 	}
 	if got, want := prints(""), "shut shut open 7 6"; got != want {
 		t.Errorf("output without a mutant: %s, want %s", got, want)
 	}
+
 	for i, tt := range doors {
 		if all[i].err != nil {
 			t.Errorf("edits %q: %v, want them to fit", tt.edits, all[i].err)
@@ -75,8 +84,10 @@ func TestWeave(t *testing.T) {
 			t.Errorf("output with the edits %q: %s, want %s", tt.edits, got, tt.want)
 		}
 	}
+
 	for i, tt := range misfitting {
-		if err := all[len(doors)+i].err; err == nil || !strings.Contains(err.Error(), tt.want) {
+		err := all[len(doors)+i].err
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("edits %q: %v, want an error with %s", tt.edits, err, tt.want)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// connection is a pair of ends. Code that needs the locks of the network and of the connection must take the network's first.
+// connection is a pair of ends. Code that needs the locks of the network and of
+// the connection must take the network's first.
 type connection struct {
 	network  *Network
 	from, to string // the hosts
@@ -38,7 +39,13 @@ type end struct {
 }
 
 func newConnection(n *Network, from, to netip.AddrPort, link Link) *connection {
-	c := &connection{network: n, from: from.Addr().String(), to: to.Addr().String(), link: link}
+	c := &connection{
+		network: n,
+		from:    from.Addr().String(),
+		to:      to.Addr().String(),
+		link:    link,
+	}
+
 	addrs := [2]*net.TCPAddr{net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(to)}
 	for i := range c.ends {
 		c.ends[i] = end{
@@ -49,44 +56,56 @@ func newConnection(n *Network, from, to netip.AddrPort, link Link) *connection {
 			wake:       sync.NewCond(&c.mu),
 		}
 	}
+
 	return c
 }
 
-// setLink applies the state of a link to the connection, and reports whether that ended the connection.
+// setLink applies the state of a link to the connection, and reports whether
+// that ended the connection.
 func (c *connection) setLink(l Link) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	resumed := c.link.Stalled && !l.Stalled
 	c.link = l
+
 	if l.Cut || c.resetDue && resumed {
 		c.breakOff()
 		return true
 	}
+
 	if resumed {
 		c.ends[0].resume()
 		c.ends[1].resume()
 	}
+
 	return false
 }
 
-// reset ends the connection, at once or when its stall ends, and reports whether it has ended.
+// reset ends the connection, at once or when its stall ends, and reports
+// whether it has ended.
 func (c *connection) reset() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if c.link.Stalled {
 		c.resetDue = true
 		return false
 	}
+
 	c.breakOff()
+
 	return true
 }
 
 // breakOff drops all unread bytes and fails both ends. c.mu is held.
 func (c *connection) breakOff() {
 	c.broken = true
+
 	for i := range c.ends {
 		c.ends[i].in = stream{}
 	}
+
 	c.wakeAll()
 }
 
@@ -94,6 +113,7 @@ func (c *connection) breakOff() {
 func (c *connection) open() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	return !c.broken && !c.ends[0].closed && !c.ends[1].closed
 }
 
@@ -109,6 +129,7 @@ func (c *connection) after(wait time.Duration, f func()) {
 	time.AfterFunc(wait, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+
 		f()
 	})
 }
@@ -117,6 +138,7 @@ func (e *end) Read(b []byte) (int, error) {
 	c := e.connection
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for {
 		switch {
 		case e.closed:
@@ -127,16 +149,21 @@ func (e *end) Read(b []byte) (int, error) {
 			return 0, e.failed("read", os.NewSyscallError("read", syscall.ECONNRESET))
 		case len(b) == 0:
 			return 0, nil
+
 		case e.in.arrived > 0:
 			if e.in.buffer.Len() == window { // writers may wait
 				e.wake.Broadcast()
 			}
+
 			n := copy(b, e.in.buffer.Next(min(len(b), e.in.arrived)))
 			e.in.arrived -= n
+
 			return n, nil
+
 		case e.peerGone:
 			return 0, io.EOF
 		}
+
 		e.wake.Wait()
 	}
 }
@@ -146,6 +173,7 @@ func (e *end) Write(b []byte) (int, error) {
 	c := e.connection
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for written := 0; ; e.peer.wake.Wait() {
 		switch {
 		case e.closed:
@@ -153,14 +181,17 @@ func (e *end) Write(b []byte) (int, error) {
 		case passed(e.writeDeadline):
 			return written, e.failed("write", os.ErrDeadlineExceeded)
 		case c.broken:
-			return written, e.failed("write", os.NewSyscallError("write", syscall.ECONNRESET))
+			return written, e.failed("write",
+				os.NewSyscallError("write", syscall.ECONNRESET))
 		case e.peerGone:
 			return written, e.failed("write", os.NewSyscallError("write", syscall.EPIPE))
 		}
+
 		if n := e.peer.in.write(b[written:]); n > 0 {
 			e.peer.incoming(segment{bytes: n})
 			written += n
 		}
+
 		if written == len(b) {
 			return written, nil
 		}
@@ -172,42 +203,53 @@ func (e *end) Close() error {
 	c := e.connection
 	c.network.mu.Lock()
 	defer c.network.mu.Unlock()
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if e.closed {
 		return e.failed("close", net.ErrClosed)
 	}
+
 	e.closed = true
 	if e.peer.closed || c.broken {
-		e.in, e.peer.in = stream{}, stream{}
+		e.in = stream{}
+		e.peer.in = stream{}
 		delete(c.network.connections, c)
 	} else {
 		e.peer.incoming(segment{last: true})
 	}
+
 	c.wakeAll()
+
 	return nil
 }
 
-// incoming sends s to this end, behind the earlier segments, after the delay of the link. The connection's lock is held.
+// incoming sends s to this end, behind the earlier segments, after the delay of
+// the link. The connection's lock is held.
 func (e *end) incoming(s segment) {
 	s.at = time.Now().Add(e.connection.link.Delay)
 	if n := len(e.in.flight); n > 0 && s.at.Before(e.in.flight[n-1].at) {
 		s.at = e.in.flight[n-1].at
 	}
+
 	e.in.flight = append(e.in.flight, s)
 	e.arriveAt(s.at)
 }
 
-// resume delays all segments in flight once more, after a stall. The connection's lock is held.
+// resume delays all segments in flight once more, after a stall. The
+// connection's lock is held.
 func (e *end) resume() {
 	at := time.Now().Add(e.connection.link.Delay)
 	for i := range e.in.flight {
 		e.in.flight[i].at = at
 	}
+
 	e.arriveAt(at)
 }
 
-// arriveAt makes segments readable at the time at which they are due. The connection's lock is held.
+// arriveAt makes segments readable at the time at which they are due. The
+// connection's lock is held.
 func (e *end) arriveAt(at time.Time) {
 	if wait := time.Until(at); wait > 0 {
 		e.connection.after(wait, e.arrive)
@@ -216,22 +258,33 @@ func (e *end) arriveAt(at time.Time) {
 	}
 }
 
-// arrive makes the segments that are due readable, unless the link is stalled. The connection's lock is held.
+// arrive makes the segments that are due readable, unless the link is stalled.
+// The connection's lock is held.
 func (e *end) arrive() {
-	for now := time.Now(); !e.connection.link.Stalled && len(e.in.flight) > 0 && !e.in.flight[0].at.After(now); {
+	for now := time.Now(); !e.connection.link.Stalled &&
+		len(e.in.flight) > 0 &&
+		!e.in.flight[0].at.After(now); {
 		s := e.in.flight[0]
 		e.in.flight = e.in.flight[1:]
 		e.in.arrived += s.bytes
+
 		if s.last {
 			e.peerGone = true
-			e.peer.wake.Broadcast() // wakes writers at this end, whose bytes have no reader
+
+			// wakes writers at this end, whose bytes have no reader
+			e.peer.wake.Broadcast()
 		}
+
 		e.wake.Broadcast()
 	}
 }
 
-func (e *end) LocalAddr() net.Addr  { return e.local }
-func (e *end) RemoteAddr() net.Addr { return e.remote }
+func (e *end) LocalAddr() net.Addr {
+	return e.local
+}
+func (e *end) RemoteAddr() net.Addr {
+	return e.remote
+}
 
 func (e *end) SetDeadline(t time.Time) error {
 	return e.setDeadlines("set deadline", t, &e.readDeadline, &e.writeDeadline)
@@ -249,16 +302,21 @@ func (e *end) setDeadlines(op string, t time.Time, deadlines ...*time.Time) erro
 	c := e.connection
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if e.closed {
 		return e.failed(op, net.ErrClosed)
 	}
+
 	for _, d := range deadlines {
 		*d = t
 	}
+
 	if wait := time.Until(t); wait > 0 {
 		c.after(wait, c.wakeAll)
 	}
+
 	c.wakeAll()
+
 	return nil
 }
 
@@ -267,12 +325,16 @@ func (e *end) failed(op string, err error) error {
 }
 
 // passed reports whether a deadline has passed. The zero time is none.
-func passed(deadline time.Time) bool { return !deadline.IsZero() && !time.Now().Before(deadline) }
+func passed(deadline time.Time) bool {
+	return !deadline.IsZero() && !time.Now().Before(deadline)
+}
 
-// window is the number of bytes in flight or unread that one direction can buffer.
+// window is the number of bytes in flight or unread that one direction can
+// buffer.
 const window = 64 << 10
 
-// A stream holds the bytes sent to one end of a connection. Those that have arrived come first.
+// A stream holds the bytes sent to one end of a connection. Those that have
+// arrived come first.
 type stream struct {
 	buffer  bytes.Buffer
 	arrived int
@@ -286,7 +348,8 @@ type segment struct {
 	at    time.Time // the time of arrival, unless the link is stalled then
 }
 
-// write puts the bytes of b for which there is room into the buffer, and returns their number.
+// write puts the bytes of b for which there is room into the buffer, and
+// returns their number.
 func (s *stream) write(b []byte) int {
 	n, _ := s.buffer.Write(b[:min(len(b), window-s.buffer.Len())]) // Write never fails
 	return n

@@ -1,6 +1,7 @@
-// Package network simulates hosts and their connections in memory. Links can be cut, stalled and slowed down. It waits
-// only on conditions, channels and timers, so that it works in a testing/synctest bubble. A network used in a bubble
-// must be made in the bubble.
+// Package network simulates hosts and their connections in memory. Links can be
+// cut, stalled and slowed down. It waits only on conditions, channels and
+// timers, so that it works in a testing/synctest bubble. A network used in a
+// bubble must be made in the bubble.
 package network
 
 import (
@@ -9,7 +10,8 @@ import (
 	"time"
 )
 
-// Network is a set of hosts and the connections between them. A host is any IP address. Network is safe for concurrent use.
+// Network is a set of hosts and the connections between them. A host is any IP
+// address. Network is safe for concurrent use.
 type Network struct {
 	mu          sync.Mutex
 	listeners   map[netip.AddrPort]*listener
@@ -34,29 +36,36 @@ func New() *Network {
 
 // Link is the state of a link between two hosts. The zero Link is healthy.
 type Link struct {
-	// Cut refuses new connections and resets open ones. It overrides the other fields.
+	// Cut refuses new connections and resets open ones. It overrides the other
+	// fields.
 	Cut bool
 
-	// Stalled makes the link a black hole. Dialling waits, and no byte, close or reset arrives. When the stall
-	// ends, dialling goes on and all bytes arrive, as if TCP resent them.
+	// Stalled makes the link a black hole. Dialling waits, and no byte, close
+	// or reset arrives. When the stall ends, dialling goes on and all bytes
+	// arrive, as if TCP resent them.
 	Stalled bool
 
-	// Delay is the time that a byte takes each way. Dialling takes twice as long.
+	// Delay is the time that a byte takes each way. Dialling takes twice as
+	// long.
 	Delay time.Duration
 }
 
-// Set sets the link between hosts a and b, in both directions. The zero Link heals it.
+// Set sets the link between hosts a and b, in both directions. The zero Link
+// heals it.
 func (n *Network) Set(a, b string, l Link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	n.links[between(a, b)] = l
 	n.relink()
 }
 
-// Remove takes a host off the network for good. Its links are cut, and Set does not heal them.
+// Remove takes a host off the network for good. Its links are cut, and Set does
+// not heal them.
 func (n *Network) Remove(host string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	n.removed[host] = true
 	n.relink()
 }
@@ -65,13 +74,16 @@ func (n *Network) Remove(host string) {
 func (n *Network) Removed(host string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	return n.removed[host]
 }
 
-// relink applies changed links to goroutines that dial and to open connections. n.mu is held.
+// relink applies changed links to goroutines that dial and to open connections.
+// n.mu is held.
 func (n *Network) relink() {
 	close(n.changed)
 	n.changed = make(chan struct{})
+
 	for c := range n.connections {
 		if c.setLink(n.link(c.from, c.to)) {
 			delete(n.connections, c)
@@ -79,13 +91,14 @@ func (n *Network) relink() {
 	}
 }
 
-// Reset ends the open connections between hosts a and b with ECONNRESET on both sides. On a stalled link the reset
-// arrives when the stall ends.
+// Reset ends the open connections between hosts a and b with ECONNRESET on both
+// sides. On a stalled link the reset arrives when the stall ends.
 func (n *Network) Reset(a, b string) {
 	n.reset(func(c *connection) bool { return between(a, b) == between(c.from, c.to) })
 }
 
-// Crash ends the open connections of a host with ECONNRESET, as if its process had died.
+// Crash ends the open connections of a host with ECONNRESET, as if its process
+// had died.
 func (n *Network) Crash(host string) {
 	n.reset(func(c *connection) bool { return c.from == host || c.to == host })
 }
@@ -93,6 +106,7 @@ func (n *Network) Crash(host string) {
 func (n *Network) reset(match func(*connection) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	for c := range n.connections {
 		if match(c) && c.reset() {
 			delete(n.connections, c)
@@ -100,16 +114,19 @@ func (n *Network) reset(match func(*connection) bool) {
 	}
 }
 
-// Connections returns the number of open connections dialled from one host to another. "" stands for every host.
+// Connections returns the number of open connections dialled from one host to
+// another. "" stands for every host.
 func (n *Network) Connections(from, to string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	count := 0
 	for c := range n.connections {
 		if (from == "" || from == c.from) && (to == "" || to == c.to) && c.open() {
 			count++
 		}
 	}
+
 	return count
 }
 
@@ -118,8 +135,12 @@ func (n *Network) link(a, b string) Link {
 	if n.removed[a] || n.removed[b] {
 		return Link{Cut: true}
 	}
+
 	return n.links[between(a, b)]
 }
 
-// between returns the key of the link between two hosts, the same in both directions.
-func between(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
+// between returns the key of the link between two hosts, the same in both
+// directions.
+func between(a, b string) [2]string {
+	return [2]string{min(a, b), max(a, b)}
+}

@@ -18,12 +18,18 @@ type Way struct {
 	First  bool // all calls of a group go to one instance
 	Tied   bool // calls of one affinity go to one instance
 
-	bounds, grows, spills bool // the policy has a concurrency limit, slow start, proportional zone spillover
+	// the policy has a concurrency limit, slow start, proportional zone
+	// spillover
+	bounds, grows, spills bool
 }
 
 // DropUseless drops the options of "etcd" that have no effect on the policy.
 func (w Way) DropUseless(options map[string]json.RawMessage) {
-	for name, useful := range map[string]bool{"maxConcurrentRequests": w.bounds, "slowStart": w.grows, "zoneMinPercent": w.spills} {
+	for name, useful := range map[string]bool{
+		"maxConcurrentRequests": w.bounds,
+		"slowStart":             w.grows,
+		"zoneMinPercent":        w.spills,
+	} {
 		if !useful {
 			delete(options, name)
 		}
@@ -33,24 +39,51 @@ func (w Way) DropUseless(options map[string]json.RawMessage) {
 // ways holds the policies of callers, the default first.
 var ways = []Way{
 	{Name: "round_robin", Exact: true, bounds: true, grows: true, spills: true},
-	{Name: "etcd_weighted", Exact: true, Weighs: true, bounds: true, grows: true, spills: true},
+	{
+		Name:   "etcd_weighted",
+		Exact:  true,
+		Weighs: true,
+		bounds: true,
+		grows:  true,
+		spills: true,
+	},
 	{Name: "etcd_peak_ewma", bounds: true, grows: true, spills: true},
-	{Name: "least_request_experimental", config: `"choiceCount":3`, bounds: true, spills: true},
+	{
+		Name:   "least_request_experimental",
+		config: `"choiceCount":3`,
+		bounds: true,
+		spills: true,
+	},
 	{Name: "pick_first", First: true},
 	{Name: "pick_first", config: `"shuffleAddressList":true`, First: true},
-	{Name: "ring_hash_experimental", config: `"requestHashHeader":"etcd-affinity"`, Tied: true, bounds: true},
-	{Name: "ring_hash_experimental", config: `"requestHashHeader":"acme-user"`, bounds: true},
+	{
+		Name:   "ring_hash_experimental",
+		config: `"requestHashHeader":"etcd-affinity"`,
+		Tied:   true,
+		bounds: true,
+	},
+	{
+		Name:   "ring_hash_experimental",
+		config: `"requestHashHeader":"acme-user"`,
+		bounds: true,
+	},
 }
 
-// features holds fields that may surround a policy. On average one in oneIn configs has the field, in one of its forms.
+// features holds fields that may surround a policy. On average one in oneIn
+// configs has the field, in one of its forms.
 var features = []struct {
 	oneIn int
 	fits  func(Way) bool
 	forms []string
 }{
-	{3, func(w Way) bool { return w.bounds }, []string{`"maxConcurrentRequests":2`, `"maxConcurrentRequests":1`}},
-	{3, func(w Way) bool { return w.grows }, []string{`"slowStart":{"window":"2s"}`, `"slowStart":{"window":"4s","minPercent":20}`}},
-	{3, func(w Way) bool { return w.spills }, []string{`"preferZone":true`, `"preferZone":true,"zoneMinPercent":60`}},
+	{3, func(w Way) bool {
+		return w.bounds
+	}, []string{`"maxConcurrentRequests":2`, `"maxConcurrentRequests":1`}},
+	{3, func(w Way) bool { return w.grows }, []string{`"slowStart":{"window":"2s"}`,
+		`"slowStart":{"window":"4s","minPercent":20}`}},
+	{3, func(w Way) bool {
+		return w.spills
+	}, []string{`"preferZone":true`, `"preferZone":true,"zoneMinPercent":60`}},
 	{3, func(w Way) bool { return !w.spills }, []string{`"preferZone":true`}},
 	{4, anyWay, []string{`"subset":2`, `"subset":3`}},
 	{2, anyWay, []string{
@@ -61,15 +94,19 @@ var features = []struct {
 	}},
 }
 
-func anyWay(Way) bool { return true }
+func anyWay(Way) bool {
+	return true
+}
 
 const routes = `"route":[`
 
-// outliers is a config of outlier detection around another policy. It ejects one instance at a time.
+// outliers is a config of outlier detection around another policy. It ejects
+// one instance at a time.
 const outliers = `{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"3s","maxEjectionPercent":10,` +
 	`"failurePercentageEjection":{"threshold":50,"minimumHosts":2,"requestVolume":2},"childPolicy":[%s]}}`
 
-// drawPolicy draws a service config, which drains an instance unless drained is "".
+// drawPolicy draws a service config, which drains an instance unless drained is
+// "".
 func drawPolicy(r *rand.Rand, drained string) string {
 	way := pick(r, ways)
 	var fields []string
@@ -78,48 +115,65 @@ func drawPolicy(r *rand.Rand, drained string) string {
 			fields = append(fields, pick(r, f.forms))
 		}
 	}
+
 	text := strings.Join(fields, ",")
 	if drained != "" && !strings.Contains(text, routes) {
-		fields = append(fields, pick(r, []string{"", `"minHealthyPercent":60,`, `"minHealthyPercent":70,`})+fmt.Sprintf(`"drain":[%q]`, drained))
+		fields = append(fields, pick(r, []string{"", `"minHealthyPercent":60,`,
+			`"minHealthyPercent":70,`})+fmt.Sprintf(`"drain":[%q]`, drained))
 	}
+
 	if r.IntN(3) > 0 {
-		fields = append(fields, fmt.Sprintf(`"childPolicy":[{%q:{%s}}]`, way.Name, way.config))
+		fields = append(fields,
+			fmt.Sprintf(`"childPolicy":[{%q:{%s}}]`, way.Name, way.config))
 	}
+
 	policy := `{"etcd":{` + strings.Join(fields, ",") + `}}`
 	if !way.First && r.IntN(4) == 0 {
 		policy = fmt.Sprintf(outliers, policy)
 	}
+
 	return `{"loadBalancingConfig":[` + policy + `]}`
 }
 
-// Layers returns the configs of the policies in a service config, by name, and the picking policy: the
-// innermost policy, or the default without any. An invalid or unknown picking policy has no name.
+// Layers returns the configs of the policies in a service config, by name, and
+// the picking policy: the innermost policy, or the default without any. An
+// invalid or unknown picking policy has no name.
 func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	type list []map[string]json.RawMessage // each map has one policy
+
 	var top struct{ LoadBalancingConfig list }
 	if json.Unmarshal([]byte(config), &top) != nil {
 		return nil, Way{}
 	}
+
 	layers = make(map[string]json.RawMessage)
+
 	name := ""
 	for next := top.LoadBalancingConfig; len(next) > 0; {
 		var below struct{ ChildPolicy list }
+
 		for name = range next[0] {
 			layers[name] = next[0][name]
 		}
+
 		if json.Unmarshal(layers[name], &below) != nil {
 			return nil, Way{}
 		}
+
 		next = below.ChildPolicy
 	}
+
 	if name == "" || name == "etcd" {
 		return layers, ways[0]
 	}
+
 	for _, w := range ways {
-		if w.Name == name && (way.Name == "" || strings.Contains(string(layers[name]), w.config)) {
+		if w.Name == name &&
+			(way.Name == "" || strings.Contains(string(layers[name]), w.config)) {
 			way = w
 		}
 	}
+
 	return layers, way
 }
 
@@ -164,10 +218,13 @@ var badEntries = []string{
 }
 
 // neighbours holds keys that resemble the keys of services and belong to none.
-var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80", "acme/shopx", "acme/shop", "acme/sho/p"}
+var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80",
+	"acme/shopx", "acme/shop", "acme/sho/p"}
 
 // BadConfig reports whether clients refuse a live config.
-func BadConfig(config string) bool { return slices.Contains(badConfigs, config) }
+func BadConfig(config string) bool {
+	return slices.Contains(badConfigs, config)
+}
 
 // Drain returns the live config that drains an instance.
 func Drain(instance string) string {

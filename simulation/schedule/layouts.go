@@ -12,16 +12,19 @@ const (
 	GoZero       = "go_zero"
 )
 
-// LayoutNamed returns the layout with a name. It panics if there is none, because the schedule is then invalid.
+// LayoutNamed returns the layout with a name. It panics if there is none,
+// because the schedule is then invalid.
 func LayoutNamed(name string) endpoint.Layout {
 	layout, err := endpoint.LayoutByName(name)
 	if err != nil {
 		panic(err)
 	}
+
 	return layout
 }
 
-// chosen holds lists of layouts from which a server's is drawn. nil, for the default, is there several times.
+// chosen holds lists of layouts from which a server's is drawn. nil, for the
+// default, is there several times.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range endpoint.Layouts() {
@@ -29,12 +32,19 @@ var chosen = func() [][]string {
 			all = append(all, []string{l.String()})
 		}
 	}
+
 	return append(all, []string{EndpointJSON, GoZero})
 }()
 
-// Suffixed reports whether an entry may be in the layout lease_suffix, which callers do not read by default.
+// Suffixed reports whether an entry may be in the layout lease_suffix, which
+// callers do not read by default.
 func (s Schedule) Suffixed() bool {
 	suffix := endpoint.LeaseSuffix.String()
-	return slices.Contains(s.Writers, Writer{suffix}) || s.Other != nil && s.Other.Suffixed() ||
-		slices.ContainsFunc(s.Servers, func(v Server) bool { return slices.Contains(v.Layouts, suffix) })
+
+	return slices.Contains(s.Writers, Writer{suffix}) ||
+		s.Other != nil && s.Other.Suffixed() ||
+
+		slices.ContainsFunc(s.Servers, func(v Server) bool {
+			return slices.Contains(v.Layouts, suffix)
+		})
 }

@@ -20,25 +20,34 @@ func TestNew(t *testing.T) {
 		if again := New(seed); !reflect.DeepEqual(s, again) {
 			t.Fatalf("two schedules of seed %d differ:\n%v%v", seed, s, again)
 		}
+
 		if len(s.Steps) < fewest || s.Steps[0].At < warmUp || s.Steps[len(s.Steps)-1].At > length {
 			t.Errorf("schedule of seed %d is invalid: %v", seed, s)
 		}
+
 		said += s.String()
+
 		for _, c := range s.Callers {
 			configs += c.Policy
 		}
+
 		for _, step := range s.Steps {
-			if seen[step.Kind]++; step.Kind == ConfigPut {
+			seen[step.Kind]++
+
+			if step.Kind == ConfigPut {
 				configs += step.Text
 			}
 		}
+
 		var back Schedule
+
 		if text, err := json.Marshal(s); err != nil {
 			t.Error(err)
 		} else if err := json.Unmarshal(text, &back); err != nil || back.String() != s.String() {
 			t.Errorf("schedule of seed %d after JSON:\n%v, %v, want it unchanged", seed, back, err)
 		}
 	}
+
 	for _, words := range []string{
 		AsNew + " after", Bumped, "too many", ForGood, ReadVotes, WriteVotes, "second true", "parts true", "line ", "own ",
 		"ttl 15", "unready ", "at another port", "is killed, starts",
@@ -47,21 +56,26 @@ func TestNew(t *testing.T) {
 			t.Errorf("no schedule of 500 contains %q", words)
 		}
 	}
+
 	for _, k := range catalog {
 		if seen[k.kind] == 0 {
 			t.Errorf("no schedule of 500 has the kind %q", k.kind)
 		}
 	}
+
 	wanted := []string{"outlier_detection", "minHealthyPercent"}
 	for _, f := range features {
 		wanted = append(wanted, f.forms...)
 	}
+
 	for _, p := range serviceconfig.Picking {
 		wanted = append(wanted, fmt.Sprintf("%q:{", p.Name))
 	}
+
 	for _, w := range ways {
 		wanted = append(wanted, fmt.Sprintf("%q:{%s}", w.Name, w.config))
 	}
+
 	for _, text := range wanted {
 		if !strings.Contains(configs, text) {
 			t.Errorf("no service config of 500 schedules has %s", text)
@@ -71,14 +85,26 @@ func TestNew(t *testing.T) {
 
 func TestShrink(t *testing.T) {
 	s := New(74) // with another region, and auth
-	a, b := s.Steps[3], s.Steps[7]
-	small := Shrink(s, func(t Schedule) bool { return t.Auth && slices.Contains(t.Steps, a) && slices.Contains(t.Steps, b) })
-	if !slices.Equal(small.Steps, []Step{a, b}) || !small.Auth || small.Other != nil || s.Other == nil {
-		t.Errorf("Shrink =\n%v, want auth, no other region, and the steps\n%v\n%v", small, s.Words(a), s.Words(b))
+	a := s.Steps[3]
+	b := s.Steps[7]
+
+	small := Shrink(s, func(t Schedule) bool {
+		return t.Auth && slices.Contains(t.Steps, a) && slices.Contains(t.Steps, b)
+	})
+	if !slices.Equal(small.Steps, []Step{a, b}) ||
+		!small.Auth ||
+		small.Other != nil ||
+		s.Other == nil {
+		t.Errorf("Shrink =\n%v, want auth, no other region, and the steps\n%v\n%v", small,
+			s.Words(a), s.Words(b))
 	}
-	if slices.ContainsFunc(small.Servers, func(v Server) bool { return v.Both || v.Newer || v.Layouts != nil }) {
+
+	if slices.ContainsFunc(small.Servers, func(v Server) bool {
+		return v.Both || v.Newer || v.Layouts != nil
+	}) {
 		t.Errorf("the shrunk schedule has servers with needless properties:\n%v", small)
 	}
+
 	if len(s.Steps) == len(small.Steps) || New(74).String() != s.String() {
 		t.Error("Shrink changed its argument")
 	}

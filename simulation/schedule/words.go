@@ -11,12 +11,14 @@ import (
 // AwayName begins the names of the processes of the other region.
 const AwayName = "away "
 
-// Name returns the name of a process. Indices after the last process stand for the twins of the servers.
+// Name returns the name of a process. Indices after the last process stand for
+// the twins of the servers.
 func (s Schedule) Name(process int) string {
 	if s.Away {
 		s.Away = false
 		return AwayName + s.Name(process)
 	}
+
 	switch servers, callers := len(s.Servers), len(s.Callers); {
 	case process < 0:
 		return "a guest"
@@ -39,6 +41,7 @@ func (s Schedule) Instance(server int) string {
 	if s.Servers[server].Named {
 		return fmt.Sprintf("shop-%d", server)
 	}
+
 	return fmt.Sprintf("%s:%d", s.Host(server), Port)
 }
 
@@ -46,33 +49,43 @@ func (s Schedule) Instance(server int) string {
 func (s Schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintln(&b, set(s))
+
 	for i, v := range s.Servers {
 		fmt.Fprintf(&b, "  %s is %s: %s\n", s.Name(i), s.Instance(i), set(v))
 	}
+
 	for i, v := range s.Callers {
 		fmt.Fprintf(&b, "  %s: %s\n", s.Name(len(s.Servers)+i), set(v))
 	}
+
 	for i, v := range s.Writers {
 		fmt.Fprintf(&b, "  %s: %s\n", s.Name(len(s.Servers)+len(s.Callers)+i), set(v))
 	}
+
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "%7.3f s  %s\n", step.At.Seconds(), s.Words(step))
 	}
+
 	if s.Other != nil {
 		fmt.Fprintf(&b, "the other region: %v", s.Other)
 	}
+
 	return b.String()
 }
 
-// set describes the nonzero fields of a struct, except pointers and lists of structs.
+// set describes the nonzero fields of a struct, except pointers and lists of
+// structs.
 func set(structure any) string {
 	var words []string
 	for field, value := range reflect.ValueOf(structure).Fields() {
 		_, texts := value.Interface().([]string)
-		if own := value.Kind() == reflect.Pointer || value.Kind() == reflect.Slice && !texts; !own && !value.IsZero() {
-			words = append(words, fmt.Sprintf("%s %v", strings.ToLower(field.Name), value))
+		own := value.Kind() == reflect.Pointer || value.Kind() == reflect.Slice && !texts
+		if !own && !value.IsZero() {
+			words = append(words,
+				fmt.Sprintf("%s %v", strings.ToLower(field.Name), value))
 		}
 	}
+
 	return strings.Join(words, ", ")
 }
 
@@ -85,10 +98,12 @@ func (s Schedule) Words(step Step) string {
 	if i < 0 {
 		return fmt.Sprintf("unknown kind %q", step.Kind)
 	}
+
 	words := choice.ReplaceAllStringFunc(catalog[i].words, func(choice string) string {
 		options := strings.Split(strings.Trim(choice, "{}"), "|")
 		return options[min(step.N, len(options)-1)]
 	})
+
 	words = strings.NewReplacer(
 		"{text}", step.Text,
 		"{who}", s.Name(step.Who),
@@ -100,5 +115,6 @@ func (s Schedule) Words(step Step) string {
 		"{n}", fmt.Sprint(step.N),
 		"{quoted}", fmt.Sprintf("%.80q", step.Text),
 	).Replace(words)
+
 	return strings.Join(strings.Fields(words), " ")
 }

@@ -20,31 +20,44 @@ import (
 )
 
 const (
-	// A number of processes register under a number of keys. Each process follows so many of the keys.
+	// A number of processes register under a number of keys. Each process
+	// follows so many of the keys.
 	processes, keys, followed = 100, 10, 2
-	// A process with plain code, which uses only etcd's client, opens a stream of watches and one of renewals when it starts. It lists
-	// and watches each key, and grants, uses and renews a lease. With a password, it logs in once for itself and once for each stream.
-	// After a fault it needs fewer requests.
+
+	// A process with plain code, which uses only etcd's client, opens a stream
+	// of watches and one of renewals when it starts. It lists and watches each
+	// key, and grants, uses and renews a lease. With a password, it logs in
+	// once for itself and once for each stream. After a fault it needs fewer
+	// requests.
 	plainStreams, plainLogins, plainRequests = 2, 3, 5 + 2*followed
-	// slack is how many times the requests of plain code a process may make, and how many times the time that etcd needs for these may
-	// pass until all views are current: once for the start, and once for the fault.
+
+	// slack is how many times the requests of plain code a process may make,
+	// and how many times the time that etcd needs for these may pass until all
+	// views are current: once for the start, and once for the fault.
 	slack = 4
+
 	// proofEvery is how often a process may verify what it knows.
 	proofEvery = 10 * time.Second
 )
 
-// TestFleet runs a fleet for each 50 schedules of the flags, or 4 for each minute. Processes that wait for a slow etcd do not make it
-// slower. But if they give up requests and repeat them while etcd still works for the first ones, etcd may never catch up.
+// TestFleet runs a fleet for each 50 schedules of the flags, or 4 for each
+// minute. Processes that wait for a slow etcd do not make it slower. But if
+// they give up requests and repeat them while etcd still works for the first
+// ones, etcd may never catch up.
 func TestFleet(t *testing.T) {
 	skipUnlessAsked(t)
+
 	seed := firstSeed()
 	for range max((*seeds+49)/50, int(4**minutes)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			defer exitIfHanging(seed)()
+
 			f := newFleet(seed)
-			t.Logf("cd simulation && go test -run TestFleet ./walk -seeds 1 -first %d # %+v", seed, f.fleetPlan)
+			t.Logf("cd simulation && go test -run TestFleet ./walk -seeds 1 -first %d # %+v", seed,
+				f.fleetPlan)
 			etcd.Bubble(t, f.run)
 		})
+
 		seed++
 	}
 }
@@ -60,17 +73,24 @@ type fleet struct {
 
 // fleetPlan is what a seed decides.
 type fleetPlan struct {
-	request, login time.Duration // the time that etcd needs for a request and for a login; login is 0 if etcd has no passwords
-	work           time.Duration // the time that etcd needs for the requests of plain code
-	ttl            time.Duration // of leases
-	spread         time.Duration // from the start of the first process to that of the last, if positive
-	fault          string
-	at, lasts      time.Duration // time and duration of the fault
+	// the time that etcd needs for a request and for a login; login is 0 if
+	// etcd has no passwords
+	request, login time.Duration
+
+	work time.Duration // the time that etcd needs for the requests of plain code
+	ttl  time.Duration // of leases
+
+	// from the start of the first process to that of the last, if positive
+	spread time.Duration
+
+	fault     string
+	at, lasts time.Duration // time and duration of the fault
 }
 
 func newFleet(seed uint64) *fleet {
 	r := rand.New(rand.NewPCG(seed, 0))
 	upTo := func(most time.Duration) time.Duration { return time.Duration(r.Int64N(int64(most))) }
+
 	p := fleetPlan{
 		request: upTo(30*time.Second) / (processes * plainRequests),
 		spread:  upTo(20*time.Second) - 10*time.Second,
@@ -80,29 +100,36 @@ func newFleet(seed uint64) *fleet {
 		p.login = 60 * time.Millisecond
 		p.request /= 3
 	}
+
 	p.work = processes * (plainRequests*p.request + plainLogins*p.login)
 	p.ttl = max(15*time.Second, slack*p.work).Truncate(time.Second)
 	p.at = upTo(slack * p.work)
 	p.lasts = upTo(p.ttl / 6)
+
 	return &fleet{fleetPlan: p}
 }
 
 func (f *fleet) run(t *testing.T) {
 	var all sync.WaitGroup
+
 	f.startEtcd(t)
 	t.Cleanup(func() {
 		f.etcd.Queue(0, 0)
 		all.Wait()
 		must.Succeed(t, f.etcd.Close())
 	})
+
 	for i := range processes {
 		all.Go(func() {
 			time.Sleep(f.spread * time.Duration(i) / processes)
 			f.process(t.Context(), i)
 		})
 	}
+
 	all.Go(func() { f.fail(t) })
-	settled := f.at + f.lasts + 2*slack*f.work + 10*time.Second // gRPC waits before it connects again
+
+	// gRPC waits before it connects again
+	settled := f.at + f.lasts + 2*slack*f.work + 10*time.Second
 	for took := time.Second; took < settled+time.Minute; took += time.Second {
 		time.Sleep(time.Second)
 		f.judge(t, took, took > settled)
@@ -114,15 +141,18 @@ func (f *fleet) startEtcd(t *testing.T) {
 	f.net = network.New()
 	cluster, err := etcd.New(f.net, etcdAddrs, 2*f.work)
 	must.Succeed(t, err)
+
 	f.etcd = cluster
 	if f.login > 0 {
 		must.Succeed(t, cluster.Protect(etcd.User{Name: "root", Password: "root"}))
 	}
+
 	cluster.OnCommit(func(c *etcd.Change) {
 		if c.Delete {
 			f.lost.Add(1)
 		}
 	})
+
 	cluster.Queue(f.request, f.login)
 }
 
@@ -131,12 +161,18 @@ func (f *fleet) process(ctx context.Context, i int) {
 	host := fmt.Sprintf("10.1.0.%d", i)
 	config := harness.ClientConfig(etcdAddrs, grpc.WithContextDialer(f.net.Dialer(host)))
 	if f.login > 0 {
-		config.Username, config.Password, config.DialTimeout = "root", "root", time.Hour
+		config.Username = "root"
+		config.Password = "root"
+		config.DialTimeout = time.Hour
 	}
+
 	client := harness.Connect(config)
 	defer client.Close()
-	registry := runtime.NewRegistry(client, runtime.WithLeaseTTL(f.ttl), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+
+	registry := runtime.NewRegistry(client, runtime.WithLeaseTTL(f.ttl),
+		runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	defer registry.Close(ctx)
+
 	for k := range followed {
 		go func() {
 			for endpoints, err := range registry.Watch(ctx, fleetKey(i+k)) {
@@ -146,15 +182,20 @@ func (f *fleet) process(ctx context.Context, i int) {
 			}
 		}()
 	}
-	_, _ = registry.Register(ctx, fleetKey(i), runtime.Endpoint{Addr: host + ":80"}) // without the entry, views stay behind
+
+	// without the entry, views stay behind
+	_, _ = registry.Register(ctx, fleetKey(i), runtime.Endpoint{Addr: host + ":80"})
 	<-ctx.Done()
 }
 
-func fleetKey(i int) string { return fmt.Sprintf("service-%d", i%keys) }
+func fleetKey(i int) string {
+	return fmt.Sprintf("service-%d", i%keys)
+}
 
 // fail makes etcd or its connections fail, and adds an endpoint to each key.
 func (f *fleet) fail(t *testing.T) {
 	time.Sleep(f.at)
+
 	switch f.fault {
 	case "cut":
 		f.net.Crash("10.0.0.2")
@@ -162,15 +203,18 @@ func (f *fleet) fail(t *testing.T) {
 		f.etcd.Stop(0)
 		time.Sleep(f.lasts)
 		must.Succeed(t, f.etcd.Start(0))
+
 	case "hang":
 		f.etcd.Hang(0, f.lasts)
 	}
+
 	for i := range keys {
 		must.Succeed(t, f.etcd.Put(fleetKey(i)+"/more", `{"Addr":"10.1.1.1:80"}`, 0))
 	}
 }
 
-// judge checks what etcd has served and deleted, and, if settled, that all views have all endpoints.
+// judge checks what etcd has served and deleted, and, if settled, that all
+// views have all endpoints.
 func (f *fleet) judge(t *testing.T, took time.Duration, settled bool) {
 	behind := 0
 	for i := range f.seen {
@@ -178,9 +222,12 @@ func (f *fleet) judge(t *testing.T, took time.Duration, settled bool) {
 			behind++
 		}
 	}
+
 	const both = 2 * slack * processes
+
 	requests, streams := f.etcd.Served()
 	most := both*(plainRequests+plainLogins) + processes*int(3*took/f.ttl+took/proofEvery)
+
 	lost := f.lost.Load()
 	if behind > 0 || lost > 0 || requests > most || streams > both*plainStreams {
 		t.Fatalf("%d views are behind, %d entries were lost, and etcd served %d requests and opened %d streams; want at most 0, 0, %d and %d",

@@ -23,48 +23,65 @@ import (
 )
 
 const (
-	// perProcess is the number of schedules that a process runs before another process replaces it, to bound memory.
+	// perProcess is the number of schedules that a process runs before another
+	// process replaces it, to bound memory.
 	perProcess = 25
+
 	// kept is the directory of failing schedules.
 	kept = "../failures"
-	// shrinking bounds the time to shrink a schedule, and shrunk the number of these, one for each broken promise. Each smaller schedule
-	// is run so many tries.
+
+	// shrinking bounds the time to shrink a schedule, and shrunk the number of
+	// these, one for each broken promise. Each smaller schedule is run so many
+	// tries.
 	shrinking, shrunk, tries = time.Minute, 3, 3
 )
 
-// TestSchedules runs the schedules of the flags, in one process for each CPU. It shrinks failing schedules,
-// prints them in words, and keeps them in simulation/failures.
+// TestSchedules runs the schedules of the flags, in one process for each CPU.
+// It shrinks failing schedules, prints them in words, and keeps them in
+// simulation/failures.
 func TestSchedules(t *testing.T) {
 	skipUnlessAsked(t)
 	x := &explorer{t: t, next: firstSeed(), left: *seeds, failed: make(map[string][]failure)}
 	ctx := t.Context()
+
 	if *minutes > 0 {
 		x.left = math.MaxInt
 		bounded, cancel := context.WithTimeout(ctx, time.Duration(*minutes*float64(time.Minute)))
 		defer cancel()
+
 		ctx = bounded
 	}
+
 	if *file != "" {
-		x.walk(ctx, load(t, *file), "-schedule", absolute(t, *file), "-seeds", "1", "-times", fmt.Sprint(max(10, *times)))
+		x.walk(ctx, load(t, *file), "-schedule", absolute(t, *file), "-seeds", "1", "-times",
+			fmt.Sprint(max(10, *times)))
 	} else {
 		fmt.Printf("Running schedules from seed %d on.\n", x.next)
+
 		var all sync.WaitGroup
 		for range runtime.NumCPU() {
 			all.Go(func() { x.explore(ctx) })
 		}
+
 		all.Wait()
 	}
+
 	fmt.Printf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken\n",
-		x.done, x.faults, x.virtual.Round(time.Minute), float64(x.done)/x.cpu.Seconds(), len(x.failed))
+		x.done, x.faults, x.virtual.Round(
+			time.Minute), float64(x.done)/x.cpu.Seconds(), len(x.failed))
+
 	if x.done == 0 {
 		t.Error("no schedule was run, want at least one")
 	}
+
 	for promise, failures := range x.failed {
 		t.Errorf("%d schedules broke the promise: %s", len(failures), promise)
+
 		if len(x.explained) < shrunk {
 			x.explain(promise, failures[0])
 		}
 	}
+
 	fmt.Print(strings.Join(x.explained, ""))
 }
 
@@ -103,34 +120,50 @@ type failure struct {
 func (x *explorer) explore(ctx context.Context) {
 	for ctx.Err() == nil {
 		x.mu.Lock()
-		from, n := x.next, min(perProcess, x.left)
-		x.next, x.left = x.next+uint64(n), x.left-n
+		from := x.next
+		n := min(perProcess, x.left)
+		x.next = x.next + uint64(n)
+		x.left = x.left - n
 		x.mu.Unlock()
+
 		for end := from + uint64(n); from < end && ctx.Err() == nil; {
-			last := x.walk(ctx, schedule.New(from), "-first", fmt.Sprint(from), "-seeds", fmt.Sprint(end-from), "-times", fmt.Sprint(*times))
+			last := x.walk(ctx, schedule.New(from), "-first", fmt.Sprint(from), "-seeds",
+				fmt.Sprint(end-from), "-times", fmt.Sprint(*times))
 			from = last + 1
 		}
+
 		if n == 0 {
 			return
 		}
 	}
 }
 
-// walk runs schedules in another process, beginning with s, and returns the seed of the last schedule.
+// walk runs schedules in another process, beginning with s, and returns the
+// seed of the last schedule.
 func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string) (last uint64) {
 	reports, crash, cpu := run(ctx, x.t, args...)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+
 	x.cpu += cpu
+
 	for _, r := range reports {
-		x.done, x.faults, x.virtual = x.done+1, x.faults+r.Faults, x.virtual+r.Virtual
+		x.done = x.done + 1
+		x.faults = x.faults + r.Faults
+		x.virtual = x.virtual + r.Virtual
 		x.fail(s, r)
 		last = r.Seed
 	}
+
 	if crash != nil && ctx.Err() == nil {
 		last = max(s.Seed, last+1) // the crash was in the schedule after the last reported one
-		x.fail(s, report{Seed: last, Problems: []check.Problem{{Promise: nothingFails, Text: crash.said}}, Trace: crash.output})
+		x.fail(s, report{
+			Seed:     last,
+			Problems: []check.Problem{{Promise: nothingFails, Text: crash.said}},
+			Trace:    crash.output,
+		})
 	}
+
 	return max(last, s.Seed)
 }
 
@@ -142,8 +175,11 @@ func (x *explorer) fail(s schedule.Schedule, r report) {
 	if r.Seed != s.Seed {
 		s = schedule.New(r.Seed)
 	}
+
 	for _, p := range r.Problems {
-		if !slices.ContainsFunc(x.failed[p.Promise], func(f failure) bool { return f.schedule.Seed == s.Seed }) {
+		if !slices.ContainsFunc(x.failed[p.Promise], func(f failure) bool {
+			return f.schedule.Seed == s.Seed
+		}) {
 			x.failed[p.Promise] = append(x.failed[p.Promise], failure{s, r.Problems, r.Trace})
 			fmt.Printf("Seed %d breaks the promise: %s: %s\n", s.Seed, p.Promise, p.Text)
 		}
@@ -154,29 +190,44 @@ func (x *explorer) fail(s schedule.Schedule, r report) {
 func (x *explorer) explain(promise string, f failure) {
 	ctx, cancel := context.WithTimeout(x.t.Context(), shrinking)
 	defer cancel()
-	tried, trace := 0, f.trace
+
+	tried := 0
+	trace := f.trace
 	small := schedule.Shrink(f.schedule, func(s schedule.Schedule) bool {
 		name := filepath.Join(x.t.TempDir(), "schedule.json")
 		save(x.t, name, s)
-		reports, crash, _ := run(ctx, x.t, "-schedule", name, "-seeds", "1", "-times", fmt.Sprint(tries))
+		reports, crash, _ := run(ctx, x.t, "-schedule", name, "-seeds", "1", "-times",
+			fmt.Sprint(tries))
 		tried++
+
 		if crash != nil && promise == nothingFails && ctx.Err() == nil {
 			return true
 		}
+
 		for _, r := range reports {
-			if slices.ContainsFunc(r.Problems, func(p check.Problem) bool { return p.Promise == promise }) {
+			if slices.ContainsFunc(r.Problems, func(p check.Problem) bool {
+				return p.Promise == promise
+			}) {
 				trace = r.Trace
 				return true
 			}
 		}
+
 		return false
 	})
+
 	must.Succeed(x.t, os.MkdirAll(kept, 0o755))
-	name := absolute(x.t, filepath.Join(kept, fmt.Sprintf("%d-%s", small.Seed, strings.ReplaceAll(promise, " ", "-"))))
+	name := absolute(x.t, filepath.Join(kept,
+		fmt.Sprintf("%d-%s", small.Seed, strings.ReplaceAll(promise, " ", "-"))))
 	save(x.t, name+".json", small)
 	must.Succeed(x.t, os.WriteFile(name+".txt", []byte(trace), 0o644))
-	x.explained = append(x.explained, fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nThe events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
-		promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name))
+
+	x.explained = append(
+		x.explained,
+		fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nThe events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
+			promise, f.schedule, lines(
+				f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name),
+	)
 }
 
 // crashed describes the end of a process that did not run all its schedules.
@@ -185,34 +236,46 @@ type crashed struct{ said, output string }
 // fatal matches the line with which Go ends a process.
 var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: ).*$`)
 
-// run runs schedules in another process on one CPU, which is twice as fast as sharing all CPUs.
-func run(ctx context.Context, t *testing.T, args ...string) (reports []report, crash *crashed, cpu time.Duration) {
+// run runs schedules in another process on one CPU, which is twice as fast as
+// sharing all CPUs.
+func run(
+	ctx context.Context,
+	t *testing.T,
+	args ...string,
+) (reports []report, crash *crashed, cpu time.Duration) {
 	name := filepath.Join(t.TempDir(), "walks.jsonl")
-	args = append([]string{"-test.run=^TestWalk$", "-out=" + name, "-longest=" + longest.String()}, args...)
+	args = append([]string{"-test.run=^TestWalk$", "-out=" + name, "-longest=" + longest.String()},
+		args...)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append([]string{"GOGC=400", "GOMAXPROCS=1", "GOTRACEBACK=all"}, os.Environ()...)
+
 	output, err := cmd.CombinedOutput()
 	if err != nil && ctx.Err() == nil {
 		crash = &crashed{string(fatal.Find(output)), string(output)}
 	}
+
 	if cmd.ProcessState != nil {
 		cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
+
 	text, err := os.ReadFile(name)
 	if err != nil && !os.IsNotExist(err) {
 		t.Error(err)
 	}
+
 	for line := range bytes.Lines(text) {
 		var r report
 		if json.Unmarshal(line, &r) == nil { // the last line is incomplete if ctx ended the process
 			reports = append(reports, r)
 		}
 	}
+
 	return reports, crash, cpu
 }
 
 func save(t *testing.T, name string, s schedule.Schedule) {
 	t.Helper()
+
 	text, err := json.MarshalIndent(s, "", "\t")
 	must.Succeed(t, err)
 	must.Succeed(t, os.WriteFile(name, append(text, '\n'), 0o644))
@@ -220,7 +283,9 @@ func save(t *testing.T, name string, s schedule.Schedule) {
 
 func absolute(t *testing.T, name string) string {
 	t.Helper()
+
 	path, err := filepath.Abs(name)
 	must.Succeed(t, err)
+
 	return path
 }

@@ -19,15 +19,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// A seed gives a schedule. Runs of the same schedule differ, as Go does not fix the order of goroutines, selects and maps.
+// A seed gives a schedule. Runs of the same schedule differ, as Go does not fix
+// the order of goroutines, selects and maps.
 var (
-	first   = flag.Uint64("first", 1, "the first seed; 0 chooses one")
-	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules runs, of that seed and the following ones")
+	first = flag.Uint64("first", 1, "the first seed; 0 chooses one")
+	seeds = flag.Int("seeds", 0,
+		"how many schedules TestSchedules runs, of that seed and the following ones")
+
 	minutes = flag.Float64("minutes", 0, "run schedules for so many minutes instead")
 	file    = flag.String("schedule", "", "run the schedule in this JSON file instead")
 	times   = flag.Int("times", 1, "how many times to run each schedule")
-	longest = flag.Duration("longest", 45*time.Second, "how long a schedule may take before it counts as hanging")
-	out     = flag.String("out", "", "append a line of JSON for each schedule to this file, and let no schedule fail the test")
+	longest = flag.Duration("longest", 45*time.Second,
+		"how long a schedule may take before it counts as hanging")
+
+	out = flag.String("out", "",
+		"append a line of JSON for each schedule to this file, and let no schedule fail the test")
 )
 
 // etcdAddrs holds the address of a single member of etcd.
@@ -42,16 +48,20 @@ type report struct {
 	Trace    string          `json:"trace,omitempty"` // the events of a failed schedule
 }
 
-// TestWalk runs the schedules of the flags in this process. TestSchedules runs TestWalk in other processes.
+// TestWalk runs the schedules of the flags in this process. TestSchedules runs
+// TestWalk in other processes.
 func TestWalk(t *testing.T) {
 	skipUnlessAsked(t)
+
 	for i := range max(*seeds, 1) {
 		s := schedule.New(*first + uint64(i))
 		if *file != "" {
 			s = load(t, *file)
 		}
+
 		for range *times {
 			r := walk(t, s)
+
 			if *out != "" {
 				f, err := os.OpenFile(*out, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 				must.Succeed(t, err)
@@ -69,6 +79,7 @@ func TestKept(t *testing.T) {
 	skipUnlessAsked(t)
 	files, err := filepath.Glob("testdata/*.json")
 	must.Succeed(t, err)
+
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			s := load(t, file)
@@ -82,17 +93,21 @@ func TestKept(t *testing.T) {
 // walk runs a schedule.
 func walk(t *testing.T, s schedule.Schedule) report {
 	defer exitIfHanging(s.Seed)()
+
 	var r harness.Result
 	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(s) })
+
 	outcome := report{s.Seed, r.Virtual, len(s.Steps), r.Problems, ""}
 	if len(r.Problems) > 0 {
 		outcome.Trace = string(r.Trace)
 	}
+
 	return outcome
 }
 
-// exitIfHanging ends this process if stop is not called in time. The timer runs outside the bubble, as virtual time stops while a
-// goroutine runs, or waits for something outside.
+// exitIfHanging ends this process if stop is not called in time. The timer runs
+// outside the bubble, as virtual time stops while a goroutine runs, or waits
+// for something outside.
 func exitIfHanging(seed uint64) (stop func() bool) {
 	return time.AfterFunc(*longest, func() {
 		all := make([]byte, 64<<20)
@@ -107,13 +122,16 @@ func firstSeed() uint64 {
 	if *first > 0 {
 		return *first
 	}
+
 	return rand.Uint64N(1_000_000_000) + 1
 }
 
 func load(t *testing.T, file string) schedule.Schedule {
 	t.Helper()
+
 	s, err := schedule.Load(file)
 	must.Succeed(t, err)
+
 	return s
 }
 
@@ -122,5 +140,6 @@ func lines(problems []check.Problem) string {
 	for _, p := range problems {
 		fmt.Fprintf(&b, "\t%v\n", p)
 	}
+
 	return b.String()
 }

@@ -34,70 +34,91 @@ type caller struct {
 	result *conformancev1.ClientResponseResult
 }
 
-// call makes one call. It returns an error if the request is invalid; the result has the error of the call.
-func call(ctx context.Context, req *conformancev1.ClientCompatRequest) (*conformancev1.ClientResponseResult, error) {
+// call makes one call. It returns an error if the request is invalid; the
+// result has the error of the call.
+func call(
+	ctx context.Context,
+	req *conformancev1.ClientCompatRequest,
+) (*conformancev1.ClientResponseResult, error) {
 	conn, err := dial(req)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
+
 	opts := []connect.ClientOption{connect.WithGRPC()}
 	if req.GetCodec() == conformancev1.Codec_CODEC_JSON {
 		opts = append(opts, connect.WithProtoJSON())
 	}
+
 	if limit := req.GetMessageReceiveLimit(); limit > 0 {
 		opts = append(opts, connect.WithReadMaxBytes(int(limit)))
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
 	if req.TimeoutMs != nil {
 		var end context.CancelFunc
-		ctx, end = context.WithTimeout(ctx, time.Duration(req.GetTimeoutMs())*time.Millisecond)
+		ctx, end = context.WithTimeout(ctx,
+			time.Duration(req.GetTimeoutMs())*time.Millisecond)
 		defer end()
 	}
+
 	ctx, info := connect.NewClientContext(ctx)
 	for _, h := range req.GetRequestHeaders() {
 		for _, value := range h.GetValue() {
 			info.RequestHeader().Add(h.GetName(), value)
 		}
 	}
+
 	c := caller{
 		ClientCompatRequest: req,
-		client:              conformancev1connect.NewConformanceServiceClient(connectetcd.NewHTTPClient(conn), "http://any", opts...),
-		info:                info,
-		cancel:              cancel,
-		result:              new(conformancev1.ClientResponseResult),
+		client: conformancev1connect.NewConformanceServiceClient(
+			connectetcd.NewHTTPClient(conn), "http://any", opts...),
+		info:   info,
+		cancel: cancel,
+		result: new(conformancev1.ClientResponseResult),
 	}
 	if err := c.make(ctx); err != nil {
 		return nil, err
 	}
+
 	c.result.ResponseHeaders = toHeaders(info.ResponseHeader())
 	c.result.ResponseTrailers = toHeaders(info.ResponseTrailer())
+
 	return c.result, nil
 }
 
 // dial returns a connection to the server that a request names.
 func dial(req *conformancev1.ClientCompatRequest) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
+
 	if len(req.GetServerTlsCert()) > 0 {
 		config := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 		if !config.RootCAs.AppendCertsFromPEM(req.GetServerTlsCert()) {
 			return nil, errors.New("invalid server certificate")
 		}
+
 		if own := req.GetClientTlsCreds(); own != nil {
 			certificate, err := tls.X509KeyPair(own.GetCert(), own.GetKey())
 			if err != nil {
 				return nil, err
 			}
+
 			config.Certificates = []tls.Certificate{certificate}
 		}
+
 		creds = credentials.NewTLS(config)
 	}
+
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
 	if req.GetCompression() == conformancev1.Compression_COMPRESSION_GZIP {
 		opts = append(opts, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
 	}
+
 	addr := net.JoinHostPort(req.GetHost(), strconv.FormatUint(uint64(req.GetPort()), 10))
+
 	return grpc.NewClient("passthrough:///"+addr, opts...)
 }
 
@@ -107,11 +128,16 @@ func (c *caller) make(ctx context.Context) error {
 		return unary(ctx, c, c.client.Unary)
 	case "IdempotentUnary":
 		return unary(ctx, c, c.client.IdempotentUnary)
+
 	case "Unimplemented":
-		return unary(ctx, c, func(ctx context.Context, req *conformancev1.UnimplementedRequest) (*conformancev1.UnaryResponse, error) {
+		return unary(ctx, c, func(
+			ctx context.Context,
+			req *conformancev1.UnimplementedRequest,
+		) (*conformancev1.UnaryResponse, error) {
 			_, err := c.client.Unimplemented(ctx, req)
 			return new(conformancev1.UnaryResponse), err
 		})
+
 	case "ServerStream":
 		return c.serverStream(ctx)
 	case "ClientStream":
@@ -119,6 +145,7 @@ func (c *caller) make(ctx context.Context) error {
 	case "BidiStream":
 		return c.bidiStream(ctx)
 	}
+
 	return fmt.Errorf("there is no method %q", c.GetMethod())
 }
 
@@ -133,31 +160,41 @@ type payload interface {
 	GetPayload() *conformancev1.ConformancePayload
 }
 
-func unary[Req any, P message[Req], Resp payload](ctx context.Context, c *caller, method func(context.Context, P) (Resp, error)) error {
+func unary[Req any, P message[Req], Resp payload](
+	ctx context.Context,
+	c *caller,
+	method func(context.Context, P) (Resp, error),
+) error {
 	req := P(new(Req))
 	if err := c.GetRequestMessages()[0].UnmarshalTo(req); err != nil {
 		return err
 	}
+
 	c.cancelAfterCloseSend()
 	resp, err := method(ctx, req)
 	c.received(resp, err)
+
 	return nil
 }
 
-// cancelAfterCloseSend starts a timer that cancels the call, if the request has a delay for it.
+// cancelAfterCloseSend starts a timer that cancels the call, if the request has
+// a delay for it.
 func (c *caller) cancelAfterCloseSend() {
-	if after, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_AfterCloseSendMs); ok {
+	after, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_AfterCloseSendMs)
+	if ok {
 		time.AfterFunc(time.Duration(after.AfterCloseSendMs)*time.Millisecond, c.cancel)
 	}
 }
 
 func (c *caller) cancelBeforeCloseSend() {
-	if _, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_BeforeCloseSend); ok {
+	_, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_BeforeCloseSend)
+	if ok {
 		c.cancel()
 	}
 }
 
-// received adds a reply or the call's error to the result, and reports whether more replies may follow.
+// received adds a reply or the call's error to the result, and reports whether
+// more replies may follow.
 func (c *caller) received(reply payload, err error) bool {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -166,13 +203,17 @@ func (c *caller) received(reply payload, err error) bool {
 		if c.result.Error == nil {
 			c.result.Error = toError(err)
 		}
+
 		return false
 	}
+
 	c.result.Payloads = append(c.result.Payloads, reply.GetPayload())
+
 	after, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_AfterNumResponses)
 	if ok && uint32(len(c.result.GetPayloads())) == after.AfterNumResponses {
 		c.cancel()
 	}
+
 	return true
 }
 
@@ -181,41 +222,56 @@ func (c *caller) serverStream(ctx context.Context) error {
 	if err := c.GetRequestMessages()[0].UnmarshalTo(req); err != nil {
 		return err
 	}
+
 	c.cancelAfterCloseSend()
+
 	stream, err := c.client.ServerStream(ctx, req)
 	if err != nil {
 		c.received(nil, err)
 		return nil
 	}
+
 	for stream.Receive() {
 		c.received(stream.Msg(), nil)
 	}
+
 	if err := errors.Join(stream.Err(), stream.Close()); err != nil {
 		c.received(nil, err)
 	}
+
 	return nil
 }
 
-// send sends the request's messages until the call has ended, and then records how many were not sent.
-func send[Req any, P message[Req]](c *caller, send func(P) error, sent func() bool) error {
+// send sends the request's messages until the call has ended, and then records
+// how many were not sent.
+func send[Req any, P message[Req]](
+	c *caller,
+	send func(P) error,
+	sent func() bool,
+) error {
 	for i, m := range c.GetRequestMessages() {
 		time.Sleep(time.Duration(c.GetRequestDelayMs()) * time.Millisecond)
+
 		req := P(new(Req))
 		if err := m.UnmarshalTo(req); err != nil {
 			return err
 		}
+
 		err := send(req)
 		if errors.Is(err, io.EOF) {
 			c.result.NumUnsentRequests = int32(len(c.GetRequestMessages()) - i)
 			return nil // Receive returns why the call ended
 		}
+
 		if _, refused := errors.AsType[*connect.Error](err); err != nil && !refused {
 			return err
 		}
+
 		if !sent() {
 			return nil
 		}
 	}
+
 	return nil
 }
 
@@ -224,11 +280,13 @@ func (c *caller) clientStream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	err = send(c, stream.Send, func() bool { return true })
 	c.cancelBeforeCloseSend()
 	c.cancelAfterCloseSend()
 	resp, callErr := stream.CloseAndReceive()
 	c.received(resp, callErr)
+
 	return err
 }
 
@@ -237,23 +295,30 @@ func (c *caller) bidiStream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	more := true
 	receive := func() bool {
 		resp, err := stream.Receive()
 		more = c.received(resp, err)
+
 		return more
 	}
+
 	err = send(c, stream.Send, func() bool {
 		return c.GetStreamType() != conformancev1.StreamType_STREAM_TYPE_FULL_DUPLEX_BIDI_STREAM || receive()
 	})
 	c.cancelBeforeCloseSend()
+
 	if closeErr := stream.CloseRequest(); closeErr != nil {
 		c.received(nil, closeErr)
 	}
+
 	c.cancelAfterCloseSend()
+
 	for more {
 		receive()
 	}
+
 	return errors.Join(err, stream.CloseResponse())
 }
 
@@ -261,6 +326,7 @@ func toHeaders(from http.Header) (headers []*conformancev1.Header) {
 	for name, values := range from {
 		headers = append(headers, &conformancev1.Header{Name: name, Value: values})
 	}
+
 	return headers
 }
 
@@ -270,10 +336,18 @@ func toError(err error) *conformancev1.Error {
 	if !ok {
 		return &conformancev1.Error{Code: conformancev1.Code_CODE_UNKNOWN, Message: &text}
 	}
+
 	text = failed.Message()
-	result := &conformancev1.Error{Code: conformancev1.Code(failed.Code()), Message: &text}
-	for _, detail := range failed.Details() {
-		result.Details = append(result.Details, &anypb.Any{TypeUrl: "type.googleapis.com/" + detail.Type(), Value: detail.Bytes()})
+	result := &conformancev1.Error{
+		Code:    conformancev1.Code(failed.Code()),
+		Message: &text,
 	}
+	for _, detail := range failed.Details() {
+		result.Details = append(result.Details, &anypb.Any{
+			TypeUrl: "type.googleapis.com/" + detail.Type(),
+			Value:   detail.Bytes(),
+		})
+	}
+
 	return result
 }

@@ -1,5 +1,7 @@
-// Command conformance is a client for connectrpc.com/conformance. It reads calls from standard input, makes them with a
-// Connect client over a gRPC connection, and writes the results to standard output. "make compat BESIDE=connect" runs it.
+// Command conformance is a client for connectrpc.com/conformance. It reads
+// calls from standard input, makes them with a Connect client over a gRPC
+// connection, and writes the results to standard output. "make compat
+// BESIDE=connect" runs it.
 package main
 
 import (
@@ -22,7 +24,8 @@ import (
 const parallel = 16
 
 func main() {
-	if err := answerAll(context.Background(), bufio.NewReader(os.Stdin), os.Stdout); err != nil {
+	err := answerAll(context.Background(), bufio.NewReader(os.Stdin), os.Stdout)
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -32,6 +35,7 @@ func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 	free := make(chan struct{}, parallel)
 	var answering sync.WaitGroup
 	defer answering.Wait()
+
 	var writing sync.Mutex
 	for {
 		req := new(conformancev1.ClientCompatRequest)
@@ -40,15 +44,20 @@ func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
+
 		free <- struct{}{}
 		answering.Go(func() {
 			defer func() { <-free }()
+
 			data, err := proto.Marshal(answer(ctx, req))
 			writing.Lock()
 			defer writing.Unlock()
+
 			if err == nil {
-				_, err = out.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
+				_, err = out.Write(append(binary.BigEndian.AppendUint32(nil,
+					uint32(len(data))), data...))
 			}
+
 			if err != nil {
 				log.Print(err)
 			}
@@ -56,26 +65,35 @@ func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-func answer(ctx context.Context, req *conformancev1.ClientCompatRequest) *conformancev1.ClientCompatResponse {
+func answer(
+	ctx context.Context,
+	req *conformancev1.ClientCompatRequest,
+) *conformancev1.ClientCompatResponse {
 	resp := &conformancev1.ClientCompatResponse{TestName: req.GetTestName()}
 	result, err := call(ctx, req)
 	if err != nil {
-		resp.Result = &conformancev1.ClientCompatResponse_Error{Error: &conformancev1.ClientErrorResult{Message: err.Error()}}
+		resp.Result = &conformancev1.ClientCompatResponse_Error{
+			Error: &conformancev1.ClientErrorResult{Message: err.Error()},
+		}
 	} else {
 		resp.Result = &conformancev1.ClientCompatResponse_Response{Response: result}
 	}
+
 	return resp
 }
 
-// read reads the length of a message, four bytes, and then the message. It returns io.EOF at the end of the input.
+// read reads the length of a message, four bytes, and then the message. It
+// returns io.EOF at the end of the input.
 func read(in io.Reader, m proto.Message) error {
 	var length [4]byte
 	if _, err := io.ReadFull(in, length[:]); err != nil {
 		return err
 	}
+
 	data := make([]byte, binary.BigEndian.Uint32(length[:]))
 	if _, err := io.ReadFull(in, data); err != nil {
 		return fmt.Errorf("read a request: %w", io.ErrUnexpectedEOF)
 	}
+
 	return proto.Unmarshal(data, m)
 }

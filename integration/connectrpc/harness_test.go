@@ -1,4 +1,5 @@
-// Package connectrpc tests Connect clients and servers on a real etcd, together with gRPC's.
+// Package connectrpc tests Connect clients and servers on a real etcd, together
+// with gRPC's.
 package connectrpc
 
 import (
@@ -27,7 +28,9 @@ import (
 // etcd is shared by the tests. Each test has its own namespace.
 var etcd *etcdtest.Cluster
 
-func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
+func TestMain(m *testing.M) {
+	os.Exit(kit.OnEtcd(m, &etcd))
+}
 
 // A world is a namespace of etcd with its own registries.
 type world struct {
@@ -39,18 +42,23 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+
 	t.Cleanup(func() {
 		if strings.Contains(t.Name(), "/") {
 			return // the parent test still has goroutines
 		}
+
 		leak.None(t, "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")
 	})
+
 	w := &world{t: t, namespace: t.Name() + "/"}
 	w.registry = w.newRegistry()
+
 	return w
 }
 
-// newRegistry returns a registry with its own etcd client, as another process has.
+// newRegistry returns a registry with its own etcd client, as another process
+// has.
 func (w *world) newRegistry() *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), runtime.WithNamespace(w.namespace))
@@ -59,8 +67,11 @@ func (w *world) newRegistry() *runtime.Registry {
 // client returns a client of the library.
 func (w *world) client(opts ...grpc.DialOption) connectconnect.LibraryClient {
 	w.t.Helper()
-	client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, append([]grpc.DialOption{kit.Insecure}, opts...)...)
+
+	client, err := connectconnect.NewLibraryClientFromEtcd(w.registry,
+		append([]grpc.DialOption{kit.Insecure}, opts...)...)
 	kit.Must(w.t, err)
+
 	return client
 }
 
@@ -69,6 +80,7 @@ func h2c() *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+
 	return &http.Server{Protocols: &protocols}
 }
 
@@ -79,31 +91,48 @@ type running struct {
 	stop func() error // drains the server and returns Serve's error
 }
 
-// serve starts a server of the services that register adds, and returns once etcd has their entries.
-func (w *world) serve(s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
+// serve starts a server of the services that register adds, and returns once
+// etcd has their entries.
+func (w *world) serve(
+	s *http.Server,
+	register func(*connectetcd.Server),
+	opts ...runtime.ServerOption,
+) *running {
 	w.t.Helper()
 	return w.serveOf(w.newRegistry(), s, register, opts...)
 }
 
 // serveOf does the same as serve, with the given registry.
-func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
+func (w *world) serveOf(
+	registry *runtime.Registry,
+	s *http.Server,
+	register func(*connectetcd.Server),
+	opts ...runtime.ServerOption,
+) *running {
 	w.t.Helper()
-	server := connectetcd.NewServer(registry, s, append([]runtime.ServerOption{runtime.WithDrainDelay(10 * time.Millisecond)}, opts...)...)
+
+	server := connectetcd.NewServer(registry, s,
+		append([]runtime.ServerOption{runtime.WithDrainDelay(10 * time.Millisecond)}, opts...)...)
 	register(server)
 	lis := kit.Listen(w.t)
 	stop := kit.Run(w.t, func(ctx context.Context) error { return server.Serve(ctx, lis) })
 	kit.Registered(w.t, server)
+
 	return &running{server, lis.Addr().String(), stop}
 }
 
-// libraries starts a library server for each name, which is also its instance id.
+// libraries starts a library server for each name, which is also its instance
+// id.
 func (w *world) libraries(names ...string) (servers []*running) {
 	w.t.Helper()
+
 	for _, name := range names {
 		servers = append(servers, w.serve(h2c(), func(s *connectetcd.Server) {
-			connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: name}, connectetcd.WithRegisterOptions(runtime.WithInstance(name)))
+			connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: name},
+				connectetcd.WithRegisterOptions(runtime.WithInstance(name)))
 		}))
 	}
+
 	return servers
 }
 
@@ -113,44 +142,62 @@ type library struct {
 	name string
 }
 
-func (l library) Borrow(_ context.Context, req *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+func (l library) Borrow(
+	_ context.Context,
+	req *connectgo.Request[connect.BorrowRequest],
+) (*connectgo.Response[connect.BorrowReply], error) {
 	return connectgo.NewResponse(&connect.BorrowReply{Server: l.name}), nil
 }
 
 // Search sends n books for the shelf number n.
-func (l library) Search(_ context.Context, req *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
+func (l library) Search(
+	_ context.Context,
+	req *connectgo.Request[connect.SearchRequest],
+	stream *connectgo.ServerStream[connect.Book],
+) error {
 	for i := range req.Msg.GetShelf() {
 		if err := stream.Send(&connect.Book{Title: fmt.Sprint(l.name, i)}); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
-func (l library) Return(_ context.Context, stream *connectgo.ClientStream[connect.Book]) (*connectgo.Response[connect.ReturnReply], error) {
+func (l library) Return(
+	_ context.Context,
+	stream *connectgo.ClientStream[connect.Book],
+) (*connectgo.Response[connect.ReturnReply], error) {
 	n := int32(0)
 	for stream.Receive() {
 		n++
 	}
+
 	return connectgo.NewResponse(&connect.ReturnReply{Books: n}), stream.Err()
 }
 
 // Chat sends back each book that it receives.
-func (l library) Chat(_ context.Context, stream *connectgo.BidiStream[connect.Book, connect.Book]) error {
+func (l library) Chat(
+	_ context.Context,
+	stream *connectgo.BidiStream[connect.Book, connect.Book],
+) error {
 	for {
 		book, err := stream.Receive()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
+
 		if err := errors.Join(err, stream.Send(book)); err != nil {
 			return err
 		}
 	}
 }
 
-// wantCode fails the test unless err has the code of Connect and contains the text.
+// wantCode fails the test unless err has the code of Connect and contains the
+// text.
 func wantCode(t *testing.T, err error, code connectgo.Code, text string) {
 	t.Helper()
+
 	if err == nil || connectgo.CodeOf(err) != code || !strings.Contains(err.Error(), text) {
 		t.Errorf("got the error %v, want code %v with %q", err, code, text)
 	}

@@ -20,26 +20,32 @@ const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}]}`
 // hasty is a live config that fails every call at once.
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
-// A live config overrides the generated config and the caller's. SetServiceConfig refuses a bad one, or one that lifts a limit (S10). If a bad
+// A live config overrides the generated config and the caller's.
+// SetServiceConfig refuses a bad one, or one that lifts a limit (S10). If a bad
 // one replaces it, such as an empty value, it stays in force (R12, K5, K6).
 func TestLiveConfig_Overrides(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
-	// Each config has another request limit, so that the error of a large request shows which is in force.
+
+	// Each config has another request limit, so that the error of a large
+	// request shows which is in force.
 	limit := func(bytes int) string {
 		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
 	}
 	inForce := func(conn *grpc.ClientConn, want int) {
 		t.Helper()
 		kit.Eventually(t, fmt.Sprintf("a limit of %d bytes", want), func() bool {
-			_, err := basic.NewGreeterClient(conn).SayHello(kit.Context(t), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
+			_, err := basic.NewGreeterClient(conn).SayHello(kit.Context(t),
+				&basic.HelloRequest{Name: strings.Repeat("x", 1000)})
 			return strings.Contains(fmt.Sprint(err), fmt.Sprintf(" vs. %d)", want))
 		})
 	}
+
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.ServiceConfig = limit(10)
-	generated, callers := dial(t, w.registry, &desc), dial(t, w.registry, &desc, runtime.WithDefaultServiceConfig(limit(30)))
+	generated := dial(t, w.registry, &desc)
+	callers := dial(t, w.registry, &desc, runtime.WithDefaultServiceConfig(limit(30)))
 	disabled := dial(t, w.registry, &desc, grpc.WithDisableServiceConfig())
 	inForce(generated, 10)
 	inForce(callers, 30)
@@ -51,25 +57,36 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	reached(t, callers, "a", "b") // a live config without a policy leaves round robin in force
 	reached(t, w.bare(w.registry, "etcd:///"+key), "a", "b")
 
-	for want, bad := range map[string]string{"nope": `{"loadBalancingConfig":[{"nope":{}}]}`, "maxResponseMessageBytes": `{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`} {
-		if err := w.registry.SetServiceConfig(kit.Context(t), key, bad); err == nil || !strings.Contains(err.Error(), want) {
+	for want, bad := range map[string]string{
+		"nope":                    `{"loadBalancingConfig":[{"nope":{}}]}`,
+		"maxResponseMessageBytes": `{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`,
+	} {
+		err := w.registry.SetServiceConfig(kit.Context(t), key, bad)
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("SetServiceConfig(%s): %v, want an error with %q", bad, err, want)
 		}
 	}
+
 	w.put(configKey, "") // bypasses the check of SetServiceConfig
-	kit.Eventually(t, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 && w.status().ConfigErr != nil })
+	kit.Eventually(t, "the bad config is reported", func() bool {
+		return w.logs.Count("bad live service config") > 0 && w.status().ConfigErr != nil
+	})
 	inForce(callers, 60)
 
 	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), key, ""))
 	inForce(generated, 10)
 	inForce(callers, 30)
-	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
+	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure,
+		grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	kit.Must(t, err)
+
 	defer bare.Close()
+
 	inForce(bare, 50) // the deleted live config is forgotten (K18)
 }
 
-// A drain keeps the policy, the affinity and min_healthy_percent of the generated config.
+// A drain keeps the policy, the affinity and min_healthy_percent of the
+// generated config.
 func TestLiveConfig_ChangesWhatItNames(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -83,24 +100,32 @@ func TestLiveConfig_ChangesWhatItNames(t *testing.T) {
 			kit.Must(t, err)
 			servers = append(servers, name)
 		}
+
 		return servers
 	}
+
 	before := serve()
 	w.put(configKey, drainA)
+
 	kit.Eventually(t, "no user has a, and each has one server", func() bool {
 		servers := serve()
 		return !slices.Contains(servers, "a") && slices.Equal(servers, serve())
 	})
+
 	w.put(configKey, `{"loadBalancingConfig":[{"etcd":{"drain":["a","b"]}}]}`)
-	kit.Eventually(t, "a drain that leaves too few is ignored", func() bool { return slices.Equal(serve(), before) })
+	kit.Eventually(t, "a drain that leaves too few is ignored", func() bool {
+		return slices.Equal(serve(), before)
+	})
 }
 
-// With WithLiveLoadBalancingOnly, a live config that sets more than load balancing has no effect (S10).
+// With WithLiveLoadBalancingOnly, a live config that sets more than load
+// balancing has no effect (S10).
 func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	conn := w.calling("a", "b")
-	w.put(configKey, strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
+	w.put(configKey,
+		strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
 	kit.Eventually(t, "the config is refused", func() bool { return w.status().ConfigErr != nil })
 	reached(t, conn, "a", "b")
 	w.put(configKey, drainA)

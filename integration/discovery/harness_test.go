@@ -1,6 +1,8 @@
-// Package discovery tests callers against real etcd: faults (discovering, resolving); live configs
-// (configs); routing and fallback (traffic); what a registry reports (causes, metrics, status, hostile);
-// the cost of hostile writers (writers); and the rights of each role in docs/security.md (security_*).
+// Package discovery tests callers against real etcd: faults (discovering,
+// resolving); live configs (configs); routing and fallback (traffic); what a
+// registry reports (causes, metrics, status, hostile); the cost of hostile
+// writers (writers); and the rights of each role in docs/security.md
+// (security_*).
 package discovery
 
 import (
@@ -32,9 +34,12 @@ const (
 	configKey = "_grpc_config/" + key
 )
 
-func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
+func TestMain(m *testing.M) {
+	os.Exit(leak.Main(4, m.Run))
+}
 
-// world is one etcd and a registry that uses it. Tests put the entries of servers themselves.
+// world is one etcd and a registry that uses it. Tests put the entries of
+// servers themselves.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -45,22 +50,26 @@ type world struct {
 
 func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *world {
 	t.Helper()
+
 	leak.Check(t)
 	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &kit.Logs{}}
 	w.client = w.etcd.Client(t)
 	w.registry = w.newRegistry(w.client, opts...)
+
 	return w
 }
 
 // newRegistry returns a registry that the end of the test closes.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
+
 	registry := kit.Registry(w.t, w.logs, client, opts...)
 	w.t.Cleanup(func() {
 		if err := registry.Close(kit.Context(w.t)); err != nil {
 			w.t.Errorf("close the registry: %v, want nil", err)
 		}
 	})
+
 	return registry
 }
 
@@ -68,6 +77,7 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 func greeterAt(key string) *runtime.ServiceDesc {
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.Key = key
+
 	return &desc
 }
 
@@ -78,10 +88,17 @@ func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 }
 
 // dial returns a connection, in plaintext unless opts has credentials.
-func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
+func dial(
+	t *testing.T,
+	registry *runtime.Registry,
+	desc *runtime.ServiceDesc,
+	opts ...grpc.DialOption,
+) *grpc.ClientConn {
 	t.Helper()
+
 	conn, err := registry.NewClient(desc, append([]grpc.DialOption{kit.Insecure}, opts...)...)
 	kit.Must(t, err)
+
 	return conn
 }
 
@@ -92,22 +109,29 @@ func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	kit.Must(w.t, err)
 }
 
-// get reads the value of a key from etcd directly. It returns nil if the key does not exist.
+// get reads the value of a key from etcd directly. It returns nil if the key
+// does not exist.
 func (w *world) get(k string) *string {
 	w.t.Helper()
+
 	resp, err := w.etcd.Admin().Get(kit.Context(w.t), k)
 	kit.Must(w.t, err)
+
 	if len(resp.Kvs) == 0 {
 		return nil
 	}
+
 	value := string(resp.Kvs[0].Value)
+
 	return &value
 }
 
 func (w *world) grant() clientv3.LeaseID {
 	w.t.Helper()
+
 	lease, err := w.etcd.Admin().Grant(kit.Context(w.t), 60)
 	kit.Must(w.t, err)
+
 	return lease.ID
 }
 
@@ -120,6 +144,7 @@ func (w *world) delete(k string, opts ...clientv3.OpOption) {
 // commit applies operations in transactions of up to a hundred operations.
 func (w *world) commit(ops []clientv3.Op) {
 	w.t.Helper()
+
 	for len(ops) > 0 {
 		n := min(len(ops), 100)
 		_, err := w.etcd.Admin().Txn(kit.Context(w.t)).Then(ops[:n]...).Commit()
@@ -128,13 +153,15 @@ func (w *world) commit(ops []clientv3.Op) {
 	}
 }
 
-// status returns the status of the service's key, or a zero status while the registry does not follow that key.
+// status returns the status of the service's key, or a zero status while the
+// registry does not follow that key.
 func (w *world) status() runtime.KeyStatus {
 	for _, s := range w.registry.Status().Keys {
 		if s.Key == key {
 			return s
 		}
 	}
+
 	return runtime.KeyStatus{}
 }
 
@@ -144,7 +171,11 @@ func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.En
 	return w.watchAs(w.registry, key, layouts...)
 }
 
-func (w *world) watchAs(registry *runtime.Registry, key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
+func (w *world) watchAs(
+	registry *runtime.Registry,
+	key string,
+	layouts ...runtime.Layout,
+) <-chan []runtime.Endpoint {
 	sets := make(chan []runtime.Endpoint)
 	kit.Run(w.t, func(ctx context.Context) error {
 		for set, err := range registry.Watch(ctx, key, layouts...) {
@@ -152,13 +183,16 @@ func (w *world) watchAs(registry *runtime.Registry, key string, layouts ...runti
 				w.t.Logf("watch %s: %v", key, err)
 				continue
 			}
+
 			select {
 			case sets <- set:
 			case <-ctx.Done():
 			}
 		}
+
 		return nil
 	})
+
 	return sets
 }
 
@@ -176,11 +210,13 @@ type server struct {
 func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	s.headers.Store(md)
+
 	if s.do != nil {
 		if err := s.do(ctx); err != nil {
 			return nil, err
 		}
 	}
+
 	return &basic.HelloReply{Message: s.name}, nil
 }
 
@@ -193,11 +229,13 @@ func (w *world) serve(name string, opts ...grpc.ServerOption) *server {
 // start starts the server s on a free port.
 func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	w.t.Helper()
+
 	lis := kit.Listen(w.t)
 	s.addr = lis.Addr().String()
 	g := grpc.NewServer(opts...)
 	basic.RegisterGreeterServer(g, s)
 	s.stop = kit.Serve(w.t, g, counting{lis, &s.made})
+
 	return s
 }
 
@@ -205,23 +243,28 @@ func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 func (w *world) register(s *server) *server {
 	w.t.Helper()
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Op":0,"Addr":%q}`, s.addr))
+
 	return s
 }
 
 // registerAll starts and registers servers with these names.
 func (w *world) registerAll(names ...string) {
 	w.t.Helper()
+
 	for _, name := range names {
 		w.register(w.serve(name))
 	}
 }
 
-// calling starts and registers servers, and returns a connection whose calls reach all of them.
+// calling starts and registers servers, and returns a connection whose calls
+// reach all of them.
 func (w *world) calling(names ...string) *grpc.ClientConn {
 	w.t.Helper()
+
 	w.registerAll(names...)
 	conn := w.conn()
 	reached(w.t, conn, names...)
+
 	return conn
 }
 
@@ -230,12 +273,14 @@ func ids(endpoints []runtime.Endpoint) string {
 	for _, e := range endpoints {
 		all = append(all, e.Instance)
 	}
+
 	return strings.Join(all, " ")
 }
 
 // await receives sets until one has exactly the wanted instances.
 func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 	t.Helper()
+
 	deadline := time.After(2 * kit.Soon)
 	last := "nothing"
 	for last != want {
@@ -258,19 +303,23 @@ func call(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
 func once(conn grpc.ClientConnInterface) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 	defer cancel()
+
 	return call(ctx, conn)
 }
 
 // reached makes rounds of calls until exactly the named servers answer a round.
 func reached(t *testing.T, conn grpc.ClientConnInterface, names ...string) {
 	t.Helper()
-	kit.EventuallyOr(t, 2*kit.Soon, func() string { return fmt.Sprintf("calls reach %q and no others", names) }, func() bool {
+	kit.EventuallyOr(t, 2*kit.Soon, func() string {
+		return fmt.Sprintf("calls reach %q and no others", names)
+	}, func() bool {
 		seen, err := round(conn, 3*len(names))
 		return err == nil && slices.Equal(seen, names)
 	})
 }
 
-// round makes n calls and returns the sorted names of the servers that answered.
+// round makes n calls and returns the sorted names of the servers that
+// answered.
 func round(conn grpc.ClientConnInterface, n int) ([]string, error) {
 	var seen []string
 	for range n {
@@ -278,11 +327,14 @@ func round(conn grpc.ClientConnInterface, n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		if !slices.Contains(seen, name) {
 			seen = append(seen, name)
 		}
 	}
+
 	slices.Sort(seen)
+
 	return seen, nil
 }
 
@@ -297,41 +349,58 @@ func (c counting) Accept() (net.Conn, error) {
 	if err == nil {
 		c.n.Add(1)
 	}
+
 	return conn, err
 }
 
-// underLoad starts a caller on conn, with an affinity, which some policies need.
+// underLoad starts a caller on conn, with an affinity, which some policies
+// need.
 func underLoad(t *testing.T, conn grpc.ClientConnInterface) *loadtest.Caller {
 	t.Helper()
-	return loadtest.Start(t, "the caller", func(ctx context.Context) (string, error) { return call(runtime.WithAffinity(ctx, "k"), conn) })
+
+	return loadtest.Start(t, "the caller", func(ctx context.Context) (string, error) {
+		return call(runtime.WithAffinity(ctx, "k"), conn)
+	})
 }
 
 // instances returns Instances of the service, which calls each of them.
 func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	w.t.Helper()
-	i, err := w.registry.NewInstances(greeterAt(key), append([]grpc.DialOption{kit.Insecure}, opts...)...)
+
+	i, err := w.registry.NewInstances(greeterAt(key),
+		append([]grpc.DialOption{kit.Insecure}, opts...)...)
 	kit.Must(w.t, err)
+
 	return i
 }
 
-// ask calls each instance and returns the sorted names in the answers. It returns an error if a name is not that of the called instance.
+// ask calls each instance and returns the sorted names in the answers. It
+// returns an error if a name is not that of the called instance.
 func ask(ctx context.Context, i *runtime.Instances) ([]string, error) {
 	var mu sync.Mutex
 	var names []string
-	err := runtime.Each(ctx, i, func(c grpc.ClientConnInterface) grpc.ClientConnInterface { return c },
+	err := runtime.Each(ctx, i, func(c grpc.ClientConnInterface) grpc.ClientConnInterface {
+		return c
+	},
 		func(ctx context.Context, e runtime.Endpoint, c grpc.ClientConnInterface) error {
 			name, err := call(ctx, c)
 			if err != nil {
 				return err
 			}
+
 			mu.Lock()
 			defer mu.Unlock()
+
 			names = append(names, name)
+
 			if name != e.Instance {
 				return fmt.Errorf("a call to %s was answered by %s", e.Instance, name)
 			}
+
 			return nil
 		})
+
 	slices.Sort(names)
+
 	return names, err
 }

@@ -24,21 +24,27 @@ const (
 	legacy        = "acme/legacy" // in the layout LEASE_SUFFIX
 )
 
-// guarded is a world whose etcd has authentication on, and the roles and users of docs/security.md.
+// guarded is a world whose etcd has authentication on, and the roles and users
+// of docs/security.md.
 type guarded struct{ *world }
 
-// newGuarded starts an etcd and makes its roles and users. It makes the test parallel.
+// newGuarded starts an etcd and makes its roles and users. It makes the test
+// parallel.
 func newGuarded(t *testing.T) guarded {
 	t.Helper()
+
 	leak.Parallel(t)
 	w := guarded{newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root")})}
 	page, err := os.ReadFile("../../docs/security.md")
 	kit.Must(t, err)
-	for _, line := range regexp.MustCompile(`(?m)^etcdctl ((?:role|user) .+)$`).FindAllStringSubmatch(string(page), -1) {
+
+	for _, line := range regexp.MustCompile(
+		`(?m)^etcdctl ((?:role|user) .+)$`).FindAllStringSubmatch(string(page), -1) {
 		if !strings.Contains(line[1], " root") { // etcdtest has made the user root
 			w.etcdctl(line[1])
 		}
 	}
+
 	return w
 }
 
@@ -47,13 +53,19 @@ var kinds = map[string]clientv3.PermissionType{
 	"readwrite": clientv3.PermissionType(clientv3.PermReadWrite),
 }
 
-// etcdctl does what etcdctl does for one of four commands about roles and users.
+// etcdctl does what etcdctl does for one of four commands about roles and
+// users.
 func (w guarded) etcdctl(command string) {
 	w.t.Helper()
-	ctx, admin := kit.Context(w.t), w.etcd.Admin()
+
+	ctx := kit.Context(w.t)
+	admin := w.etcd.Admin()
 	prefix := strings.Contains(command, "--prefix=true")
-	args := slices.DeleteFunc(strings.Fields(command), func(arg string) bool { return strings.HasPrefix(arg, "--") })
+	args := slices.DeleteFunc(strings.Fields(command), func(arg string) bool {
+		return strings.HasPrefix(arg, "--")
+	})
 	var err error
+
 	switch what := args[0] + " " + args[1]; {
 	case what == "role add":
 		_, err = admin.RoleAdd(ctx, args[2])
@@ -64,7 +76,9 @@ func (w guarded) etcdctl(command string) {
 		} else if len(args) == 6 {
 			end = args[5]
 		}
+
 		_, err = admin.RoleGrantPermission(ctx, args[2], args[4], end, kinds[args[3]])
+
 	case what == "user add":
 		_, err = admin.UserAdd(ctx, args[2], "secret")
 	case what == "user grant-role":
@@ -72,21 +86,28 @@ func (w guarded) etcdctl(command string) {
 	default:
 		err = fmt.Errorf("this test does not know etcdctl %s", command)
 	}
+
 	kit.Must(w.t, err)
 }
 
 // as returns an etcd client of a user that has exactly these roles.
 func (w guarded) as(roles ...string) *clientv3.Client {
 	w.t.Helper()
-	ctx, admin, name := kit.Context(w.t), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
+
+	ctx := kit.Context(w.t)
+	admin := w.etcd.Admin()
+
+	name := cmp.Or(strings.Join(roles, "+"), "without-a-role")
 	if _, err := admin.UserGet(ctx, name); err != nil {
 		_, err := admin.UserAdd(ctx, name, "secret")
 		kit.Must(w.t, err)
+
 		for _, role := range roles {
 			_, err := admin.UserGrantRole(ctx, name, role)
 			kit.Must(w.t, err)
 		}
 	}
+
 	return w.etcd.Client(w.t, etcdtest.As(name, "secret"))
 }
 
@@ -106,6 +127,7 @@ type attempt struct {
 // allowed fails the test for each attempt that etcd rejects.
 func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
+
 	for _, a := range all {
 		if err := a.do(kit.Context(w.t)); err != nil {
 			w.t.Errorf("%s: %v, want success", a.what, err)
@@ -113,23 +135,30 @@ func (w guarded) allowed(all ...attempt) {
 	}
 }
 
-// denied fails the test for each attempt whose error is not "permission denied".
+// denied fails the test for each attempt whose error is not "permission
+// denied".
 func (w guarded) denied(all ...attempt) {
 	w.t.Helper()
+
 	for _, a := range all {
-		if err := a.do(kit.Context(w.t)); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		err := a.do(kit.Context(w.t))
+		if err == nil || !strings.Contains(err.Error(), "permission denied") {
 			w.t.Errorf("%s: %v, want permission denied", a.what, err)
 		}
 	}
 }
 
 func getting(c *clientv3.Client, etcdKey string, opts ...clientv3.OpOption) attempt {
-	return attempt{"get " + etcdKey, func(ctx context.Context) error { _, err := c.Get(ctx, etcdKey, opts...); return err }}
+	return attempt{"get " + etcdKey, func(ctx context.Context) error {
+		_, err := c.Get(ctx, etcdKey, opts...)
+		return err
+	}}
 }
 
 func listing(c *clientv3.Client, from, end string) attempt {
 	a := getting(c, from, clientv3.WithRange(end))
 	a.what = "list " + from + " to " + end
+
 	return a
 }
 
@@ -137,9 +166,11 @@ func watching(c *clientv3.Client, etcdKey string, opts ...clientv3.OpOption) att
 	return attempt{"watch " + etcdKey, func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+
 		for answer := range c.Watch(ctx, etcdKey, append(opts, clientv3.WithCreatedNotify())...) {
 			return answer.Err()
 		}
+
 		return ctx.Err()
 	}}
 }
@@ -152,31 +183,43 @@ func putting(c *clientv3.Client, etcdKey string, opts ...clientv3.OpOption) atte
 }
 
 func deleting(c *clientv3.Client, etcdKey string) attempt {
-	return attempt{"delete " + etcdKey, func(ctx context.Context) error { _, err := c.Delete(ctx, etcdKey); return err }}
+	return attempt{"delete " + etcdKey, func(ctx context.Context) error {
+		_, err := c.Delete(ctx, etcdKey)
+		return err
+	}}
 }
 
 // touching returns attempts to get, watch, put, delete and compare each key.
 func touching(c *clientv3.Client, etcdKeys ...string) (all []attempt) {
 	for _, k := range etcdKeys {
-		all = append(all, getting(c, k), watching(c, k), putting(c, k), deleting(c, k), attempt{"compare " + k, func(ctx context.Context) error {
+		all = append(all, getting(c, k), watching(c, k), putting(
+			c, k), deleting(c, k), attempt{"compare " + k, func(ctx context.Context) error {
 			_, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Version(k), "=", 0)).Commit()
 			return err
 		}})
 	}
+
 	return all
 }
 
 func hanging(c *clientv3.Client, etcdKey string, lease clientv3.LeaseID) attempt {
 	a := putting(c, etcdKey, clientv3.WithLease(lease))
 	a.what = fmt.Sprintf("hang %s on a lease", etcdKey)
+
 	return a
 }
 
 // ending returns attempts to renew and to revoke a lease.
 func ending(c *clientv3.Client, lease clientv3.LeaseID) []attempt {
 	return []attempt{
-		{"renew a lease", func(ctx context.Context) error { _, err := c.KeepAliveOnce(ctx, lease); return err }},
-		{"revoke a lease", func(ctx context.Context) error { _, err := c.Revoke(ctx, lease); return err }},
+		{"renew a lease", func(ctx context.Context) error {
+			_, err := c.KeepAliveOnce(ctx, lease)
+			return err
+		}},
+		{"revoke a lease", func(ctx context.Context) error {
+			_, err := c.Revoke(ctx, lease)
+			return err
+		}},
 	}
 }
 
@@ -186,6 +229,7 @@ func asking(c *clientv3.Client, lease clientv3.LeaseID, opts ...clientv3.LeaseOp
 		if err == nil && left.TTL <= 0 {
 			err = fmt.Errorf("the lease has %d s left, want more than 0", left.TTL)
 		}
+
 		return err
 	}}
 }

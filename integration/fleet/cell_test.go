@@ -15,11 +15,17 @@ import (
 )
 
 const (
-	prefix   = "fleet/"          // of all keys
-	followed = 5                 // keys that a process follows
-	calm     = 4 * time.Second   // after a start, before something happens
-	tail     = 13 * time.Second  // after the last step, until when messages count at least; no multiple of the renewals' 5 s
-	limit    = 100 * time.Second // after the last step, until when all processes must be current and registered
+	prefix   = "fleet/"        // of all keys
+	followed = 5               // keys that a process follows
+	calm     = 4 * time.Second // after a start, before something happens
+
+	// after the last step, until when messages count at least; no multiple of
+	// the renewals' 5 s
+	tail = 13 * time.Second
+
+	// after the last step, until when all processes must be current and
+	// registered
+	limit = 100 * time.Second
 )
 
 // cell is a row with one of the sides, on an etcd of its own.
@@ -44,17 +50,22 @@ type cell struct {
 func newCell(t *testing.T, r row, s side) *cell {
 	c := &cell{t: t, row: r, side: s}
 	c.startEtcd()
+
 	for i := range max(followed, *processes/20) {
 		c.keys = append(c.keys, fmt.Sprint(prefix, i))
 	}
+
 	for i := range *processes {
 		p := &process{cell: c, addr: fmt.Sprintf("10.1.%d.%d:80", i/250, 1+i%250)}
 		for j := range followed {
 			p.keys = append(p.keys, c.keys[(i+j)%len(c.keys)])
 		}
+
 		c.fleet = append(c.fleet, p)
 	}
+
 	c.do("change")
+
 	return c
 }
 
@@ -65,9 +76,11 @@ func (c *cell) missing() (n int) {
 			n++
 		}
 	}
+
 	if n == 0 {
 		n = len(c.fleet) + len(c.keys) - int(c.order("entries")["entries"])
 	}
+
 	return n
 }
 
@@ -86,15 +99,19 @@ func (c *cell) measure() figures {
 	if c.row.speed > 0 {
 		c.throttle()
 	}
+
 	if !strings.Contains(c.row.steps, "start") {
 		c.do("start")
 		c.settle()
 		time.Sleep(calm)
 	}
+
 	before := c.order("count")
+
 	for _, step := range strings.Fields(c.row.steps) {
 		c.do(step)
 	}
+
 	over := time.Now()
 	c.settle()
 	last := time.Since(over)
@@ -106,8 +123,10 @@ func (c *cell) measure() figures {
 			cost[column] -= n
 		}
 	}
+
 	cost["lost"] -= c.stopped
 	cost["last s"] = last.Seconds()
 	c.t.Log(cost)
+
 	return cost
 }

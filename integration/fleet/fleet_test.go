@@ -1,16 +1,22 @@
 //go:build unix
 
-// Package fleet holds a table: what happens to etcd, or to all processes that use it at once, is a row. A fleet of processes with our
-// runtime, and one with plain code, are each on an etcd that runs in a process of its own, where each message and the CPU time count.
-// Ours must not ask much more of etcd than plain code: the load of a fleet keeps a slow etcd slow. So the bounds of a row are ratios
-// of counts, ours over plain. How long it takes until the last process is current and registered must only be below a limit.
+// Package fleet holds a table: what happens to etcd, or to all processes that
+// use it at once, is a row. A fleet of processes with our runtime, and one with
+// plain code, are each on an etcd that runs in a process of its own, where each
+// message and the CPU time count. Ours must not ask much more of etcd than
+// plain code: the load of a fleet keeps a slow etcd slow. So the bounds of a
+// row are ratios of counts, ours over plain. How long it takes until the last
+// process is current and registered must only be below a limit.
 //
-// A process follows five keys, of 20 endpoints in a large fleet, and registers one entry.
+// A process follows five keys, of 20 endpoints in a large fleet, and registers
+// one entry.
 //
-// To add a row, add a literal to rows: its steps are what happens, and its bounds are what is judged. A new step is a function of a
-// [cell]. What only etcd's process can do is an order in obey.
+// To add a row, add a literal to rows: its steps are what happens, and its
+// bounds are what is judged. A new step is a function of a [cell]. What only
+// etcd's process can do is an order in obey.
 //
-// go test -short runs some rows. One row with 200 processes: make fleet CELL=cut N=200
+// go test -short runs some rows. One row with 200 processes: make fleet
+// CELL=cut N=200
 package fleet
 
 import (
@@ -31,6 +37,7 @@ func TestMain(m *testing.M) {
 	if dir != "" {
 		log.Fatal("etcd's process ends: ", runEtcd(dir))
 	}
+
 	os.Exit(leak.Main(len(sides), m.Run))
 }
 
@@ -41,20 +48,25 @@ func TestFleet(t *testing.T) {
 		if testing.Short() && !r.short {
 			continue
 		}
+
 		t.Run(r.name, func(t *testing.T) {
 			var all [len(sides)]figures
 			t.Run("sides", func(t *testing.T) {
 				for i, s := range sides {
 					t.Run(s.name, func(t *testing.T) {
-						if r.speed == 0 && r.tokens == "" && *processes <= 60 { // else one side would slow down the other
+						// else one side would slow down the other
+						if r.speed == 0 && r.tokens == "" && *processes <= 60 {
 							t.Parallel()
 						}
+
 						all[i] = newCell(t, r, s).measure()
 					})
 				}
 			})
+
 			table += r.judge(t, all[0], all[1])
 		})
 	}
+
 	fmt.Print(table)
 }

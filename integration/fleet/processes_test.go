@@ -27,8 +27,9 @@ const (
 	retry = time.Second      // between tries
 )
 
-// process is one process of a fleet: it follows some keys, and registers an entry at the first. All processes of a fleet are in the
-// process of the test, but each has an etcd client, and with it a connection, of its own.
+// process is one process of a fleet: it follows some keys, and registers an
+// entry at the first. All processes of a fleet are in the process of the test,
+// but each has an etcd client, and with it a connection, of its own.
 type process struct {
 	cell  *cell
 	addr  string
@@ -45,7 +46,8 @@ type side struct {
 
 var sides = [2]side{{"ours", (*process).ours}, {"plain", (*process).plain}}
 
-// start starts the process, for the first time or again. It stops with the test.
+// start starts the process, for the first time or again. It stops with the
+// test.
 func (p *process) start() {
 	p.views = make([]view, len(p.keys))
 	ctx, cancel := context.WithCancel(p.cell.t.Context())
@@ -59,26 +61,33 @@ func (p *process) start() {
 			}
 		}
 	})
+
 	p.stop = func() {
 		cancel()
 		running.Wait()
 	}
+
 	p.cell.t.Cleanup(p.stop)
 }
 
-// current reports whether the process knows all entries, and the markers since the last change.
+// current reports whether the process knows all entries, and the markers since
+// the last change.
 func (p *process) current() bool {
 	for i := range p.views {
 		addrs := p.views[i].addrs.Load()
-		if addrs == nil || len(*addrs) != *processes/len(p.cell.keys)+1 || !slices.Contains(*addrs, p.cell.marker) {
+		if addrs == nil ||
+			len(*addrs) != *processes/len(p.cell.keys)+1 ||
+			!slices.Contains(*addrs, p.cell.marker) {
 			return false
 		}
 	}
+
 	return true
 }
 
 func (p *process) ours(ctx context.Context, client *clientv3.Client) {
-	registry := runtime.NewRegistry(client, runtime.WithLeaseTTL(ttl), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	registry := runtime.NewRegistry(client, runtime.WithLeaseTTL(ttl),
+		runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	for i, key := range p.keys {
 		target := resolver.Target{URL: url.URL{Scheme: runtime.Scheme, Path: "/" + key}}
 		following, err := registry.Resolver().Build(target, &p.views[i], resolver.BuildOptions{})
@@ -87,14 +96,17 @@ func (p *process) ours(ctx context.Context, client *clientv3.Client) {
 		}
 		defer following.Close()
 	}
+
 	for ; ctx.Err() == nil; pause(ctx, retry) { // etcd may refuse
 		_, err := registry.Register(ctx, p.keys[0], runtime.Endpoint{Addr: p.addr})
 		if err == nil {
 			<-ctx.Done()
 		}
 	}
+
 	ending, cancel := context.WithTimeout(context.Background(), try)
 	defer cancel()
+
 	registry.Close(ending) // etcd may be away
 }
 
@@ -102,6 +114,7 @@ func (p *process) ours(ctx context.Context, client *clientv3.Client) {
 func (p *process) plain(ctx context.Context, client *clientv3.Client) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
+
 	for i := range p.keys {
 		tasks.Go(func() {
 			for ; ctx.Err() == nil; pause(ctx, retry) {
@@ -109,6 +122,7 @@ func (p *process) plain(ctx context.Context, client *clientv3.Client) {
 			}
 		})
 	}
+
 	for ; ctx.Err() == nil; pause(ctx, retry) {
 		register(ctx, client, p.keys[0]+"/"+p.addr, entryOf(p.addr))
 	}
@@ -118,17 +132,21 @@ func (p *process) plain(ctx context.Context, client *clientv3.Client) {
 func follow(ctx context.Context, client *clientv3.Client, prefix string, v *view) {
 	listing, cancel := context.WithTimeout(ctx, try)
 	defer cancel()
+
 	list, err := client.Get(listing, prefix, clientv3.WithPrefix())
 	if err != nil {
 		return
 	}
+
 	known := make(map[string]string)
 	for _, kv := range list.Kvs {
 		known[string(kv.Key)] = addrOf(kv.Value)
 	}
+
 	v.set(known)
 
-	for resp := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(list.Header.Revision+1)) {
+	for resp := range client.Watch(ctx, prefix, clientv3.WithPrefix(),
+		clientv3.WithRev(list.Header.Revision+1)) {
 		for _, e := range resp.Events {
 			if e.Type == clientv3.EventTypeDelete {
 				delete(known, string(e.Kv.Key))
@@ -136,35 +154,44 @@ func follow(ctx context.Context, client *clientv3.Client, prefix string, v *view
 				known[string(e.Kv.Key)] = addrOf(e.Kv.Value)
 			}
 		}
+
 		v.set(known)
 	}
 }
 
-// register puts an entry and keeps its lease alive, until that ends or something fails.
+// register puts an entry and keeps its lease alive, until that ends or
+// something fails.
 func register(ctx context.Context, client *clientv3.Client, key, value string) {
 	asking, cancel := context.WithTimeout(ctx, try)
 	defer cancel()
+
 	lease, err := client.Grant(asking, int64(ttl.Seconds()))
 	if err == nil {
 		_, err = client.Put(asking, key, value, clientv3.WithLease(lease.ID))
 	}
+
 	if err != nil {
 		return
 	}
+
 	renewals, err := client.KeepAlive(ctx, lease.ID)
 	if err != nil {
 		return
 	}
+
 	for range renewals {
 	}
+
 	if ctx.Err() != nil {
 		ending, cancel := context.WithTimeout(context.Background(), try)
 		defer cancel()
+
 		_, _ = client.Revoke(ending, lease.ID) // etcd may be away
 	}
 }
 
-// view is what a process knows of a key. Our resolver takes it for a connection.
+// view is what a process knows of a key. Our resolver takes it for a
+// connection.
 type view struct {
 	resolver.ClientConn                          // nil: our resolver calls only the methods below
 	addrs               atomic.Pointer[[]string] // nil before the first update
@@ -181,7 +208,9 @@ func (v *view) UpdateState(s resolver.State) error {
 	for _, endpoint := range s.Endpoints {
 		addrs = append(addrs, endpoint.Addresses[0].Addr)
 	}
+
 	v.addrs.Store(&addrs)
+
 	return nil
 }
 
@@ -189,14 +218,19 @@ func (v *view) UpdateState(s resolver.State) error {
 func (v *view) ReportError(error) {}
 
 // ParseServiceConfig implements [resolver.ClientConn].
-func (v *view) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
+func (v *view) ParseServiceConfig(string) *serviceconfig.ParseResult {
+	return nil
+}
 
 // entryOf returns an endpoint in the layout of etcd's own resolver.
-func entryOf(addr string) string { return fmt.Sprintf(`{"Addr":%q}`, addr) }
+func entryOf(addr string) string {
+	return fmt.Sprintf(`{"Addr":%q}`, addr)
+}
 
 func addrOf(value []byte) string {
 	var entry struct{ Addr string }
 	_ = json.Unmarshal(value, &entry) // only entryOf and our runtime write values
+
 	return entry.Addr
 }
 

@@ -45,25 +45,52 @@ var rows = []row{
 	{name: "no space", steps: "fill roll-some 10s free change", messages: 1.5},
 	{name: "start 100 ms away", steps: "far start", messages: 1.5},
 	{name: "start behind grpc-proxy", steps: "proxy start", messages: 1.5},
-	{name: "start with users, tokens of 10 s", steps: "start", tokens: "10s", logins: 1.3, cpu: 1.2},
-	{name: "start with users, tokens of 300 s", steps: "start", tokens: "300s", logins: 1.3, cpu: 1.2},
-	{name: "etcd restarts with users, tokens of 10 s", steps: "down up change", tokens: "10s", logins: 1.3, cpu: 1.2},
-	{name: "etcd restarts with users, tokens of 300 s", steps: "down up change", tokens: "300s", logins: 1.3, cpu: 1.2},
+	{
+		name:   "start with users, tokens of 10 s",
+		steps:  "start",
+		tokens: "10s",
+		logins: 1.3,
+		cpu:    1.2,
+	},
+	{
+		name:   "start with users, tokens of 300 s",
+		steps:  "start",
+		tokens: "300s",
+		logins: 1.3,
+		cpu:    1.2,
+	},
+	{
+		name:   "etcd restarts with users, tokens of 10 s",
+		steps:  "down up change",
+		tokens: "10s",
+		logins: 1.3,
+		cpu:    1.2,
+	},
+	{
+		name:   "etcd restarts with users, tokens of 300 s",
+		steps:  "down up change",
+		tokens: "300s",
+		logins: 1.3,
+		cpu:    1.2,
+	},
 }
 
-// do does a step. A step that is neither below nor a time is an order to etcd's process.
+// do does a step. A step that is neither below nor a time is an order to etcd's
+// process.
 func (c *cell) do(step string) {
 	switch step {
 	case "start":
 		for _, p := range c.fleet {
 			p.start()
 		}
+
 	case "change": // all keys have a new marker in the place of the one before
 		c.changes++
 		c.marker = fmt.Sprint("240.0.0.1:", c.changes)
 		for _, key := range c.keys {
 			c.order("put", key+"/marker", entryOf(c.marker))
 		}
+
 	case "roll":
 		c.roll(1)
 	case "roll-some":
@@ -72,11 +99,16 @@ func (c *cell) do(step string) {
 		kit.Must(c.t, c.etcd.Signal(syscall.SIGSTOP))
 	case "resume":
 		kit.Must(c.t, c.etcd.Signal(syscall.SIGCONT))
+
 	case "far": // new connections are distant
-		c.config.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		c.config.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(
+			ctx context.Context,
+			addr string,
+		) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 			return distant{conn}, err
 		})}
+
 	case "proxy":
 		c.useProxy()
 	default:
@@ -84,6 +116,7 @@ func (c *cell) do(step string) {
 		if err != nil {
 			c.order(step)
 		}
+
 		time.Sleep(d)
 	}
 }
@@ -100,7 +133,8 @@ func (c *cell) roll(each int) {
 	}
 }
 
-// throttle slows etcd down until the end of the test: in each tenth of a second it runs for a part.
+// throttle slows etcd down until the end of the test: in each tenth of a second
+// it runs for a part.
 func (c *cell) throttle() {
 	kit.Run(c.t, func(ctx context.Context) error {
 		for ; ctx.Err() == nil; pause(ctx, c.row.speed*time.Millisecond) {
@@ -108,20 +142,24 @@ func (c *cell) throttle() {
 			pause(ctx, (100-c.row.speed)*time.Millisecond)
 			_ = c.etcd.Signal(syscall.SIGCONT)
 		}
+
 		return nil
 	})
 }
 
-// distant is a connection whose answers take 100 ms longer, or up to 200 ms if they follow others.
+// distant is a connection whose answers take 100 ms longer, or up to 200 ms if
+// they follow others.
 type distant struct{ net.Conn }
 
 func (c distant) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	time.Sleep(100 * time.Millisecond)
+
 	return n, err
 }
 
-// useProxy puts etcd's grpc-proxy, in the process of the test, between the processes and etcd.
+// useProxy puts etcd's grpc-proxy, in the process of the test, between the
+// processes and etcd.
 func (c *cell) useProxy() {
 	upstream, err := clientv3.New(c.config)
 	kit.Must(c.t, err)
@@ -142,26 +180,40 @@ func (c *cell) useProxy() {
 // figures are what a side costs, by column.
 type figures map[string]float64
 
-// columns are the figures in the order of the printed table. Opened and open are streams, lost are entries.
+// columns are the figures in the order of the printed table. Opened and open
+// are streams, lost are entries.
 const columns = "messages | Authenticate | CPU ms | cancelled | opened | open | lost | last s"
 
-// judge fails the test where ours is over a bound, and returns the row of the printed table.
+// judge fails the test where ours is over a bound, and returns the row of the
+// printed table.
 func (r row) judge(t *testing.T, ours, plain figures) string {
-	bounds := figures{"messages": r.messages, "Authenticate": r.logins, "CPU ms": r.cpu, "open": r.open, "lost": 1}
+	bounds := figures{
+		"messages":     r.messages,
+		"Authenticate": r.logins,
+		"CPU ms":       r.cpu,
+		"open":         r.open,
+		"lost":         1,
+	}
+
 	line := "| " + r.name
 	for _, column := range strings.Split(columns, " | ") {
-		a, b := ours[column], plain[column]
+		a := ours[column]
+		b := plain[column]
 		line += fmt.Sprintf(" | %.4g / %.4g", a, b)
 		if b > 0 {
 			line += fmt.Sprintf(" = %.2f", a/b)
 		}
+
 		bound := bounds[column]
 		if testing.Short() { // other tests run beside, so that fewer ranges share a request
 			bound *= 1.2
 		}
+
 		if bound > 0 && a > bound*b {
-			t.Errorf("%s: %.0f, plain code %.0f: the ratio is %.2f, want at most %.2f", column, a, b, a/b, bound)
+			t.Errorf("%s: %.0f, plain code %.0f: the ratio is %.2f, want at most %.2f", column, a,
+				b, a/b, bound)
 		}
 	}
+
 	return line + " |\n"
 }

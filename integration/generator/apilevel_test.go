@@ -14,7 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// levelRequest is a proto file whose message has fields with defaults, and fields whose getters differ between API levels.
+// levelRequest is a proto file whose message has fields with defaults, and
+// fields whose getters differ between API levels.
 const levelRequest = `syntax = "proto2";
 package levels;
 option go_package = "example.com/replaced";
@@ -39,7 +40,8 @@ enum Kind {
 }
 `
 
-// levelService returns a proto file with a method for each field of [levelRequest], which is its affinity.
+// levelService returns a proto file with a method for each field of
+// [levelRequest], which is its affinity.
 func levelService() string {
 	var b strings.Builder
 	b.WriteString(`syntax = "proto3";
@@ -51,63 +53,96 @@ option go_package = "example.com/replaced";
 service Levels {
   option (etcd.discovery.v1.service).key = "levels";
 `)
-	for i, path := range []string{"x", "get_x", "string", "name", "reset", "reverse.x", "reverse.get_x", "kind"} {
-		fmt.Fprintf(&b, "  rpc M%d(Request) returns (google.protobuf.Empty) {\n    option (etcd.discovery.v1.method).affinity = %q;\n  }\n", i, path)
+
+	for i, path := range []string{"x", "get_x", "string", "name", "reset", "reverse.x",
+		"reverse.get_x", "kind"} {
+		fmt.Fprintf(&b,
+			"  rpc M%d(Request) returns (google.protobuf.Empty) {\n    option (etcd.discovery.v1.method).affinity = %q;\n  }\n",
+			i, path)
 	}
+
 	b.WriteString("}\n")
+
 	return b.String()
 }
 
-// TestGeneratedCodeCompiles checks that generated code compiles for requests of every API level, with every parameter
-// default_api_level, with package names that are identifiers in it, and in the service's package or another one.
+// TestGeneratedCodeCompiles checks that generated code compiles for requests of
+// every API level, with every parameter default_api_level, with package names
+// that are identifiers in it, and in the service's package or another one.
 func TestGeneratedCodeCompiles(t *testing.T) {
 	o := overlay{}
 	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
 	plugin := func(name, proto, requests, service, more string) map[string]string {
-		parameter := "module=" + dataPackage + ",Mn1/levels.proto=" + dataPackage + "/" + service + ",Mn1/request.proto=" + dataPackage + "/" + requests
+		parameter := "module=" + dataPackage + ",Mn1/levels.proto=" +
+			dataPackage + "/" + service + ",Mn1/request.proto=" + dataPackage + "/" + requests
 		request := files.compile(t, none, parameter+more, proto)
 		if name == "" {
 			return generated(t, request)
 		}
+
 		return runTool(t, name, request)
 	}
+
 	beside := plugin("protoc-gen-go-grpc", "n1/levels.proto", "n1/requests", "n1/service", "")
+
 	levels := []string{"API_OPEN", "API_HYBRID", "API_OPAQUE"}
 	for _, made := range levels {
 		requests := "n1/" + made
-		o.add("", plugin("protoc-gen-go", "n1/request.proto", requests, "n1/service", ",default_api_level="+made))
+		o.add("", plugin("protoc-gen-go", "n1/request.proto", requests, "n1/service",
+			",default_api_level="+made))
+
 		for _, told := range levels {
 			service := "n1/" + made + told
-			o.add(service, plugin("", "n1/levels.proto", requests, "n1/service", ",default_api_level="+told))
+			o.add(service,
+				plugin("", "n1/levels.proto", requests, "n1/service", ",default_api_level="+told))
 			o.add(service, withRequests(beside, requests, "replaced"))
-			o.add(service+"/serviceetcd", plugin("", "n1/levels.proto", requests, service+";service", ",default_api_level="+told+ownPackage))
+			o.add(service+"/serviceetcd", plugin("", "n1/levels.proto", requests,
+				service+";service", ",default_api_level="+told+ownPackage))
 		}
 	}
+
 	made := plugin("protoc-gen-go", "n1/request.proto", "n1/requests", "n1/service", "")
 	for name, service := range map[string]string{
-		"in": "registry", "ok": "server", "c": "conn", "ctx": "err", "opts": "impl", "value": "grpc", "message": "context", "runtime": "in",
+		"in":      "registry",
+		"ok":      "server",
+		"c":       "conn",
+		"ctx":     "err",
+		"opts":    "impl",
+		"value":   "grpc",
+		"message": "context",
+		"runtime": "in",
 	} {
 		requests := "n1/" + name
 		for _, content := range made {
-			o.add(requests, map[string]string{"request.pb.go": strings.Replace(content, "\npackage requests\n", "\npackage "+name+"\n", 1)})
+			o.add(requests, map[string]string{"request.pb.go": strings.Replace(content,
+				"\npackage requests\n", "\npackage "+name+"\n", 1)})
 		}
+
 		at := requests + "/" + service
 		o.add(at, withRequests(beside, requests, service))
 		o.add(at, plugin("", "n1/levels.proto", requests, at+";"+service, ""))
-		o.add(at+"/"+service+"etcd", plugin("", "n1/levels.proto", requests, at+";"+service, ownPackage))
+		o.add(at+"/"+service+"etcd",
+			plugin("", "n1/levels.proto", requests, at+";"+service, ownPackage))
 	}
+
 	o.build(t)
-	maps.DeleteFunc(o, func(path, _ string) bool { return !strings.HasPrefix(path, "n1/API_HYBRID") })
+	maps.DeleteFunc(o, func(path, _ string) bool {
+		return !strings.HasPrefix(path, "n1/API_HYBRID")
+	})
 	o.build(t, "-tags=protoopaque") // the tag changes only the hybrid API
 }
 
-// withRequests returns gRPC's code for a package of the given name, with the requests from the given folder. It imports them
-// under the name requests, since gRPC's code does not compile with every name of that package.
+// withRequests returns gRPC's code for a package of the given name, with the
+// requests from the given folder. It imports them under the name requests,
+// since gRPC's code does not compile with every name of that package.
 func withRequests(beside map[string]string, folder, name string) map[string]string {
 	changed := map[string]string{}
 	for path, content := range beside {
-		changed[path] = strings.NewReplacer(`"`+dataPackage+`/n1/requests"`, `"`+dataPackage+"/"+folder+`"`, "\npackage replaced\n", "\npackage "+name+"\n").Replace(content)
+		changed[path] = strings.NewReplacer(`"`+dataPackage+`/n1/requests"`,
+			`"`+dataPackage+"/"+folder+`"`, "\npackage replaced\n", "\npackage "+name+"\n").Replace(
+			content)
 	}
+
 	return changed
 }
 
@@ -120,6 +155,7 @@ func (o overlay) add(folder string, files map[string]string) {
 		if folder != "" {
 			path = folder + "/" + filepath.Base(path)
 		}
+
 		o[path] = content
 	}
 }
@@ -127,21 +163,27 @@ func (o overlay) add(folder string, files map[string]string) {
 // build compiles the packages of all files in the overlay.
 func (o overlay) build(t *testing.T, flags ...string) {
 	t.Helper()
+
 	root, err := filepath.Abs(dataDir)
 	kit.Must(t, err)
 	dir := t.TempDir()
-	replace, packages := map[string]string{}, map[string]bool{}
+	replace := map[string]string{}
+
+	packages := map[string]bool{}
 	for path, content := range o {
 		file := filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
 		kit.Must(t, os.WriteFile(file, []byte(content), 0o600))
 		replace[filepath.Join(root, path)] = file
 		packages[dataPackage+"/"+filepath.ToSlash(filepath.Dir(path))] = true
 	}
+
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	kit.Must(t, err)
 	config := filepath.Join(dir, "overlay.json")
 	kit.Must(t, os.WriteFile(config, list, 0o600))
-	args := slices.Concat([]string{"build", "-overlay=" + config}, flags, slices.Collect(maps.Keys(packages)))
+
+	args := slices.Concat([]string{"build", "-overlay=" + config}, flags,
+		slices.Collect(maps.Keys(packages)))
 	if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
 		t.Errorf("go build %v: %v, want success\n%s", flags, err, output)
 	}

@@ -31,14 +31,18 @@ const (
 // optionsProto is the file that users import.
 const optionsProto = "etcd/discovery/v1/options.proto"
 
-// sources maps the paths by which proto files import each other to the text of the files.
+// sources maps the paths by which proto files import each other to the text of
+// the files.
 type sources map[string]string
 
-// readDir adds the proto files in dir. The import path of a file is prefix/NAME.
+// readDir adds the proto files in dir. The import path of a file is
+// prefix/NAME.
 func (s sources) readDir(t *testing.T, dir, prefix string) {
 	t.Helper()
+
 	paths, err := filepath.Glob(filepath.Join(dir, "*.proto"))
 	kit.Must(t, err)
+
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		kit.Must(t, err)
@@ -46,27 +50,33 @@ func (s sources) readDir(t *testing.T, dir, prefix string) {
 	}
 }
 
-// The tests share a compiler. It caches its results for each file, which saves most time for the options and protobuf's
-// own files, until give replaces a file.
+// The tests share a compiler. It caches its results for each file, which saves
+// most time for the options and protobuf's own files, until give replaces a
+// file.
 var (
 	compiler = incremental.New()
 	session  = new(ir.Session)
 	given    = source.NewMap(nil) // the current test's sources
-	opener   = &source.Openers{given, &source.FS{FS: os.DirFS(dataDir)}, &source.FS{FS: proto.Files}, source.WKTs()}
+	opener   = &source.Openers{given, &source.FS{FS: os.DirFS(dataDir)},
+		&source.FS{FS: proto.Files}, source.WKTs()}
 )
 
 // give makes s the sources of the compiler.
 func (s sources) give() {
 	evict := func(paths iter.Seq[string]) {
 		for path := range paths {
-			compiler.Evict(queries.File{Opener: opener, Path: path}, queries.File{Opener: opener, Path: path, ReportError: true})
+			compiler.Evict(queries.File{Opener: opener, Path: path},
+				queries.File{Opener: opener, Path: path, ReportError: true})
 		}
 	}
+
 	evict(maps.Keys(given.Get()))
 	clear(given.Get())
+
 	for path, text := range s {
 		given.Add(path, text)
 	}
+
 	evict(maps.Keys(s))
 }
 
@@ -79,38 +89,59 @@ const (
 	none
 )
 
-// compile returns the request that a build tool would send a plugin, to generate code for the files
-// named in generate or, if there are none, for all files.
-func (s sources) compile(t *testing.T, where positions, parameter string, generate ...string) *pluginpb.CodeGeneratorRequest {
+// compile returns the request that a build tool would send a plugin, to
+// generate code for the files named in generate or, if there are none, for all
+// files.
+func (s sources) compile(
+	t *testing.T,
+	where positions,
+	parameter string,
+	generate ...string,
+) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
+
 	if len(generate) == 0 {
 		generate = slices.Sorted(maps.Keys(s))
 	}
+
 	var options fdp.Options
-	options.Apply(fdp.IncludeSourceCodeInfo(where != none), fdp.GenerateExtraOptionLocations(where == everyField))
+	options.Apply(fdp.IncludeSourceCodeInfo(where != none),
+		fdp.GenerateExtraOptionLocations(where == everyField))
 	s.give()
+
 	results, diagnostics, err := incremental.Run(t.Context(), compiler, queries.FDS{
 		Opener:    opener,
 		Session:   session,
 		Workspace: source.NewWorkspace(generate...),
 		Options:   options,
 	})
+
 	kit.Must(t, err)
+
 	for _, diagnostic := range diagnostics.Diagnostics {
 		if diagnostic.Level() <= report.Error {
 			t.Errorf("compile %s: %s", diagnostic.File(), diagnostic.Message())
 		}
 	}
+
 	if t.Failed() {
 		t.FailNow()
 	}
-	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(&pluginpb.CodeGeneratorRequest{
+
+	wire, err := protobuf.MarshalOptions{
+		Deterministic: true,
+	}.Marshal(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: generate,
 		Parameter:      &parameter,
 		ProtoFile:      results[0].Value.GetFile(),
 	})
+
 	kit.Must(t, err)
-	seen := new(pluginpb.CodeGeneratorRequest) // as a plugin without the Go code of the options decodes it
-	kit.Must(t, (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
+
+	// as a plugin without the Go code of the options decodes it
+	seen := new(pluginpb.CodeGeneratorRequest)
+	kit.Must(t,
+		(protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
+
 	return seen
 }

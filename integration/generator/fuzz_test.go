@@ -19,18 +19,22 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// FuzzOptions generates code for a service whose options are arbitrary bytes and whose names are arbitrary.
+// FuzzOptions generates code for a service whose options are arbitrary bytes
+// and whose names are arbitrary.
 func FuzzOptions(f *testing.F) {
 	add := func(service, method, parameter string) {
 		var wires [2][]byte
-		for i, m := range []proto.Message{new(discoveryv1.ServiceOptions), new(discoveryv1.MethodOptions)} {
+		for i, m := range []proto.Message{new(discoveryv1.ServiceOptions),
+			new(discoveryv1.MethodOptions)} {
 			kit.Must(f, prototext.Unmarshal([]byte([]string{service, method}[i]), m))
 			wire, err := proto.Marshal(m)
 			kit.Must(f, err)
 			wires[i] = wire
 		}
+
 		f.Add(wires[0], wires[1], "hello/hello.proto", "hello.v1", "Greeter", "SayHello", parameter)
 	}
+
 	add(`key: "acme/user"`, ``, "paths=source_relative")
 	add(`key: "/größe" authority: "a.b:1" lease_ttl { seconds: 5 } layout: LAYOUT_LEASE_SUFFIX`,
 		`affinity: "sub.id" timeout { seconds: 1 }`, "module=example.com/hello")
@@ -43,24 +47,41 @@ func FuzzOptions(f *testing.F) {
 	})
 }
 
-// optionsFile returns a proto file with two services. The first has the given options and names.
-func optionsFile(service, method []byte, file, pkg, name, rpc string) *descriptorpb.FileDescriptorProto {
-	field := func(name string, number int32, typ descriptorpb.FieldDescriptorProto_Type, typeName *string) *descriptorpb.FieldDescriptorProto {
+// optionsFile returns a proto file with two services. The first has the given
+// options and names.
+func optionsFile(
+	service, method []byte,
+	file, pkg, name, rpc string,
+) *descriptorpb.FileDescriptorProto {
+	field := func(
+		name string,
+		number int32,
+		typ descriptorpb.FieldDescriptorProto_Type,
+		typeName *string,
+	) *descriptorpb.FieldDescriptorProto {
 		return &descriptorpb.FieldDescriptorProto{
-			Name: &name, Number: &number, Type: typ.Enum(), TypeName: typeName, Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+			Name:     &name,
+			Number:   &number,
+			Type:     typ.Enum(),
+			TypeName: typeName,
+			Label:    descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 		}
 	}
+
 	scope := "."
 	if pkg != "" {
 		scope += pkg + "."
 	}
-	message, sub := scope+"Request", scope+"Request.Sub"
+
+	message := scope + "Request"
+	sub := scope + "Request.Sub"
 	services := &descriptorpb.ServiceOptions{}
 	services.ProtoReflect().SetUnknown(option(service))
 	methods := &descriptorpb.MethodOptions{}
 	methods.ProtoReflect().SetUnknown(option(method))
 	other := &descriptorpb.ServiceOptions{}
 	proto.SetExtension(other, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "acme/other"})
+
 	return &descriptorpb.FileDescriptorProto{
 		Name: &file, Package: &pkg, Syntax: proto.String("proto3"),
 		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/hello;hello")},
@@ -72,64 +93,92 @@ func optionsFile(service, method []byte, file, pkg, name, rpc string) *descripto
 				field("ratio", 3, descriptorpb.FieldDescriptorProto_TYPE_DOUBLE, nil),
 			},
 			NestedType: []*descriptorpb.DescriptorProto{{
-				Name: proto.String("Sub"), Field: []*descriptorpb.FieldDescriptorProto{field("id", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES, nil)},
+				Name: proto.String("Sub"), Field: []*descriptorpb.FieldDescriptorProto{
+					field("id", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES, nil)},
 			}},
 		}},
 		Service: []*descriptorpb.ServiceDescriptorProto{
 			{Name: &name, Options: services, Method: []*descriptorpb.MethodDescriptorProto{
 				{Name: &rpc, InputType: &message, OutputType: &message, Options: methods},
-				{Name: proto.String("Stream"), InputType: &message, OutputType: &message, ClientStreaming: proto.Bool(true)},
+				{
+					Name:            proto.String("Stream"),
+					InputType:       &message,
+					OutputType:      &message,
+					ClientStreaming: proto.Bool(true),
+				},
 			}},
 			{Name: proto.String("Other"), Options: other},
 		},
 		SourceCodeInfo: &descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{
-			{Path: []int32{6, 0}, Span: []int32{9, 0, 20, 1}}, {Path: []int32{6, 0, 3, 52379}, Span: []int32{10, 2, 11, 4}},
-			{Path: []int32{6, 0, 2, 0}, Span: []int32{12, 2, 14, 4}}, {Path: []int32{6, 1}, Span: []int32{21, 0, 22, 1}},
+			{
+				Path: []int32{6, 0},
+				Span: []int32{9, 0, 20, 1},
+			}, {Path: []int32{6, 0, 3, 52379}, Span: []int32{10, 2, 11, 4}},
+			{
+				Path: []int32{6, 0, 2, 0},
+				Span: []int32{12, 2, 14, 4},
+			}, {Path: []int32{6, 1}, Span: []int32{21, 0, 22, 1}},
 		}},
 	}
 }
 
 // option returns the encoding of this project's option with the given content.
 func option(content []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(nil, discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
+	return protowire.AppendBytes(protowire.AppendTag(nil,
+		discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
 }
 
-// place matches the start of an error line: the file and, if the request has positions, line and column.
-// Errors about the parameter module have no file.
-var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
+// place matches the start of an error line: the file and, if the request has
+// positions, line and column. Errors about the parameter module have no file.
+var place = regexp.MustCompile(
+	`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
 
-// checkAnswer checks that a request for one file is answered by lines that begin with a place, or by formatted Go source.
+// checkAnswer checks that a request for one file is answered by lines that
+// begin with a place, or by formatted Go source.
 func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter string) {
 	t.Helper()
+
 	options := protodesc.ToFileDescriptorProto(discoveryv1.File_etcd_discovery_v1_options_proto)
 	request := &pluginpb.CodeGeneratorRequest{
-		Parameter: &parameter, FileToGenerate: []string{file.GetName()}, ProtoFile: []*descriptorpb.FileDescriptorProto{options, file},
+		Parameter:      &parameter,
+		FileToGenerate: []string{file.GetName()},
+		ProtoFile:      []*descriptorpb.FileDescriptorProto{options, file},
 	}
+
 	wire, err := proto.Marshal(request)
 	if err != nil {
 		return // no compiler sends a name that is not UTF-8
 	}
+
 	var out bytes.Buffer
 	if gen.Run(bytes.NewReader(wire), &out) != nil {
 		return // protogen refuses the request
 	}
+
 	response := new(pluginpb.CodeGeneratorResponse)
 	kit.Must(t, proto.Unmarshal(out.Bytes(), response))
+
 	if response.Error != nil {
 		if len(response.GetFile()) > 0 {
-			t.Fatalf("%d generated files, want none beside the error %s", len(response.GetFile()), response.GetError())
+			t.Fatalf("%d generated files, want none beside the error %s", len(response.GetFile()),
+				response.GetError())
 		}
+
 		for line := range strings.SplitSeq(response.GetError(), "\n") {
 			if !place.MatchString(line) {
-				t.Fatalf("line %q of the error does not begin with a place:\n%s", line, response.GetError())
+				t.Fatalf("line %q of the error does not begin with a place:\n%s", line,
+					response.GetError())
 			}
 		}
+
 		return
 	}
+
 	for _, file := range response.GetFile() {
 		formatted, err := format.Source([]byte(file.GetContent()))
 		if err != nil || string(formatted) != file.GetContent() {
-			t.Fatalf("%s differs from what gofmt writes (error %v):\n%s", file.GetName(), err, file.GetContent())
+			t.Fatalf("%s differs from what gofmt writes (error %v):\n%s", file.GetName(), err,
+				file.GetContent())
 		}
 	}
 }

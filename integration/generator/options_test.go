@@ -18,32 +18,42 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// TestFeatures checks that the plugin supports the same features and editions as protoc-gen-go.
+// TestFeatures checks that the plugin supports the same features and editions
+// as protoc-gen-go.
 func TestFeatures(t *testing.T) {
-	got, want := generate(t, new(pluginpb.CodeGeneratorRequest)), answer(t, "protoc-gen-go", new(pluginpb.CodeGeneratorRequest))
+	got := generate(t, new(pluginpb.CodeGeneratorRequest))
+	want := answer(t, "protoc-gen-go", new(pluginpb.CodeGeneratorRequest))
 	if got.GetSupportedFeatures() != want.GetSupportedFeatures() {
-		t.Errorf("features %b, want %b as protoc-gen-go has", got.GetSupportedFeatures(), want.GetSupportedFeatures())
+		t.Errorf("features %b, want %b as protoc-gen-go has", got.GetSupportedFeatures(),
+			want.GetSupportedFeatures())
 	}
-	if got.GetMinimumEdition() != want.GetMinimumEdition() || got.GetMaximumEdition() != want.GetMaximumEdition() {
+
+	if got.GetMinimumEdition() != want.GetMinimumEdition() ||
+		got.GetMaximumEdition() != want.GetMaximumEdition() {
 		t.Errorf("editions %d to %d, want %d to %d as protoc-gen-go has",
 			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(), want.GetMaximumEdition())
 	}
 }
 
-// TestImportOption checks that import option, directly or by a public import, gives the same code in requests of protoc, which have
-// the imported files in any order, of buf, which leaves them out, and of images, which leave out the imports, too.
+// TestImportOption checks that import option, directly or by a public import,
+// gives the same code in requests of protoc, which have the imported files in
+// any order, of buf, which leaves them out, and of images, which leave out the
+// imports, too.
 func TestImportOption(t *testing.T) {
 	const shared, service = "shared.proto", "edition2024/service.proto"
 	for _, path := range []string{optionsProto, shared} {
-		files := sources{shared: `edition = "2023"; package shared; import public "` + optionsProto + `"; option go_package = "example.com/shared";`}
+		files := sources{shared: `edition = "2023"; package shared; import public "` +
+			optionsProto + `"; option go_package = "example.com/shared";`}
 		files.readDir(t, dataDir+"/edition2024", "edition2024")
 		files[service] = strings.Replace(files[service], optionsProto, path, 1)
 		request := files.compile(t, everyField, "paths=source_relative", service)
 		check := func(where string) {
-			if diff := cmp.Diff(committed(t, "edition2024"), generated(t, request)); diff != "" {
+			diff := cmp.Diff(committed(t, "edition2024"), generated(t, request))
+			if diff != "" {
 				t.Errorf("import option of %s, in %s (-want +got):\n%s", path, where, diff)
 			}
 		}
+
 		check("a request of protoc")
 		needed := []string{service, "google/protobuf/empty.proto"}
 		slices.SortStableFunc(request.ProtoFile, func(a, b *descriptorpb.FileDescriptorProto) int {
@@ -57,32 +67,41 @@ func TestImportOption(t *testing.T) {
 	}
 }
 
-// TestOptionsAreDescribed compares the message LoadBalancing with serviceconfig.Options and serviceconfig.Picking. Each field
-// has an option or chooses a policy. Options without a field are LiveOnly.
+// TestOptionsAreDescribed compares the message LoadBalancing with
+// serviceconfig.Options and serviceconfig.Picking. Each field has an option or
+// chooses a policy. Options without a field are LiveOnly.
 func TestOptionsAreDescribed(t *testing.T) {
 	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)
-		isPolicy := slices.ContainsFunc(serviceconfig.Picking, func(p serviceconfig.PolicyRule) bool { return p.Proto == string(field.Name()) })
-		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && !isPolicy && field.Name() != "outlier_detection" || isPolicy != (field.ContainingOneof() != nil) {
-			t.Errorf("field %s of LoadBalancing is neither in serviceconfig.Options nor in serviceconfig.Picking", field.Name())
+		isPolicy := slices.ContainsFunc(serviceconfig.Picking,
+			func(p serviceconfig.PolicyRule) bool { return p.Proto == string(field.Name()) })
+		o := serviceconfig.OptionNamed(field.JSONName())
+		if o == nil && !isPolicy && field.Name() != "outlier_detection" ||
+			isPolicy != (field.ContainingOneof() != nil) {
+			t.Errorf("field %s of LoadBalancing is neither in serviceconfig.Options nor in serviceconfig.Picking",
+				field.Name())
 		}
 	}
+
 	for _, o := range serviceconfig.Options {
 		if field := fields.ByJSONName(o.Name); o.LiveOnly != (field == nil) {
-			t.Errorf("option %s: LoadBalancing has the field %v, want one unless LiveOnly (%v)", o.Name, field, o.LiveOnly)
+			t.Errorf("option %s: LoadBalancing has the field %v, want one unless LiveOnly (%v)",
+				o.Name, field, o.LiveOnly)
 		}
 	}
 }
 
-// TestDependencies checks that only the generated code of services with outlier detection links gRPC's xDS
-// support, which is large.
+// TestDependencies checks that only the generated code of services with outlier
+// detection links gRPC's xDS support, which is large.
 func TestDependencies(t *testing.T) {
 	const user = "outlier"
 	others := slices.DeleteFunc(cases(t), func(name string) bool { return name == user })
+
 	if !linksXDS(t, user) {
 		t.Errorf("case %s does not link xDS support, want it linked", user)
 	}
+
 	if linksXDS(t, others...) {
 		t.Errorf("one of %v links xDS support, want none to", others)
 	}
@@ -91,12 +110,15 @@ func TestDependencies(t *testing.T) {
 // linksXDS reports whether the code of any of these cases links xDS support.
 func linksXDS(t *testing.T, cases ...string) bool {
 	t.Helper()
+
 	args := []string{"list", "-deps"}
 	for _, name := range cases {
 		args = append(args, dataPackage+"/"+name)
 	}
+
 	output, err := exec.CommandContext(t.Context(), "go", args...).Output()
 	kit.Must(t, err)
+
 	return slices.Contains(strings.Fields(string(output)), "google.golang.org/grpc/xds")
 }
 
@@ -121,13 +143,16 @@ func main() {
 }
 `
 
-// TestPlainProgram checks that a program without leaders links nothing of their elections.
+// TestPlainProgram checks that a program without leaders links nothing of their
+// elections.
 func TestPlainProgram(t *testing.T) {
-	source, binary := t.TempDir()+"/main.go", t.TempDir()+"/plain"
+	source := t.TempDir() + "/main.go"
+	binary := t.TempDir() + "/plain"
 	kit.Must(t, os.WriteFile(source, []byte(plainProgram), 0o600))
 	kit.Must(t, exec.CommandContext(t.Context(), "go", "build", "-o", binary, source).Run())
 	symbols, err := exec.CommandContext(t.Context(), "go", "tool", "nm", binary).Output()
 	kit.Must(t, err)
+
 	ours := regexp.MustCompile(`\S*protoc-gen-go-etcd\S*`)
 	for _, symbol := range ours.FindAllString(string(symbols), -1) {
 		if regexp.MustCompile(`(?i)leader|candidate|\belection`).MatchString(symbol) {
@@ -136,8 +161,9 @@ func TestPlainProgram(t *testing.T) {
 	}
 }
 
-// TestOptionsOfOthers checks that services with other projects' options, which have the same number as ours, get neither code
-// nor an error, unless the request declares ours, too, or none, and they could be ours.
+// TestOptionsOfOthers checks that services with other projects' options, which
+// have the same number as ours, get neither code nor an error, unless the
+// request declares ours, too, or none, and they could be ours.
 func TestOptionsOfOthers(t *testing.T) {
 	request := sources{
 		"acme.proto": `syntax = "proto3";
@@ -168,12 +194,15 @@ service MayBeOurs {
 	if all := generated(t, request); len(all) > 0 {
 		t.Errorf("a request with foreign options alone: %d generated files, want 0", len(all))
 	}
+
 	options := protodesc.ToFileDescriptorProto(discoveryv1.File_etcd_discovery_v1_options_proto)
 	for hint, files := range map[string][]*descriptorpb.FileDescriptorProto{
 		"": append(request.ProtoFile, options),
-		"\nno file in the request declares these options: if they are not from " + optionsProto + `, replace "import option" by "import"`: request.ProtoFile[2:],
+		"\nno file in the request declares these options: if they are not from " +
+			optionsProto + `, replace "import option" by "import"`: request.ProtoFile[2:],
 	} {
 		request.ProtoFile = files
+
 		want := `theirs.proto:13:3: theirs.MayBeOurs: key "/" is a slash alone: name at least one segment after it` + hint
 		if got := generate(t, request).GetError(); got != want {
 			t.Errorf("a request with %d files: error %q, want %q", len(files), got, want)

@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// network lies between clients and servers. Clients dial an invented address for each server, which a restart does not
-// change, and their bytes go over real sockets. An address without a server refuses connections.
+// network lies between clients and servers. Clients dial an invented address
+// for each server, which a restart does not change, and their bytes go over
+// real sockets. An address without a server refuses connections.
 type network struct {
 	mu    sync.Mutex
 	links map[string]*link // by address
@@ -20,13 +21,16 @@ type network struct {
 func (n *network) to(addr string) *link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if n.links[addr] == nil {
 		n.links[addr] = &link{conns: make(map[*conn]struct{}), changed: make(chan struct{})}
 	}
+
 	return n.links[addr]
 }
 
-// link is the path from clients to one address, with the connections that use the path.
+// link is the path from clients to one address, with the connections that use
+// the path.
 type link struct {
 	mu      sync.Mutex
 	target  string // the server's real address; "": connections are refused
@@ -45,6 +49,7 @@ type quality struct {
 func (l *link) set(change func(*quality)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	change(&l.quality)
 	l.news()
 }
@@ -58,6 +63,7 @@ func (l *link) news() {
 func (l *link) lead(target string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.target = target
 	l.news()
 }
@@ -67,6 +73,7 @@ func (l *link) reset() {
 	l.mu.Lock()
 	open := slices.Collect(maps.Keys(l.conns)) // a reset removes a connection from conns
 	l.mu.Unlock()
+
 	for _, c := range open {
 		c.reset()
 	}
@@ -75,6 +82,7 @@ func (l *link) reset() {
 func (l *link) now() (quality, string, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	return l.quality, l.target, l.changed
 }
 
@@ -92,18 +100,23 @@ func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, erro
 				return nil, ctx.Err()
 			}
 		}
+
 		if target == "" {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 		}
+
 		inner, err := new(net.Dialer).DialContext(ctx, "tcp", target)
 		if err != nil {
 			return nil, err
 		}
+
 		c := &conn{Conn: inner, link: l, tally: t, closed: make(chan struct{})}
 		l.mu.Lock()
 		l.conns[c] = struct{}{}
 		l.mu.Unlock()
+
 		t.hold(1)
+
 		return c, nil
 	}
 }
@@ -120,6 +133,7 @@ type conn struct {
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.pass()
+
 	return n, err
 }
 
@@ -146,6 +160,7 @@ func (c *conn) reset() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails if the connection is closed
 	}
+
 	_ = c.Close() // fails if the connection is closed
 }
 
@@ -155,7 +170,9 @@ func (c *conn) Close() error {
 		c.link.mu.Lock()
 		delete(c.link.conns, c)
 		c.link.mu.Unlock()
+
 		c.tally.hold(-1)
 	})
+
 	return c.Conn.Close()
 }

@@ -41,7 +41,10 @@ func (s *server) Add(context.Context, *leaderpb.AddRequest) (*leaderpb.AddRespon
 	return &leaderpb.AddResponse{Server: s.name}, nil
 }
 
-func (s *server) Peek(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+func (s *server) Peek(
+	ctx context.Context,
+	req *leaderpb.AddRequest,
+) (*leaderpb.AddResponse, error) {
 	return s.Add(ctx, req)
 }
 
@@ -49,30 +52,36 @@ func (s *server) Peek(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.
 func (s *server) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.w.t.Error(err)
 		return
 	}
+
 	s.health = health.NewServer()
 	s.health.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	s.stop = s.w.serve(s, lis)
 	s.link.lead(lis.Addr().String())
 }
 
-// end ends the server, in order or as kill -9 does. An entry that the test has put stays in etcd.
+// end ends the server, in order or as kill -9 does. An entry that the test has
+// put stays in etcd.
 func (s *server) end(inOrder bool) {
 	s.mu.Lock()
 	stop := s.stop
 	s.stop = nil
 	s.mu.Unlock()
+
 	if stop == nil {
 		return
 	}
+
 	if !inOrder {
 		s.link.lead("")
 		s.link.reset()
 	}
+
 	stop(inOrder)
 	s.link.lead("")
 }
@@ -80,6 +89,7 @@ func (s *server) end(inOrder bool) {
 // restart ends the server, sleeps for d, and starts the server.
 func (s *server) restart(inOrder bool, d time.Duration) {
 	s.end(inOrder)
+
 	if s.w.sleep(d) {
 		s.start()
 	}
@@ -94,7 +104,8 @@ func (s *server) put() {
 	s.list(true)
 }
 
-// remove deletes the server's entry from etcd, and takes the address from gRPC's client.
+// remove deletes the server's entry from etcd, and takes the address from
+// gRPC's client.
 func (s *server) remove() {
 	_, err := etcd.Admin().Delete(s.w.t.Context(), s.w.namespace+key+"/"+s.name)
 	kit.Must(s.w.t, err)
@@ -104,24 +115,29 @@ func (s *server) remove() {
 func (s *server) list(listed bool) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+
 	s.listed = listed
 	s.w.resolve()
 }
 
-// shape starts a gRPC server for s, and returns a function that stops the gRPC server, in order or at once.
+// shape starts a gRPC server for s, and returns a function that stops the gRPC
+// server, in order or at once.
 type shape func(s *server, lis net.Listener) (stop func(inOrder bool))
 
-// plain is the shape of a server that does not register: the test puts its entry.
+// plain is the shape of a server that does not register: the test puts its
+// entry.
 func plain(s *server, lis net.Listener) func(bool) {
 	g := grpc.NewServer(s.w.opts...)
 	leaderpb.RegisterCounterServer(g, s)
 	healthpb.RegisterHealthServer(g, s.health)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = g.Serve(lis) }) // ends with Stop
+
 	return func(inOrder bool) {
 		if inOrder {
 			g.GracefulStop()
 		}
+
 		g.Stop()
 		serving.Wait()
 	}
@@ -137,20 +153,24 @@ func registered(drain time.Duration) shape {
 			runtime.WithDrainDelay(drain), runtime.WithStopTimeout(time.Second))
 		leaderpb.RegisterCounterServer(g, s)
 		healthpb.RegisterHealthServer(g, s.health)
+
 		opts := []runtime.RegisterOption{runtime.WithInstance(s.name)}
 		for name, value := range s.tags {
 			opts = append(opts, runtime.WithMetadata(name, fmt.Sprint(value)))
 		}
+
 		g.Publish(s.w.desc(), opts...)
 		s.states = g.Status
 		s.leads = leader.Of(g, s.w.desc())
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = g.Serve(ctx, lis) }) // callers count the calls that a stop cuts
+
 		return func(inOrder bool) {
 			if !inOrder {
 				inner.Stop() // ends the calls, so that Serve does not wait for them
 			}
+
 			cancel()
 			serving.Wait()
 			closeRegistry(registry)
@@ -161,5 +181,6 @@ func registered(drain time.Duration) shape {
 func closeRegistry(r *runtime.Registry) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+
 	_ = r.Close(ctx) // etcd may be down
 }

@@ -29,7 +29,8 @@ const (
 	key     = "leader/counter"
 )
 
-// row is one environment for both clients. Comments name the meaning of a zero value.
+// row is one environment for both clients. Comments name the meaning of a zero
+// value.
 type row struct {
 	name     string
 	servers  int                 // 0: three
@@ -51,7 +52,8 @@ type row struct {
 	lasts    time.Duration     // 0: 2 s
 }
 
-// calls is the traffic of each client. Comments name the meaning of a zero value.
+// calls is the traffic of each client. Comments name the meaning of a zero
+// value.
 type calls struct {
 	callers  int           // 0: four
 	every    time.Duration // time between two calls of a caller; 0: 60 ms
@@ -59,14 +61,20 @@ type calls struct {
 	wait     bool          // with WaitForReady
 }
 
-// way defines the servers that may answer a call, and how clients ask for them. Call i is of kind i modulo kinds.
+// way defines the servers that may answer a call, and how clients ask for them.
+// Call i is of kind i modulo kinds.
 type way struct {
-	kinds   int                                                 // 0: one
-	ours    func(ctx context.Context, kind int) context.Context // nil: ctx as it is
-	grpcs   func(ctx context.Context, kind int) context.Context // nil: ctx as it is
-	allowed func(s *server, kind int) bool                      // the servers that may answer; nil: all
-	owned   bool                                                // calls of a kind belong to the server that answered the first of them
-	leader  bool                                                // the calls are for the leader
+	kinds int                                                 // 0: one
+	ours  func(ctx context.Context, kind int) context.Context // nil: ctx as it is
+	grpcs func(ctx context.Context, kind int) context.Context // nil: ctx as it is
+
+	// the servers that may answer; nil: all
+	allowed func(s *server, kind int) bool
+
+	// calls of a kind belong to the server that answered the first of them
+	owned bool
+
+	leader bool // the calls are for the leader
 }
 
 // world is a running row.
@@ -93,7 +101,8 @@ type list struct {
 // runs counts runs of rows. The count is part of the namespace of a run.
 var runs atomic.Int64
 
-// runRow runs a row and returns its world, which has the counts of both clients.
+// runRow runs a row and returns its world, which has the counts of both
+// clients.
 func runRow(t *testing.T, r row) *world {
 	r.servers = cmp.Or(r.servers, 3)
 	r.way.kinds = cmp.Or(r.way.kinds, 1)
@@ -101,40 +110,57 @@ func runRow(t *testing.T, r row) *world {
 	r.calls.every = cmp.Or(r.calls.every, 60*time.Millisecond)
 	r.calls.deadline = cmp.Or(r.calls.deadline, 2*time.Second)
 	r.lasts = cmp.Or(r.lasts, 2*time.Second)
+
 	if r.serve == nil {
 		r.serve = plain
 	}
-	w := &world{row: &r, t: t, namespace: fmt.Sprintf("row%d/", runs.Add(1)), net: network{links: make(map[string]*link)}}
+
+	w := &world{
+		row:       &r,
+		t:         t,
+		namespace: fmt.Sprintf("row%d/", runs.Add(1)),
+		net:       network{links: make(map[string]*link)},
+	}
 	defer w.close()
+
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
+
 	w.startServers()
+
 	if r.prepare != nil {
 		r.prepare(w)
 	}
+
 	w.us, w.them = w.ourClient(), w.grpcsClient()
+
 	if !r.cold {
 		var warming sync.WaitGroup
 		for _, c := range []*client{w.us, w.them} {
 			warming.Go(func() { c.warm(w) })
 		}
+
 		warming.Wait()
 	}
+
 	var running sync.WaitGroup
 	for _, c := range []*client{w.us, w.them} {
 		for range w.calls.callers {
 			running.Go(func() { c.run(w) })
 		}
 	}
+
 	if w.script != nil {
 		running.Go(func() { w.script(w) })
 	}
+
 	w.sleep(w.lasts)
 	cancel()
 	running.Wait()
 	w.us.end()
 	w.them.end()
+
 	return w
 }
 
@@ -143,6 +169,7 @@ func (w *world) close() {
 		l.set(sound) // on a broken link gRPC would wait 5 s for its last write
 		l.reset()
 	}
+
 	for i := len(w.closers) - 1; i >= 0; i-- {
 		w.closers[i]()
 	}
@@ -150,25 +177,40 @@ func (w *world) close() {
 
 func (w *world) startServers() {
 	w.closers = append(w.closers, func() { w.each(func(s *server) { s.end(false) }) })
+
 	for i := range w.row.servers {
-		s := &server{w: w, i: i, name: fmt.Sprintf("s%d", i), addr: fmt.Sprintf("10.0.%d.%d:9000", i>>8, i&255)}
+		s := &server{
+			w:    w,
+			i:    i,
+			name: fmt.Sprintf("s%d", i),
+			addr: fmt.Sprintf("10.0.%d.%d:9000", i>>8, i&255),
+		}
+
 		s.link = w.net.to(s.addr)
+
 		if i%2 == 0 {
 			s.tags = w.tags
 		}
+
 		w.servers = append(w.servers, s)
 		if i >= w.row.servers-w.unlisted {
 			continue
 		}
+
 		s.start()
-		if s.listed = true; s.states == nil {
+		s.listed = true
+
+		if s.states == nil {
 			s.put()
 			continue
 		}
+
 		w.await("the server is in etcd", func() bool {
-			return len(s.states()) > 0 && !slices.ContainsFunc(s.states(), func(now runtime.Status) bool { return now.State != runtime.StateRegistered })
+			return len(s.states()) > 0 && !slices.ContainsFunc(s.states(),
+				func(now runtime.Status) bool { return now.State != runtime.StateRegistered })
 		})
 	}
+
 	if w.way.leader {
 		w.await("one leads", func() bool { return w.leading() != nil })
 	}
@@ -181,26 +223,37 @@ func (w *world) leading() *server {
 			return s
 		}
 	}
+
 	return nil
 }
 
-// await waits until ok returns true. It polls less often than kit.Eventually, to leave the processors to other rows.
+// await waits until ok returns true. It polls less often than kit.Eventually,
+// to leave the processors to other rows.
 func (w *world) await(what string, ok func() bool) {
 	w.t.Helper()
+
 	for range 3000 {
 		if ok() {
 			return
 		}
+
 		time.Sleep(50 * time.Millisecond)
 	}
+
 	w.t.Fatalf("timeout after 150 s, want: %s", what)
 }
 
 func (w *world) desc() *runtime.ServiceDesc {
-	desc := &runtime.ServiceDesc{Name: service, Key: key, LeaseTTL: 10 * time.Second, ServiceConfig: serviceConfig(w.ours)}
+	desc := &runtime.ServiceDesc{
+		Name:          service,
+		Key:           key,
+		LeaseTTL:      10 * time.Second,
+		ServiceConfig: serviceConfig(w.ours),
+	}
 	if w.way.leader {
 		desc.Extension = leader.Methods{leaderpb.Counter_Add_FullMethodName}
 	}
+
 	return desc
 }
 
@@ -208,14 +261,17 @@ func serviceConfig(policy string) string {
 	return `{"loadBalancingConfig":[` + cmp.Or(policy, `{"round_robin":{}}`) + `]}`
 }
 
-// ourClient returns a client of the runtime, with its own registry and etcd client.
+// ourClient returns a client of the runtime, with its own registry and etcd
+// client.
 func (w *world) ourClient() *client {
 	c := newClient(w)
 	etcdClient, err := clientv3.New(etcd.Config())
 	kit.Must(w.t, err)
-	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler))}
+	opts := []runtime.Option{runtime.WithNamespace(w.namespace),
+		runtime.WithLogger(slog.New(slog.DiscardHandler))}
 	registry := runtime.NewRegistry(etcdClient, append(opts, w.row.registry...)...)
 	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
+
 	if w.cold {
 		for _, err := range registry.Watch(w.t.Context(), key) {
 			if err == nil {
@@ -223,10 +279,12 @@ func (w *world) ourClient() *client {
 			}
 		}
 	}
+
 	conn, err := registry.NewClient(w.desc(), w.dialOptions(c)...)
 	kit.Must(w.t, err)
 	c.conns = []grpc.ClientConnInterface{conn}
 	c.say = w.way.ours
+
 	return c
 }
 
@@ -234,40 +292,51 @@ func (w *world) ourClient() *client {
 func (w *world) grpcsClient() *client {
 	c := newClient(w)
 	c.say = w.way.grpcs
+
 	for kind := range w.way.kinds {
 		l := &list{resolver: manual.NewBuilderWithScheme("list"), allowed: make(map[*server]bool)}
 		for _, s := range w.servers {
 			l.allowed[s] = w.way.allowed == nil || w.way.allowed(s, kind)
 		}
+
 		w.mu.Lock()
 		w.lists = append(w.lists, l)
 		w.resolve()
 		w.mu.Unlock()
-		conn, err := grpc.NewClient("list:///leader.counter", append(w.dialOptions(c), grpc.WithResolvers(l.resolver),
+
+		conn, err := grpc.NewClient("list:///leader.counter", append(w.dialOptions(
+			c), grpc.WithResolvers(l.resolver),
 			grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs)))...)
 		kit.Must(w.t, err)
 		w.closers = append(w.closers, func() { _ = conn.Close() })
 		c.conns = append(c.conns, conn)
+
 		if w.way.allowed == nil {
 			break
 		}
 	}
+
 	return c
 }
 
 func (w *world) dialOptions(c *client) []grpc.DialOption {
-	return append([]grpc.DialOption{kit.Insecure, grpc.WithContextDialer(w.net.dialer(&c.tally))}, w.dial...)
+	return append([]grpc.DialOption{kit.Insecure, grpc.WithContextDialer(w.net.dialer(&c.tally))},
+		w.dial...)
 }
 
-// resolve gives the resolvers of gRPC's client the addresses of the listed servers.
+// resolve gives the resolvers of gRPC's client the addresses of the listed
+// servers.
 func (w *world) resolve() {
 	for _, l := range w.lists {
 		var state resolver.State
 		for _, s := range w.servers {
 			if s.listed && l.allowed[s] {
-				state.Endpoints = append(state.Endpoints, ringhash.SetHashKey(resolver.Endpoint{Addresses: []resolver.Address{{Addr: s.addr}}}, s.name))
+				state.Endpoints = append(state.Endpoints, ringhash.SetHashKey(resolver.Endpoint{
+					Addresses: []resolver.Address{{Addr: s.addr}},
+				}, s.name))
 			}
 		}
+
 		l.resolver.UpdateState(state)
 	}
 }
@@ -295,6 +364,7 @@ func (w *world) each(do func(s *server)) {
 	for _, s := range w.servers {
 		doing.Go(func() { do(s) })
 	}
+
 	doing.Wait()
 }
 
@@ -305,13 +375,15 @@ func (w *world) links(change func(q *quality), servers ...*server) {
 	}
 }
 
-// live puts a live config with the policy, or deletes the live config if policy is "". Only our client reads live configs.
+// live puts a live config with the policy, or deletes the live config if policy
+// is "". Only our client reads live configs.
 func (w *world) live(policy string) {
 	at := w.namespace + "_grpc_config/" + key
 	op := clientv3.OpPut(at, serviceConfig(policy))
 	if policy == "" {
 		op = clientv3.OpDelete(at)
 	}
+
 	_, err := etcd.Admin().Do(w.t.Context(), op)
 	kit.Must(w.t, err)
 }

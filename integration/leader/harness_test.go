@@ -1,4 +1,5 @@
-// Package leader tests elections on a real etcd: which instance leads, and which instance calls for the leader reach.
+// Package leader tests elections on a real etcd: which instance leads, and
+// which instance calls for the leader reach.
 package leader
 
 import (
@@ -33,9 +34,12 @@ const (
 // etcd is shared by all tests. Each test has its own namespaces.
 var etcd *etcdtest.Cluster
 
-func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
+func TestMain(m *testing.M) {
+	os.Exit(kit.OnEtcd(m, &etcd))
+}
 
-// group is the instances of one service, which stand for election, and the store to which the leader writes.
+// group is the instances of one service, which stand for election, and the
+// store to which the leader writes.
 type group struct {
 	t          *testing.T
 	namespace  string
@@ -50,7 +54,12 @@ var groups atomic.Int64
 func newGroup(t *testing.T) *group {
 	t.Helper()
 	t.Parallel()
-	return &group{t: t, etcdClient: etcd.Admin(), namespace: fmt.Sprintf("%s_%d/", strings.ReplaceAll(t.Name(), "/", "_"), groups.Add(1))}
+
+	return &group{
+		t:          t,
+		etcdClient: etcd.Admin(),
+		namespace:  fmt.Sprintf("%s_%d/", strings.ReplaceAll(t.Name(), "/", "_"), groups.Add(1)),
+	}
 }
 
 func (g *group) registry() *runtime.Registry {
@@ -68,10 +77,13 @@ type store struct {
 func (s *store) add(token, n int64) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if err := s.fence.Admit(token); err != nil {
 		return 0, err
 	}
+
 	s.sum += n
+
 	return s.sum, nil
 }
 
@@ -90,8 +102,10 @@ type instance struct {
 	serves   bool         // uses Serve instead of Announce
 	stop     func() error // ends Serve and returns its error
 
-	// Add returns what add returns, and Watch calls watch after its first reply, unless these are nil.
-	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
+	// Add returns what add returns, and Watch calls watch after its first
+	// reply, unless these are nil.
+	add func(ctx context.Context) (*leaderpb.AddResponse, error)
+
 	watch func(stream leaderpb.Counter_WatchServer) error
 }
 
@@ -103,10 +117,12 @@ func (g *group) start(name string, set ...func(*instance)) *instance {
 // startAs starts an instance with the given service description.
 func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*instance)) *instance {
 	g.t.Helper()
+
 	i := &instance{name: name, key: desc.Key, group: g}
 	for _, set := range set {
 		set(i)
 	}
+
 	i.registry = g.registry()
 	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
 	i.server = i.registry.NewServer(i.grpc)
@@ -117,28 +133,41 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	i.leads = leader.Of(i.server, desc)
 	lis := kit.Listen(g.t)
 	i.addr = lis.Addr().String()
+
 	if i.serves {
 		i.stop = kit.Run(g.t, func(ctx context.Context) error { return i.server.Serve(ctx, lis) })
 		g.t.Cleanup(i.grpc.Stop) // runs first, so that Serve does not wait for calls
+
 		return i
 	}
+
 	kit.Serve(g.t, i.grpc, lis)
 	kit.Must(g.t, i.server.Announce(kit.Context(g.t), i.addr))
+
 	kit.Eventually(g.t, "the instance to be a candidate", func() bool {
-		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
+		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool {
+			return string(kv.Value) == i.name || string(kv.Value) == i.addr
+		})
 	})
+
 	return i
 }
 
-func (i *instance) Add(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+func (i *instance) Add(
+	ctx context.Context,
+	req *leaderpb.AddRequest,
+) (*leaderpb.AddResponse, error) {
 	if i.add != nil {
 		return i.add(ctx)
 	}
+
 	token, ok := i.leads.Token()
 	if !ok {
 		return nil, fmt.Errorf("%s does not lead", i.name)
 	}
+
 	sum, err := i.group.store.add(token, req.GetN())
+
 	return &leaderpb.AddResponse{Sum: sum, Server: i.name}, err
 }
 
@@ -151,6 +180,7 @@ func (i *instance) Watch(_ *leaderpb.AddRequest, stream leaderpb.Counter_WatchSe
 	if err == nil && i.watch != nil {
 		err = i.watch(stream)
 	}
+
 	return err
 }
 
@@ -160,29 +190,41 @@ func (g *group) client() leaderpb.CounterClient {
 }
 
 // clientOf returns a client with the given service description.
-func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
+func (g *group) clientOf(
+	desc *runtime.ServiceDesc,
+	opts ...grpc.DialOption,
+) leaderpb.CounterClient {
 	g.t.Helper()
+
 	conn, err := g.registry().NewClient(desc, append(opts, kit.Insecure)...)
 	kit.Must(g.t, err)
+
 	return leaderpb.NewCounterClient(conn)
 }
 
 // candidatesOf returns the candidates of a service in etcd.
 func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	g.t.Helper()
-	resp, err := g.etcdClient.Get(kit.Context(g.t), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
+
+	resp, err := g.etcdClient.Get(kit.Context(g.t), g.namespace+"_grpc_leader/"+key+"//",
+		clientv3.WithPrefix())
 	kit.Must(g.t, err)
+
 	return resp.Kvs
 }
 
-// under returns the service's description with the given key and layout. A nil layout is the default.
+// under returns the service's description with the given key and layout. A nil
+// layout is the default.
 func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
 	desc := leaderpb.Counter_EtcdServiceDesc
-	desc.Key, desc.Layout = key, layout
+	desc.Key = key
+	desc.Layout = layout
+
 	return &desc
 }
 
-// calm gives a description a long lease TTL, for tests in which no lease may expire, and returns it.
+// calm gives a description a long lease TTL, for tests in which no lease may
+// expire, and returns it.
 func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.LeaseTTL = time.Minute
 	return desc
@@ -191,13 +233,16 @@ func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 // leader returns the name of the instance that answers a call for the leader.
 func (g *group) leader(client leaderpb.CounterClient) string {
 	g.t.Helper()
+
 	ctx := kit.Context(g.t)
 	for {
 		reply, err := client.Add(ctx, &leaderpb.AddRequest{N: 1})
 		if err == nil {
 			return reply.GetServer()
 		}
-		// A call may fail, such as one that is under way when the leader is stopped.
+
+		// A call may fail, such as one that is under way when the leader is
+		// stopped.
 		if ctx.Err() != nil {
 			g.t.Fatal(err)
 		}
@@ -207,6 +252,7 @@ func (g *group) leader(client leaderpb.CounterClient) string {
 // await waits for a value from a channel.
 func await[T any](t *testing.T, c <-chan T) T {
 	t.Helper()
+
 	select {
 	case v := <-c:
 		return v

@@ -29,15 +29,17 @@ type world struct {
 
 func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *world {
 	t.Helper()
+
 	leak.Check(t)
 	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &kit.Logs{}}
 	w.client = w.etcd.Client(t)
 	w.registry = w.newRegistry(w.client, opts...)
+
 	return w
 }
 
-// newRegistry returns a registry that the end of the test closes. An error of Close is only logged, as
-// etcd may be down.
+// newRegistry returns a registry that the end of the test closes. An error of
+// Close is only logged, as etcd may be down.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, w.logs, client, opts...)
@@ -49,15 +51,27 @@ func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runt
 	return register(w.t, w.registry, key, addr, opts...)
 }
 
-func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
+func register(
+	t *testing.T,
+	r *runtime.Registry,
+	key, addr string,
+	opts ...runtime.RegisterOption,
+) *runtime.Registration {
 	t.Helper()
+
 	g, err := r.Register(kit.Context(t), key, runtime.Endpoint{Addr: addr}, opts...)
 	kit.Must(t, err)
 	st := g.Status()
+
 	unread := st.Err != nil && strings.Contains(st.Err.Error(), "does not let this process read it")
-	if st.State != runtime.StateRegistered || st.Err != nil && !unread || st.LeaseID == 0 || st.Key != key {
-		t.Fatalf("status after Register: %+v, want registered under %s with a lease and no error", st, key)
+	if st.State != runtime.StateRegistered ||
+		st.Err != nil && !unread ||
+		st.LeaseID == 0 ||
+		st.Key != key {
+		t.Fatalf("status after Register: %+v, want registered under %s with a lease and no error",
+			st, key)
 	}
+
 	return g
 }
 
@@ -70,12 +84,16 @@ type kv struct {
 
 func (w *world) get(etcdKey string) *kv {
 	w.t.Helper()
+
 	resp, err := w.etcd.Admin().Get(kit.Context(w.t), etcdKey)
 	kit.Must(w.t, err)
+
 	if len(resp.Kvs) == 0 {
 		return nil
 	}
-	return &kv{string(resp.Kvs[0].Value), clientv3.LeaseID(resp.Kvs[0].Lease), resp.Kvs[0].ModRevision}
+
+	return &kv{string(resp.Kvs[0].Value), clientv3.LeaseID(resp.Kvs[0].Lease),
+		resp.Kvs[0].ModRevision}
 }
 
 // keys returns all keys that begin with prefix.
@@ -86,19 +104,24 @@ func (w *world) keys(prefix string) []string {
 
 func (w *world) leases() []clientv3.LeaseID {
 	w.t.Helper()
+
 	resp, err := w.etcd.Admin().Leases(kit.Context(w.t))
 	kit.Must(w.t, err)
+
 	var ids []clientv3.LeaseID
 	for _, l := range resp.Leases {
 		ids = append(ids, l.ID)
 	}
+
 	slices.Sort(ids)
+
 	return ids
 }
 
 // nothing requires that etcd has no key and no lease.
 func (w *world) nothing(when string) {
 	w.t.Helper()
+
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		w.t.Errorf("%s: etcd has the keys %v and the leases %v, want none", when, keys, leases)
 	}
@@ -136,7 +159,9 @@ func (w *world) state(g *runtime.Registration, state runtime.State) {
 	kit.Eventually(w.t, "state "+state.String(), func() bool { return g.Status().State == state })
 }
 
-func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
+func addr(i int) string {
+	return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1)
+}
 
 // contents maps each key that etcd should have to a part of its value.
 type contents map[string]string
@@ -144,24 +169,30 @@ type contents map[string]string
 // values returns the values of the keys in etcd that begin with prefix, by key.
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
+
 	resp, err := w.etcd.Admin().Get(kit.Context(w.t), prefix, clientv3.WithPrefix())
 	kit.Must(w.t, err)
+
 	values := make(map[string]string)
 	for _, kv := range resp.Kvs {
 		values[string(kv.Key)] = string(kv.Value)
 	}
+
 	return values
 }
 
-// is checks that the keys in etcd that begin with prefix are exactly the wanted contents.
+// is checks that the keys in etcd that begin with prefix are exactly the wanted
+// contents.
 func (w *world) is(prefix string, want contents, when string) {
 	w.t.Helper()
+
 	if got := w.values(prefix); !maps.EqualFunc(got, want, strings.Contains) {
 		w.t.Errorf("%s: etcd has %.80q, want %.80q", when, got, want)
 	}
 }
 
-// becomes waits until the keys in etcd that begin with prefix are exactly the wanted contents.
+// becomes waits until the keys in etcd that begin with prefix are exactly the
+// wanted contents.
 func (w *world) becomes(prefix string, want contents, when string) {
 	w.t.Helper()
 	defer func() {
@@ -169,5 +200,8 @@ func (w *world) becomes(prefix string, want contents, when string) {
 			w.is(prefix, want, when)
 		}
 	}()
-	kit.Eventually(w.t, "etcd has the wanted contents "+when, func() bool { return maps.EqualFunc(w.values(prefix), want, strings.Contains) })
+
+	kit.Eventually(w.t, "etcd has the wanted contents "+when, func() bool {
+		return maps.EqualFunc(w.values(prefix), want, strings.Contains)
+	})
 }

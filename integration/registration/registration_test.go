@@ -18,7 +18,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// TestContextEnds ends the context of calls that etcd does not answer. Once etcd answers, no entry and no lease is left.
+// TestContextEnds ends the context of calls that etcd does not answer. Once
+// etcd answers, no entry and no lease is left.
 func TestContextEnds(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -29,42 +30,63 @@ func TestContextEnds(t *testing.T) {
 	const short = 200 * time.Millisecond
 	ends := func(what string, call func(context.Context) error) {
 		t.Helper()
+
 		err := call(kit.Bounded(t, short))
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s without etcd: %v, want DeadlineExceeded", what, err)
 		}
 	}
+
 	ends("Register", func(ctx context.Context) error {
 		_, err := w.registry.Register(ctx, key, runtime.Endpoint{Addr: addr(0)})
 		return err
 	})
+
 	ends("Announce", func(ctx context.Context) error { return s.Announce(ctx, addr(0)) })
-	ends("Update", func(ctx context.Context) error { return g.Update(ctx, runtime.WithVersion("v2")) })
+	ends("Update", func(ctx context.Context) error {
+		return g.Update(ctx, runtime.WithVersion("v2"))
+	})
 	ends("Pause", g.Pause)
 	ends("Close", g.Close)
 	w.etcd.Resume()
+
 	for _, prefix := range []string{key, "other"} {
-		kit.Eventually(t, "no key begins with "+prefix+" once etcd is back", func() bool { return len(w.keys(prefix)) == 0 })
+		kit.Eventually(t, "no key begins with "+prefix+" once etcd is back", func() bool {
+			return len(w.keys(prefix)) == 0
+		})
 		kit.Must(t, w.register("barrier", addr(99)).Close(kit.Context(t))) // makes other writes
+
 		if keys := w.keys(prefix); len(keys) > 0 {
-			t.Errorf("once etcd is back, it has the keys %v, want none that begins with %s", keys, prefix)
+			t.Errorf("once etcd is back, it has the keys %v, want none that begins with %s", keys,
+				prefix)
 		}
 	}
+
 	kit.Eventually(t, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }
 
 // leavingMark is in the value of an entry that its process is about to delete.
 const leavingMark = `"grpc_leaving":"true"`
 
-// onWrites returns a registry whose etcd client calls hook before each transaction that puts a key.
+// onWrites returns a registry whose etcd client calls hook before each
+// transaction that puts a key.
 func (w *world) onWrites(hook func()) *runtime.Registry {
 	w.t.Helper()
-	intercept := func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	intercept := func(
+		ctx context.Context,
+		method string,
+		req, reply any,
+		conn *grpc.ClientConn,
+		invoke grpc.UnaryInvoker,
+		opts ...grpc.CallOption,
+	) error {
 		if txn, ok := req.(*etcdserverpb.TxnRequest); ok && puts(txn) {
 			hook()
 		}
+
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
+
 	return w.newRegistry(w.etcd.Client(w.t, func(cfg *clientv3.Config) {
 		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(intercept))
 	}))
@@ -72,12 +94,14 @@ func (w *world) onWrites(hook func()) *runtime.Registry {
 
 // puts reports whether a transaction can put a key.
 func puts(txn *etcdserverpb.TxnRequest) bool {
-	return slices.ContainsFunc(slices.Concat(txn.GetSuccess(), txn.GetFailure()), func(op *etcdserverpb.RequestOp) bool {
+	return slices.ContainsFunc(slices.Concat(
+		txn.GetSuccess(), txn.GetFailure()), func(op *etcdserverpb.RequestOp) bool {
 		return op.GetRequestPut() != nil || op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
 	})
 }
 
-// TestResumeDuringAPause calls Resume while etcd does not answer the write of Pause. Resume must not return nil before the answer.
+// TestResumeDuringAPause calls Resume while etcd does not answer the write of
+// Pause. Resume must not return nil before the answer.
 func TestResumeDuringAPause(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -86,59 +110,82 @@ func TestResumeDuringAPause(t *testing.T) {
 	g := register(t, r, key, addr(0))
 	register(t, r, "other", addr(1))
 	w.etcd.Pause()
+
 	for len(writes) > 0 {
 		<-writes
 	}
+
 	paused := make(chan error, 1)
 	go func() { paused <- g.Pause(kit.Context(t)) }()
 	<-writes
+
 	if err := g.Resume(kit.Bounded(t, 300*time.Millisecond)); err == nil {
 		t.Error("Resume without etcd: got nil, want an error")
 	}
+
 	w.etcd.Resume()
+
 	if <-paused == nil {
 		t.Error("Pause, undone by Resume: got nil, want an error")
 	}
+
 	kit.Must(t, g.Resume(kit.Context(t)))
+
 	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
 		t.Errorf("entry after Resume: %+v, want one without %s", got, leavingMark)
 	}
 }
 
-// WithOnStatus reports each change, also a server's, one at a time and in order. The hook may call the registry, even close it.
+// WithOnStatus reports each change, also a server's, one at a time and in
+// order. The hook may call the registry, even close it.
 func TestOnStatus(t *testing.T) {
 	leak.Parallel(t)
 	changes := make(chan runtime.Status)
 	var registry *runtime.Registry
+
 	closed := make(chan error, 1)
 	w := newWorld(t, nil)
 	registry = w.newRegistry(w.client, runtime.WithOnStatus(func(s runtime.Status) {
 		if s.State == runtime.StateLost {
-			closed <- registry.Close(kit.Context(t)) // while this hook runs, nobody receives changes
+			// while this hook runs, nobody receives changes
+			closed <- registry.Close(kit.Context(t))
 		}
+
 		changes <- s
 	}))
+
 	next := func(want ...runtime.State) (s runtime.Status) {
 		t.Helper()
+
 		for _, state := range want {
-			if s = <-changes; s.State != state || s.Key != key || s.Since.IsZero() || s.LeaseID == 0 && state == runtime.StateRegistered {
+			s = <-changes
+			if s.State != state ||
+				s.Key != key ||
+				s.Since.IsZero() ||
+				s.LeaseID == 0 && state == runtime.StateRegistered {
 				t.Fatalf("WithOnStatus got %+v, want %v", s, state)
 			}
 		}
+
 		return s
 	}
+
 	g := register(t, registry, key, addr(0)) // nobody receives changes yet
 	next(runtime.StateRegistering, runtime.StateRegistered)
-	kit.Must(t, errors.Join(g.Pause(kit.Context(t)), g.Resume(kit.Context(t)), g.Close(kit.Context(t))))
-	next(runtime.StatePaused, runtime.StateRegistering, runtime.StateRegistered, runtime.StateClosed)
+	kit.Must(t,
+		errors.Join(g.Pause(kit.Context(t)), g.Resume(kit.Context(t)), g.Close(kit.Context(t))))
+	next(runtime.StatePaused, runtime.StateRegistering, runtime.StateRegistered,
+		runtime.StateClosed)
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{})
 	kit.Must(t, server.Announce(kit.Context(t), addr(1)))
 	w.revoke(next(runtime.StateRegistering, runtime.StateRegistered).LeaseID)
 	kit.Must(t, <-closed)
+
 	if s := next(runtime.StateLost); s.Err == nil {
 		t.Error("WithOnStatus got a loss without an error")
 	}
+
 	for s := range changes {
 		if s.State == runtime.StateClosed {
 			break

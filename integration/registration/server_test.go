@@ -23,12 +23,15 @@ type greeter struct {
 	basic.UnimplementedGreeterServer
 }
 
-// TestAdvertisedAddress starts servers that listen on all addresses. A server announces the local address of its connection to
-// etcd, or that of an option or of the environment (G8). Only one server of a process can announce the latter.
+// TestAdvertisedAddress starts servers that listen on all addresses. A server
+// announces the local address of its connection to etcd, or that of an option
+// or of the environment (G8). Only one server of a process can announce the
+// latter.
 func TestAdvertisedAddress(t *testing.T) {
 	w := newWorld(t, nil)
 	announced := func(want string, opts ...runtime.ServerOption) {
 		t.Helper()
+
 		lis, err := net.Listen("tcp", "0.0.0.0:0")
 		kit.Must(t, err)
 		s := w.registry.NewServer(grpc.NewServer(), append(opts, runtime.WithDrainDelay(0))...)
@@ -39,10 +42,14 @@ func TestAdvertisedAddress(t *testing.T) {
 		_, port, err := net.SplitHostPort(lis.Addr().String())
 		kit.Must(t, err)
 		want = strings.ReplaceAll(want, "PORT", port)
-		if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
-			t.Errorf("keys in etcd: %v, want %s/%s, with the address in its value", w.keys(key), key, want)
+
+		got := w.get(key + "/" + want)
+		if got == nil || !strings.Contains(got.value, `"`+want+`"`) {
+			t.Errorf("keys in etcd: %v, want %s/%s, with the address in its value", w.keys(key),
+				key, want)
 		}
 	}
+
 	announced("127.0.0.1:PORT")
 	announced("svc.local:80", runtime.WithAdvertiseAddress("svc.local:80"))
 	t.Setenv("GRPC_ADVERTISE_ADDR", "10.1.2.3:9000")
@@ -50,19 +57,22 @@ func TestAdvertisedAddress(t *testing.T) {
 	lis := kit.Listen(t)
 	second := w.registry.NewServer(grpc.NewServer())
 	second.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
+
 	err := second.Serve(kit.Context(t), lis)
-	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), "WithAdvertiseAddress"} {
+	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(),
+		"WithAdvertiseAddress"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("Serve of the second server: %v, want an error with %q", err, text)
 		}
 	}
+
 	if keys := w.keys("acme/other"); len(keys) > 0 {
 		t.Errorf("keys of the second server: %v, want none", keys)
 	}
 }
 
-// TestWithdraw_IsBounded withdraws a server of two services while etcd does not answer, with a context that does not end. The bound is
-// for both together.
+// TestWithdraw_IsBounded withdraws a server of two services while etcd does not
+// answer, with a context that does not end. The bound is for both together.
 func TestWithdraw_IsBounded(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -71,60 +81,107 @@ func TestWithdraw_IsBounded(t *testing.T) {
 	s.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
 	kit.Must(t, s.Announce(kit.Context(t), addr(0)))
 	w.etcd.Pause()
-	defer time.AfterFunc(8*time.Second, w.etcd.Resume).Stop() // the service for which Withdraw still waits then has no error
-	if err := s.Withdraw(t.Context()); !errors.Is(err, context.DeadlineExceeded) || strings.Count(err.Error(), "expires") != 2 {
+
+	// the service for which Withdraw still waits then has no error
+	defer time.AfterFunc(8*time.Second, w.etcd.Resume).Stop()
+
+	err := s.Withdraw(t.Context())
+	if !errors.Is(err, context.DeadlineExceeded) || strings.Count(err.Error(), "expires") != 2 {
 		t.Errorf("Withdraw: %v, want DeadlineExceeded, and \"expires\" twice", err)
 	}
 }
 
-func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
+func TestMain(m *testing.M) {
+	os.Exit(leak.Main(4, m.Run))
+}
 
 func TestSteadyStateIsSilent(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	since := g.Status().Since
+
 	// Register may return just before the line is logged.
-	kit.Eventually(t, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
-	kit.Must(t, w.etcd.Calls().Wait(kit.Context(t), "Txn", "", 2)) // the put, and then a check of the key
+	kit.Eventually(t, "one log line for one registration", func() bool {
+		return w.logs.Count("msg=") == 1
+	})
+
+	// the put, and then a check of the key
+	kit.Must(t, w.etcd.Calls().Wait(kit.Context(t), "Txn", "", 2))
+
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
-		t.Errorf("%d log lines, registered since %v; want 1 line and %v: %v", n, g.Status().Since, since, w.logs.Lines())
+		t.Errorf("%d log lines, registered since %v; want 1 line and %v: %v", n, g.Status().Since,
+			since, w.logs.Lines())
 	}
+
 	w.revoke(g.Status().LeaseID)
-	kit.Eventually(t, "the second registration is logged", func() bool { return w.logs.Count("state=registered") == 2 })
-	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
-		t.Errorf("log of a lost lease: %v, want one warning, one line with state=lost, and three with %s", w.logs.Lines(), entry)
+	kit.Eventually(t, "the second registration is logged", func() bool {
+		return w.logs.Count("state=registered") == 2
+	})
+
+	if w.logs.Count("level=WARN") != 1 ||
+		w.logs.Count("state=lost") != 1 ||
+		w.logs.Count(entry) != 3 {
+		t.Errorf(
+			"log of a lost lease: %v, want one warning, one line with state=lost, and three with %s",
+			w.logs.Lines(), entry)
 	}
 }
 
-// If the health service has no status for a service with healthCheckConfig, or is registered on the gRPC server, where the registry
-// cannot read it, an error in the status and a log line say so.
+// If the health service has no status for a service with healthCheckConfig, or
+// is registered on the gRPC server, where the registry cannot read it, an error
+// in the status and a log line say so.
 func TestQuestionableHealthService_Warns(t *testing.T) {
 	leak.Parallel(t)
+
 	h := health.NewServer()
 	for cure, register := range map[string]func(s *runtime.Server, g *grpc.Server){
-		`SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`: func(s *runtime.Server, _ *grpc.Server) { healthpb.RegisterHealthServer(s, h) },
-		"healthpb.RegisterHealthServer(server, healthServer)":                     func(_ *runtime.Server, g *grpc.Server) { healthpb.RegisterHealthServer(g, h) },
+		`SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`: func(
+			s *runtime.Server,
+			_ *grpc.Server,
+		) {
+			healthpb.RegisterHealthServer(s, h)
+		},
+		"healthpb.RegisterHealthServer(server, healthServer)": func(
+			_ *runtime.Server,
+			g *grpc.Server,
+		) {
+			healthpb.RegisterHealthServer(g, h)
+		},
 	} {
 		w := newWorld(t, nil)
 		g := grpc.NewServer()
 		s := w.registry.NewServer(g)
 		register(s, g)
 		basic.RegisterGreeterServer(s, greeter{})
-		s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
+
+		s.Publish(&runtime.ServiceDesc{
+			Name:          "basic.Greeter",
+			Key:           key,
+			ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`,
+		})
+
 		kit.Must(t, s.Announce(kit.Context(t), addr(0)))
-		if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-			t.Errorf("state %s, error %v, want registered, and an error with %q", st.State, st.Err, cure)
+
+		st := s.Status()[0]
+		if st.State != runtime.StateRegistered ||
+			st.Err == nil ||
+			!strings.Contains(st.Err.Error(), cure) {
+			t.Errorf("state %s, error %v, want registered, and an error with %q", st.State, st.Err,
+				cure)
 		}
+
 		if strings.HasPrefix(cure, "Set") {
 			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
 			kit.Eventually(t, "the error is gone", func() bool { return s.Status()[0].Err == nil })
 			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
 			kit.Eventually(t, "the error is back", func() bool { return s.Status()[0].Err != nil })
 		}
+
 		if n := w.logs.Count("questionable health service"); n != 1 {
 			t.Errorf("%d warnings, want 1", n)
 		}
+
 		kit.Must(t, s.Withdraw(kit.Context(t)))
 	}
 }

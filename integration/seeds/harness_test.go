@@ -1,9 +1,11 @@
-// Package seeds tests this project together with earlier registries, on real etcd. Our clients call
-// servers that an earlier registry has registered, and clients with its reader call our servers.
-// docs/layouts.md lists the tests of each registry.
+// Package seeds tests this project together with earlier registries, on real
+// etcd. Our clients call servers that an earlier registry has registered, and
+// clients with its reader call our servers. docs/layouts.md lists the tests of
+// each registry.
 //
-// Two of the registries are imported: etcd's client/v3/naming and go-zero's core/discov. The others are
-// imitated here. Module compat tests frameworks with large dependencies.
+// Two of the registries are imported: etcd's client/v3/naming and go-zero's
+// core/discov. The others are imitated here. Module compat tests frameworks
+// with large dependencies.
 package seeds
 
 import (
@@ -30,7 +32,8 @@ import (
 // roundRobin is the service config of callers without a ServiceDesc.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// world is one etcd, an etcd client for the earlier registries, and a registry for our callers.
+// world is one etcd, an etcd client for the earlier registries, and a registry
+// for our callers.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -38,23 +41,28 @@ type world struct {
 	registry *runtime.Registry
 }
 
-// newWorld starts an etcd with one member, and makes the test parallel. The options are for w.registry.
+// newWorld starts an etcd with one member, and makes the test parallel. The
+// options are for w.registry.
 func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Parallel()
+
 	return startWorld(t, opts...)
 }
 
 // startWorld does the same as newWorld for a test that is already parallel.
 func startWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
+
 	w := &world{t: t, etcd: etcdtest.Start(t)}
 	w.theirs = w.etcd.Client(t)
 	w.registry = w.newRegistry(opts...)
+
 	return w
 }
 
-// newRegistry returns a registry with its own etcd client, as another process has. The end of the test closes it.
+// newRegistry returns a registry with its own etcd client, as another process
+// has. The end of the test closes it.
 func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, io.Discard, w.etcd.Client(w.t), opts...)
@@ -83,25 +91,36 @@ type entry struct {
 // entries lists the entries whose keys begin with a prefix.
 func (w *world) entries(prefix string) []entry {
 	w.t.Helper()
+
 	response, err := w.etcd.Admin().Get(kit.Context(w.t), prefix, clientv3.WithPrefix())
 	kit.Must(w.t, err)
+
 	found := make([]entry, len(response.Kvs))
 	for i, kv := range response.Kvs {
 		found[i] = entry{string(kv.Key), string(kv.Value), clientv3.LeaseID(kv.Lease)}
 	}
+
 	return found
 }
 
-// entryOf waits until exactly one entry has a server's address, in its key or value, and returns that entry.
+// entryOf waits until exactly one entry has a server's address, in its key or
+// value, and returns that entry.
 func (w *world) entryOf(s *server) entry {
 	w.t.Helper()
+
 	var found []entry
+
 	// In some layouts other characters than ":" separate host and port.
-	has := regexp.MustCompile(strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
+	has := regexp.MustCompile(
+		strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
 	kit.Eventually(w.t, "one entry has "+s.addr, func() bool {
-		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !has.MatchString(e.key + " " + e.value) })
+		found = slices.DeleteFunc(w.entries(""), func(e entry) bool {
+			return !has.MatchString(e.key + " " + e.value)
+		})
+
 		return len(found) == 1
 	})
+
 	return found[0]
 }
 
@@ -123,27 +142,43 @@ type server struct {
 }
 
 // lease returns the lease on which our server's entries are.
-func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
+func (s *server) lease() clientv3.LeaseID {
+	return s.ours.Status()[0].LeaseID
+}
 
-// serve starts a server that does not use etcd, for an earlier registry to register.
+// serve starts a server that does not use etcd, for an earlier registry to
+// register.
 func (w *world) serve(name string) *server {
 	w.t.Helper()
+
 	lis := kit.Listen(w.t)
 	g := grpc.NewServer()
 	basic.RegisterGreeterServer(g, greeter{name: name})
 	stop := kit.Serve(w.t, g, lis)
+
 	return &server{name: name, addr: lis.Addr().String(), stop: func() { g.GracefulStop(); stop() }}
 }
 
-// publish starts a server with a registry of its own, and returns once the server is registered. Its stop drains it.
-func (w *world) publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
+// publish starts a server with a registry of its own, and returns once the
+// server is registered. Its stop drains it.
+func (w *world) publish(
+	name string,
+	desc *runtime.ServiceDesc,
+	opts ...runtime.RegisterOption,
+) *server {
 	w.t.Helper()
 	return w.publishIn(w.newRegistry(), name, desc, opts...)
 }
 
 // publishIn does the same as publish, with the given registry.
-func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
+func (w *world) publishIn(
+	registry *runtime.Registry,
+	name string,
+	desc *runtime.ServiceDesc,
+	opts ...runtime.RegisterOption,
+) *server {
 	w.t.Helper()
+
 	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
 	basic.RegisterGreeterServer(s, greeter{name: name})
 	s.Publish(desc, opts...)
@@ -152,23 +187,29 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 	stop := func() { kit.Must(w.t, end()) }
 	w.t.Cleanup(stop)
 	kit.Registered(w.t, s)
+
 	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
 }
 
 // conn returns a connection of our client to a service.
 func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
+
 	conn, err := w.registry.NewClient(desc, append(opts, kit.Insecure)...)
 	kit.Must(w.t, err)
+
 	return conn
 }
 
 // dial returns a connection of grpc.NewClient with the given resolver.
 func (w *world) dial(target string, builder resolver.Builder) *grpc.ClientConn {
 	w.t.Helper()
-	conn, err := grpc.NewClient(target, kit.Insecure, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin))
+
+	conn, err := grpc.NewClient(target, kit.Insecure, grpc.WithResolvers(builder),
+		grpc.WithDefaultServiceConfig(roundRobin))
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
+
 	return conn
 }
 
@@ -177,25 +218,35 @@ func sayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// balanced makes rounds of calls until one round reaches exactly the named servers, each equally often.
+// balanced makes rounds of calls until one round reaches exactly the named
+// servers, each equally often.
 func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	w.t.Helper()
+
 	const each = 5
+
 	want := make(map[string]int, len(names))
 	for _, name := range names {
 		want[name] = each
 	}
+
 	var got map[string]int
 	var failure error
-	kit.EventuallyOr(w.t, kit.Soon, func() string { return fmt.Sprintf("balanced over %v: got %v, error %v", names, got, failure) }, func() bool {
-		got, failure = map[string]int{}, nil
+	kit.EventuallyOr(w.t, kit.Soon, func() string {
+		return fmt.Sprintf("balanced over %v: got %v, error %v", names, got, failure)
+	}, func() bool {
+		got = map[string]int{}
+		failure = nil
 		for range each * len(names) {
 			var name string
-			if name, failure = sayHello(kit.Context(w.t), conn); failure != nil {
+			name, failure = sayHello(kit.Context(w.t), conn)
+			if failure != nil {
 				return false
 			}
+
 			got[name]++
 		}
+
 		return maps.Equal(got, want)
 	})
 }

@@ -16,11 +16,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// prefix is the prefix of the keys of entries. The address of the server follows it.
+// prefix is the prefix of the keys of entries. The address of the server
+// follows it.
 var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 
-// calm waits until isWell returns nil. After a storm that takes long: entries of killed servers stay until their leases expire,
-// etcd extends leases when it elects a leader, and clients hold vanished endpoints for 30 s. Busy machines take longer.
+// calm waits until isWell returns nil. After a storm that takes long: entries
+// of killed servers stay until their leases expire, etcd extends leases when it
+// elects a leader, and clients hold vanished endpoints for 30 s. Busy machines
+// take longer.
 func (w *world) calm(ctx context.Context) error {
 	const bound = 2 * time.Minute
 	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
@@ -37,11 +40,13 @@ func (w *world) calm(ctx context.Context) error {
 	}
 }
 
-// isWell returns an error unless etcd has exactly the entries of the running servers, each on the lease in
-// the server's status, and each client knows and reaches exactly these servers.
+// isWell returns an error unless etcd has exactly the entries of the running
+// servers, each on the lease in the server's status, and each client knows and
+// reaches exactly these servers.
 func (w *world) isWell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+
 	want := make(map[string]clientv3.LeaseID)
 	for i := range w.servers {
 		if l := w.servers[i].current.Load(); l != nil {
@@ -53,51 +58,68 @@ func (w *world) isWell(ctx context.Context) error {
 			}
 		}
 	}
+
 	if err := w.has(ctx, want); err != nil {
 		return err
 	}
+
 	var all errgroup.Group
 	for _, c := range w.clients {
 		all.Go(func() error {
 			reached, err := c.reach(ctx)
-			has, wants := slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want))
+			has := slices.Sorted(maps.Keys(reached))
+			wants := slices.Sorted(maps.Keys(want))
 			if err == nil && !slices.Equal(has, wants) {
-				err = fmt.Errorf("a client reached %v, want the running servers %v", has, wants)
+				err = fmt.Errorf("a client reached %v, want the running servers %v", has,
+					wants)
 			}
+
 			return err
 		})
 	}
+
 	return all.Wait()
 }
 
-// has returns an error unless etcd has exactly the entries of these addresses on these leases, and no other key or lease.
+// has returns an error unless etcd has exactly the entries of these addresses
+// on these leases, and no other key or lease.
 func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error {
 	got := make(map[string]clientv3.LeaseID)
+
 	keys, err := w.etcd.Admin().Get(ctx, "", clientv3.WithPrefix())
 	if err != nil {
 		return err
 	}
+
 	for _, kv := range keys.Kvs {
 		got[strings.TrimPrefix(string(kv.Key), prefix)] = clientv3.LeaseID(kv.Lease)
 	}
+
 	leases, err := w.etcd.Admin().Leases(ctx)
 	if err == nil && (!maps.Equal(got, want) || len(leases.Leases) != len(want)) {
-		err = fmt.Errorf("etcd has the entries %v and %d leases, want %v and a lease each", got, len(leases.Leases), want)
+		err = fmt.Errorf(
+			"etcd has the entries %v and %d leases, want %v and a lease each", got,
+			len(leases.Leases), want)
 	}
+
 	return err
 }
 
-// end drains the servers, closes the clients, and returns an error if a key or lease is left in etcd.
+// end drains the servers, closes the clients, and returns an error if a key or
+// lease is left in etcd.
 func (w *world) end() error {
 	var all errgroup.Group
 	for i := range w.servers {
 		all.Go(w.servers[i].drain)
 	}
+
 	for _, c := range w.clients {
 		all.Go(c.close)
 	}
+
 	err := all.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+
 	return errors.Join(err, w.has(ctx, nil))
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// retries is the part of a service config that repeats calls which fail with UNAVAILABLE, such as calls to a killed server.
+// retries is the part of a service config that repeats calls which fail with
+// UNAVAILABLE, such as calls to a killed server.
 const retries = `"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.05s",` +
 	`"maxBackoff":"0.5s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]`
 
@@ -43,12 +44,22 @@ func newClient(index int, cfg clientv3.Config) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{policy: policies[index%len(policies)], etcd: etcd, registry: runtime.NewRegistry(etcd, silent)}
+
+	c := &client{
+		policy:   policies[index%len(policies)],
+		etcd:     etcd,
+		registry: runtime.NewRegistry(etcd, silent),
+	}
+
 	insecurely := grpc.WithTransportCredentials(insecure.NewCredentials())
 	var instances error
+
 	c.caller, err = basic.NewGreeterClientFromEtcd(c.registry, insecurely,
-		runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[`+c.policy+`],`+retries+`}`))
-	c.instances, instances = c.registry.NewInstances(&basic.Greeter_EtcdServiceDesc, insecurely)
+		runtime.WithDefaultServiceConfig(
+			`{"loadBalancingConfig":[`+c.policy+`],`+retries+`}`))
+	c.instances, instances = c.registry.NewInstances(&basic.Greeter_EtcdServiceDesc,
+		insecurely)
+
 	return c, errors.Join(err, instances)
 }
 
@@ -57,39 +68,57 @@ func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	for n := 0; ctx.Err() == nil; n++ {
 		// The end of ctx does not cancel a call that is under way.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)), &basic.HelloRequest{})
+		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)),
+			&basic.HelloRequest{})
 		cancel()
+
 		if err != nil {
 			return fmt.Errorf("a call with the policy %s: %w", c.policy, err)
 		}
+
 		calls.Add(1)
 		sleep(ctx, 50*time.Millisecond)
 	}
+
 	return nil
 }
 
-// reach calls each server that the client knows and returns the addresses of these servers.
+// reach calls each server that the client knows and returns the addresses of
+// these servers.
 func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	var mu sync.Mutex
+
 	reached := make(map[string]bool)
-	err := runtime.Each(ctx, c.instances, basic.NewGreeterClient, func(ctx context.Context, e runtime.Endpoint, one basic.GreeterClient) error {
+	err := runtime.Each(ctx, c.instances, basic.NewGreeterClient, func(
+		ctx context.Context,
+		e runtime.Endpoint,
+		one basic.GreeterClient,
+	) error {
 		reply, err := one.SayHello(ctx, &basic.HelloRequest{})
 		if err == nil && reply.Message != e.Addr {
-			err = fmt.Errorf("a call to %[2]s was answered by %[1]s", reply.Message, e.Addr)
+			err = fmt.Errorf("a call to %[2]s was answered by %[1]s", reply.Message,
+				e.Addr)
 		}
+
 		mu.Lock()
 		defer mu.Unlock()
+
 		reached[e.Addr] = err == nil
+
 		return err
 	})
+
 	return reached, err
 }
 
 // close closes the registry and the etcd client.
 func (c *client) close() error {
 	err := c.registry.Close(context.Background())
-	if closing := c.etcd.Close(); !errors.Is(closing, context.Canceled) { // an etcd client returns Canceled after a normal close
+	closing := c.etcd.Close()
+	// an etcd client returns Canceled after a normal close
+	if !errors.Is(closing, context.Canceled) {
 		err = errors.Join(err, closing)
 	}
+
 	return err
 }

@@ -14,8 +14,10 @@ const (
 
 	// stormLength is the time in which the faults of a storm start.
 	stormLength = 8 * time.Second
-	// spared is how many of the running servers a storm neither kills nor drains, so that clients that
-	// cannot reach etcd still know running servers.
+
+	// spared is how many of the running servers a storm neither kills nor
+	// drains, so that clients that cannot reach etcd still know running
+	// servers.
 	spared = 3
 )
 
@@ -23,9 +25,11 @@ const (
 type kind string
 
 const (
-	cut     kind = "cut"     // connections to etcd members are cut for a while
-	pause   kind = "pause"   // etcd members become black holes for a while
-	halt    kind = "halt"    // etcd members stop for a while, and restart with their disks
+	cut   kind = "cut"   // connections to etcd members are cut for a while
+	pause kind = "pause" // etcd members become black holes for a while
+
+	// etcd members stop for a while, and restart with their disks
+	halt    kind = "halt"
 	wipe    kind = "wipe"    // all etcd members lose their disks
 	compact kind = "compact" // etcd compacts its history
 	revoke  kind = "revoke"  // leases of servers are revoked by hand
@@ -44,7 +48,9 @@ type fault struct {
 	lasts time.Duration // length of a cut, pause or halt
 }
 
-func (f fault) String() string { return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts) }
+func (f fault) String() string {
+	return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts)
+}
 
 // plan generates storms, the same for the same seed.
 type plan struct {
@@ -52,27 +58,33 @@ type plan struct {
 	down [servers]bool
 }
 
-// next returns the faults of a storm, sorted by their times. A storm has at most one cut or pause, and at most one halt or wipe,
-// because the end of one could end the other. A storm stops or starts each server at most once.
+// next returns the faults of a storm, sorted by their times. A storm has at
+// most one cut or pause, and at most one halt or wipe, because the end of one
+// could end the other. A storm stops or starts each server at most once.
 func (p *plan) next() (storm []fault) {
 	add := func(k kind, longest time.Duration, on []int) {
-		storm = append(storm, fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})
+		storm = append(storm,
+			fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})
 	}
+
 	switch p.rng.IntN(5) {
 	case 0, 1:
 		add(cut, 8*time.Second, p.some(members, members))
 	case 2, 3:
 		add(pause, 16*time.Second, p.some(members, members))
 	}
+
 	switch p.rng.IntN(4) {
 	case 0, 1:
 		add(halt, 8*time.Second, p.some(members, 2))
 	case 2:
 		add(wipe, time.Second, nil)
 	}
+
 	for range p.rng.IntN(4) {
 		add(p.one(compact, revoke, remove), time.Second, p.some(servers, servers))
 	}
+
 	running := 0
 	for _, i := range p.rng.Perm(servers) {
 		switch ran := !p.down[i]; {
@@ -80,17 +92,22 @@ func (p *plan) next() (storm []fault) {
 			add(p.one(launch, move), time.Second, []int{i})
 			p.down[i] = false
 		case ran:
-			if running++; running > spared && p.rng.IntN(3) == 0 {
+			running++
+			if running > spared && p.rng.IntN(3) == 0 {
 				add(p.one(kill, drain), time.Second, []int{i})
 				p.down[i] = true
 			}
 		}
 	}
+
 	slices.SortStableFunc(storm, func(a, b fault) int { return int(a.after - b.after) })
+
 	return storm
 }
 
-func (p *plan) one(of ...kind) kind { return of[p.rng.IntN(len(of))] }
+func (p *plan) one(of ...kind) kind {
+	return of[p.rng.IntN(len(of))]
+}
 
 func (p *plan) within(d time.Duration) time.Duration {
 	return time.Duration(p.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond
@@ -100,5 +117,6 @@ func (p *plan) within(d time.Duration) time.Duration {
 func (p *plan) some(n, limit int) []int {
 	chosen := p.rng.Perm(n)[:1+p.rng.IntN(limit)]
 	slices.Sort(chosen)
+
 	return chosen
 }

@@ -21,7 +21,8 @@ const (
 
 var background = context.Background()
 
-// bed is an etcd that a fault will strike. All cells of a bed meet the fault at the same time.
+// bed is an etcd that a fault will strike. All cells of a bed meet the fault at
+// the same time.
 type bed struct {
 	t       testing.TB
 	fault   fault
@@ -43,56 +44,85 @@ type bed struct {
 	holding bool              // etcd gets what the test writes only after the fault
 }
 
-// starting lets etcds start one after the other: on a busy machine their first writes would time out.
+// starting lets etcds start one after the other: on a busy machine their first
+// writes would time out.
 var starting sync.Mutex
 
 func newBed(t testing.TB, f fault) *bed {
 	starting.Lock()
 	defer starting.Unlock()
-	b := &bed{t: t, fault: f, begun: make(chan struct{}), over: make(chan struct{}), truth: make(map[string]string)}
+
+	b := &bed{
+		t:     t,
+		fault: f,
+		begun: make(chan struct{}),
+		over:  make(chan struct{}),
+		truth: make(map[string]string),
+	}
+
 	opts := f.opts
 	if f.user {
-		opts = append(opts, etcdtest.WithAuth("secret", etcdtest.User{Name: user, Password: user, Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}}))
+		opts = append(opts, etcdtest.WithAuth("secret", etcdtest.User{
+			Name:        user,
+			Password:    user,
+			Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")},
+		}))
 	}
+
 	b.cluster = etcdtest.Start(t, opts...)
 	b.judge = b.cluster.Client(t, func(cfg *clientv3.Config) {
 		cfg.Endpoints = b.cluster.Admin().Endpoints()
-		cfg.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{ // it notices at once that etcd is back
-			Backoff: backoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms}, MinConnectTimeout: time.Second,
+
+		// it notices at once that etcd is back
+		cfg.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms},
+			MinConnectTimeout: time.Second,
 		})}
 	})
+
 	if f.early != nil {
 		f.early(b)
 	}
+
 	return b
 }
 
 // play waits until all cells are ready, and lets the fault begin and end.
 func (b *bed) play() {
 	b.waiting.Wait()
+
 	if b.fault.prepare != nil {
 		b.fault.prepare(b)
 	}
+
 	for _, m := range b.meters {
 		m.restart(b.fault.hangs)
 	}
+
 	if b.fault.begin != nil {
 		b.fault.begin(b)
 	}
+
 	b.start = time.Now()
 	close(b.begun)
+
 	if b.fault.during != nil {
 		b.fault.during(b)
 	}
+
 	time.Sleep(time.Until(b.start.Add(b.fault.lasts)))
+
 	if b.fault.end != nil {
 		b.fault.end(b)
 	}
+
 	b.mu.Lock()
 	for _, m := range b.meters {
 		m.recover()
 	}
+
 	b.mu.Unlock()
+
 	b.end = time.Now()
 	close(b.over)
 }
@@ -104,21 +134,26 @@ func (b *bed) must(err error) {
 	}
 }
 
-// put writes a key of a cell, or deletes it if value is "". It returns when etcd has the change, which may be after the fault.
+// put writes a key of a cell, or deletes it if value is "". It returns when
+// etcd has the change, which may be after the fault.
 func (b *bed) put(key, value string) {
 	b.mu.Lock()
 	b.truth[key] = value
 	holding := b.holding
 	b.mu.Unlock()
+
 	if holding {
 		<-b.over
 		return
 	}
+
 	b.write(key, value)
 }
 
 // write tries until etcd has the change.
-func (b *bed) write(key, value string) { b.writeAll(map[string]string{key: value}) }
+func (b *bed) write(key, value string) {
+	b.writeAll(map[string]string{key: value})
+}
 
 // writeAll tries until etcd has the changes, 100 in a transaction.
 func (b *bed) writeAll(changes map[string]string) {
@@ -130,6 +165,7 @@ func (b *bed) writeAll(changes map[string]string) {
 			ops = append(ops, clientv3.OpPut(key, value))
 		}
 	}
+
 	for some := range slices.Chunk(ops, 100) {
 		b.must(policy{30, 2 * time.Second}.do(background, func(ctx context.Context) error {
 			_, err := b.judge.Txn(ctx).Then(some...).Commit()
@@ -139,12 +175,18 @@ func (b *bed) writeAll(changes map[string]string) {
 }
 
 // hold withholds from etcd what the test writes, until rewrite.
-func (b *bed) hold() { b.mu.Lock(); defer b.mu.Unlock(); b.holding = true }
+func (b *bed) hold() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	b.holding = true
+}
 
 // rewrite writes all keys of the test to an etcd that may have lost some.
 func (b *bed) rewrite() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	b.writeAll(b.truth)
 	b.holding = false
 }

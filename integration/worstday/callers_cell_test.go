@@ -33,10 +33,14 @@ var sides = [3]string{"ours", "plain", "the right addresses"}
 const (
 	called     = "leader/counter" // the key of the servers
 	roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
-	soon       = 15 * time.Second // how long the registry may take to say that an outage has begun, or has ended
+
+	// how long the registry may take to say that an outage has begun, or has
+	// ended
+	soon = 15 * time.Second
 )
 
-// callers is a cell of a row about callers. Its servers are in etcd twice, for our client and for etcd's resolver.
+// callers is a cell of a row about callers. Its servers are in etcd twice, for
+// our client and for etcd's resolver.
 type callers struct {
 	*cell
 	etcds    [2]*clientv3.Client // of us and them
@@ -64,25 +68,37 @@ func (s *echo) Peek(context.Context, *leaderpb.AddRequest) (*leaderpb.AddRespons
 }
 
 // Watch sends its name and keeps the stream open.
-func (s *echo) Watch(_ *leaderpb.AddRequest, stream grpc.ServerStreamingServer[leaderpb.AddResponse]) error {
+func (s *echo) Watch(
+	_ *leaderpb.AddRequest,
+	stream grpc.ServerStreamingServer[leaderpb.AddResponse],
+) error {
 	if err := stream.Send(&leaderpb.AddResponse{Server: s.name}); err != nil {
 		return err
 	}
+
 	<-stream.Context().Done()
+
 	return nil
 }
 
-func peek(ctx context.Context, conn grpc.ClientConnInterface, wait bool) (server string, err error) {
-	reply, err := leaderpb.NewCounterClient(conn).Peek(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(wait))
+func peek(
+	ctx context.Context,
+	conn grpc.ClientConnInterface,
+	wait bool,
+) (server string, err error) {
+	reply, err := leaderpb.NewCounterClient(conn).Peek(ctx, &leaderpb.AddRequest{},
+		grpc.WaitForReady(wait))
 	return reply.GetServer(), err
 }
 
 // serve starts a server, which is not listed yet.
 func (c *callers) serve(name string) *echo {
-	lis, g := kit.Listen(c.t), grpc.NewServer()
+	lis := kit.Listen(c.t)
+	g := grpc.NewServer()
 	s := &echo{name: name, addr: lis.Addr().String()}
 	leaderpb.RegisterCounterServer(g, s)
 	s.stop = kit.Serve(c.t, g, lis)
+
 	return s
 }
 
@@ -93,66 +109,93 @@ func (c *callers) servers(n int) (all []*echo) {
 		c.list(s, true)
 		all = append(all, s)
 	}
+
 	return all
 }
 
-// list lists a server in etcd, or takes it out. It returns when etcd has the change.
+// list lists a server in etcd, or takes it out. It returns when etcd has the
+// change.
 func (c *callers) list(s *echo, in bool) {
 	value := ""
 	c.mu.Lock()
-	if delete(c.listed, s.name); in {
-		value, c.listed[s.name] = entryOf(s.addr), s
+	delete(c.listed, s.name)
+
+	if in {
+		value = entryOf(s.addr)
+		c.listed[s.name] = s
 	}
+
 	c.mu.Unlock()
+
 	c.putBoth(called+"/"+s.name, value)
 }
 
-// putBoth puts an entry for our client and for etcd's resolver, or deletes it if value is "". It returns when etcd has the change.
+// putBoth puts an entry for our client and for etcd's resolver, or deletes it
+// if value is "". It returns when etcd has the change.
 func (c *callers) putBoth(at, value string) {
 	var both sync.WaitGroup
 	for _, side := range []int{us, them} {
 		both.Go(func() { c.put(c.prefix(sides[side])+at, value) })
 	}
+
 	both.Wait()
 }
 
-func entryOf(addr string) string { return fmt.Sprintf(`{"Addr":%q}`, addr) }
+func entryOf(addr string) string {
+	return fmt.Sprintf(`{"Addr":%q}`, addr)
+}
 
 // connect makes the etcd clients, and our registry.
 func (c *callers) connect(opts ...runtime.Option) {
 	for side := range c.etcds {
 		c.etcds[side], c.meters[side] = c.client()
 	}
-	c.registry = kit.Registry(c.t, io.Discard, c.etcds[us], append(opts, runtime.WithNamespace(c.prefix(sides[us])))...)
+
+	c.registry = kit.Registry(c.t, io.Discard, c.etcds[us],
+		append(opts, runtime.WithNamespace(c.prefix(sides[us])))...)
 }
 
 // dial returns a client of a side.
 func (c *callers) dial(side int, opts ...grpc.DialOption) (conn *grpc.ClientConn) {
 	opts = append(opts, kit.Insecure, grpc.WithDefaultServiceConfig(roundRobin))
 	var err error
+
 	switch side {
 	case us:
 		desc := &runtime.ServiceDesc{Name: "leader.Counter", Key: called, ServiceConfig: roundRobin}
 		conn, err = c.registry.NewClient(desc, opts...)
 	case them:
 		builder, _ := resolver.NewBuilder(c.etcds[them]) // cannot fail
-		conn, err = grpc.NewClient("etcd:///"+c.prefix(sides[them])+called, append(opts, grpc.WithResolvers(builder))...)
+		conn, err = grpc.NewClient("etcd:///"+c.prefix(sides[them])+called,
+			append(opts, grpc.WithResolvers(builder))...)
+
 	case right:
 		var state grpcresolver.State
 		for _, s := range c.listed {
-			state.Endpoints = append(state.Endpoints, grpcresolver.Endpoint{Addresses: []grpcresolver.Address{{Addr: s.addr}}})
+			state.Endpoints = append(state.Endpoints,
+				grpcresolver.Endpoint{Addresses: []grpcresolver.Address{{Addr: s.addr}}})
 		}
+
 		builder := manual.NewBuilderWithScheme("right")
 		builder.InitialState(state)
-		conn, err = grpc.NewClient("right:///leader.counter", append(opts, grpc.WithResolvers(builder))...)
+		conn, err = grpc.NewClient("right:///leader.counter",
+			append(opts, grpc.WithResolvers(builder))...)
 	}
+
 	kit.Must(c.t, err)
 	c.t.Cleanup(func() { _ = conn.Close() })
+
 	return conn
 }
 
-// warm makes calls on all sides like load. It waits until they reach all servers, or as many as there are callers.
-func (c *callers) warm(n int, every time.Duration, use usage, opts ...grpc.DialOption) (all [3]*tally, stop func()) {
+// warm makes calls on all sides like load. It waits until they reach all
+// servers, or as many as there are callers.
+func (c *callers) warm(
+	n int,
+	every time.Duration,
+	use usage,
+	opts ...grpc.DialOption,
+) (all [3]*tally, stop func()) {
 	c.connect()
 	all, stop = c.load(n, every, use, opts...)
 	names := slices.Sorted(maps.Keys(c.listed))
@@ -162,19 +205,24 @@ func (c *callers) warm(n int, every time.Duration, use usage, opts ...grpc.DialO
 			return missing <= max(0, len(names)-n)
 		})
 	}
+
 	c.settle(1)
+
 	return all, stop
 }
 
-// settle waits until our client has listed and probed the two ranges of each of n keys, so that chance does not decide whether these
-// first probes meet the fault. The next ones come half a minute later.
+// settle waits until our client has listed and probed the two ranges of each of
+// n keys, so that chance does not decide whether these first probes meet the
+// fault. The next ones come half a minute later.
 func (c *callers) settle(n int) {
-	if c.cluster.Calls().Wait(kit.Bounded(c.t, 10*time.Second), etcdtest.Range, c.prefix(sides[us]), 4*n) != nil {
+	if c.cluster.Calls().Wait(kit.Bounded(c.t, 10*time.Second), etcdtest.Range,
+		c.prefix(sides[us]), 4*n) != nil {
 		c.figure("not settled")
 	}
 }
 
-// tally counts the calls of one side under the fault, and notes when each server answers, and when any does.
+// tally counts the calls of one side under the fault, and notes when each
+// server answers, and when any does.
 type tally struct {
 	*times
 	calls, failed int
@@ -183,45 +231,65 @@ type tally struct {
 
 const anyServer = "any"
 
-func (y *tally) String() string { return fmt.Sprintf("%d/%d", y.calls, y.failed) }
+func (y *tally) String() string {
+	return fmt.Sprintf("%d/%d", y.calls, y.failed)
+}
 
-func (y *tally) answered(server string) { y.see(server); y.see(anyServer) }
+func (y *tally) answered(server string) {
+	y.see(server)
+	y.see(anyServer)
+}
 
-// usage is what a caller does with a connection, again and again. Its calls end soon after ctx.
+// usage is what a caller does with a connection, again and again. Its calls end
+// soon after ctx.
 type usage func(ctx context.Context, conn *grpc.ClientConn, y *tally) error
 
 func oneCall(_ context.Context, conn *grpc.ClientConn, y *tally) error {
 	ctx, cancel := context.WithTimeout(background, 2*time.Second)
 	defer cancel()
+
 	server, err := peek(ctx, conn, false)
 	if err == nil {
 		y.answered(server)
 	}
+
 	return err
 }
 
 // oneStream keeps a stream open until it breaks.
 func oneStream(ctx context.Context, conn *grpc.ClientConn, y *tally) error {
-	s, err := leaderpb.NewCounterClient(conn).Watch(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(true))
+	s, err := leaderpb.NewCounterClient(conn).Watch(ctx, &leaderpb.AddRequest{},
+		grpc.WaitForReady(true))
 	for err == nil {
 		var reply *leaderpb.AddResponse
-		if reply, err = s.Recv(); err == nil {
+		reply, err = s.Recv()
+		if err == nil {
 			y.answered(reply.GetServer())
 		}
 	}
+
 	if ctx.Err() != nil {
 		return nil
 	}
+
 	return err
 }
 
-// load lets n callers use a client of each side until stop is called. It counts the uses that end after the fault has begun.
-func (c *callers) load(n int, every time.Duration, use usage, opts ...grpc.DialOption) (all [3]*tally, stop func()) {
+// load lets n callers use a client of each side until stop is called. It counts
+// the uses that end after the fault has begun.
+func (c *callers) load(
+	n int,
+	every time.Duration,
+	use usage,
+	opts ...grpc.DialOption,
+) (all [3]*tally, stop func()) {
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
 	for side := range all {
-		conn, y := c.dial(side, opts...), &tally{times: newTimes()}
+		conn := c.dial(side, opts...)
+		y := &tally{times: newTimes()}
 		all[side] = y
+
 		for range n {
 			running.Go(func() {
 				for ; ctx.Err() == nil; pause(ctx, every) {
@@ -230,19 +298,26 @@ func (c *callers) load(n int, every time.Duration, use usage, opts ...grpc.DialO
 			})
 		}
 	}
+
 	stop = func() { cancel(); running.Wait() }
 	c.t.Cleanup(stop)
+
 	return all, stop
 }
 
 func (y *tally) count(begun <-chan struct{}, err error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
+
 	select {
 	case <-begun:
-		if y.calls++; err != nil {
-			y.failed, y.err = y.failed+1, err
+		y.calls++
+
+		if err != nil {
+			y.failed = y.failed + 1
+			y.err = err
 		}
+
 	default:
 	}
 }
@@ -255,34 +330,44 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// compareCalls complains if ours loses some more calls than another side, or serves fewer.
+// compareCalls complains if ours loses some more calls than another side, or
+// serves fewer.
 func (c *callers) compareCalls(all [3]*tally, some float64, others ...int) {
 	c.figure("calls/failed %v (plain %v, right %v)", all[us], all[them], all[right])
+
 	ours := all[us]
 	for _, other := range others {
 		theirs := all[other]
 		share := float64(theirs.failed) / float64(max(theirs.calls, 1))
 		if float64(ours.failed) > (share*1.2+0.03)*float64(ours.calls)+some {
-			c.complain("%d of %d calls fail, of %s %d of %d: %.200v", ours.failed, ours.calls, sides[other], theirs.failed, theirs.calls, ours.err)
+			c.complain("%d of %d calls fail, of %s %d of %d: %.200v", ours.failed, ours.calls,
+				sides[other], theirs.failed, theirs.calls, ours.err)
 		}
-		if served, most := ours.calls-ours.failed, theirs.calls-theirs.failed; float64(served) < 0.8*float64(most)-5 {
+
+		served := ours.calls - ours.failed
+
+		most := theirs.calls - theirs.failed
+		if float64(served) < 0.8*float64(most)-5 {
 			c.complain("%d calls are served, of %s %d", served, sides[other], most)
 		}
 	}
 }
 
-// compareSeen compares after what time the last of some things was first seen. Where keepalive decides, plain code may be lucky. Where plain
-// code never gets there, ours may take until soon after the fault.
+// compareSeen compares after what time the last of some things was first seen.
+// Where keepalive decides, plain code may be lucky. Where plain code never gets
+// there, ours may take until soon after the fault.
 func (c *callers) compareSeen(what string, ours, plain *times, start time.Time, all ...string) {
 	our, missing := ours.since(start, all...)
 	their, theirs := plain.since(start, all...)
 	c.compareTime(what, our, min(their, c.fault.lasts+soon), c.fault.notice)
+
 	if missing > theirs {
 		c.complain("%s: never for %d of %d, plain %d", what, missing, len(all), theirs)
 	}
 }
 
-// await waits until both sides have seen all. It waits longer for ours: the cell then says how late ours was.
+// await waits until both sides have seen all. It waits longer for ours: the
+// cell then says how late ours was.
 func (c *callers) await(ours, plain *times, all ...string) {
 	<-c.over
 	seen := func(x *times) bool { _, missing := x.since(c.end, all...); return missing == 0 }
@@ -290,8 +375,9 @@ func (c *callers) await(ours, plain *times, all ...string) {
 	until(c.end.Add(soon), func() bool { return seen(ours) })
 }
 
-// finish compares the messages to etcd since the fault began, and waits until all is well. Ours has two ranges for each of n keys, each of
-// which it may read and follow again several times.
+// finish compares the messages to etcd since the fault began, and waits until
+// all is well. Ours has two ranges for each of n keys, each of which it may
+// read and follow again several times.
 func (c *callers) finish(n int) {
 	c.compareRequests(c.meters[us].sum(), c.meters[them].sum(), 20+2*12*n)
 	c.endWell(c.wrong)
@@ -303,6 +389,7 @@ func (c *callers) endWell(wrong func() string) {
 	if !until(c.end.Add(soon), func() bool { text = wrong(); return text == "" }) {
 		c.complain("%v after the fault, %s", soon, text)
 	}
+
 	c.figure("well after %s", seconds(max(0, time.Since(c.end))))
 }
 
@@ -312,12 +399,16 @@ func (c *callers) wrong() string {
 	if s.Etcd.Err != nil {
 		return fmt.Sprintf("Status says of etcd: %.150v", s.Etcd.Err)
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for _, k := range s.Keys {
 		if k.Err != nil || k.Provisional || k.Key == called && len(k.Endpoints) != len(c.listed) {
-			return fmt.Sprintf("Status says of %s: %d endpoints of %d, provisional: %t, %.150v", k.Key, len(k.Endpoints), len(c.listed), k.Provisional, k.Err)
+			return fmt.Sprintf("Status says of %s: %d endpoints of %d, provisional: %t, %.150v",
+				k.Key, len(k.Endpoints), len(c.listed), k.Provisional, k.Err)
 		}
 	}
+
 	return ""
 }

@@ -27,13 +27,17 @@ var callerRows = []row{
 	{name: "replaced and killed", run: aboutCallers(func(c *callers) { replaced(c, true) })},
 	{name: "replaced and answering", run: aboutCallers(func(c *callers) { replaced(c, false) })},
 	{name: "stream", run: aboutCallers(keptStream)},
-	{name: "calls after idle", run: aboutCallers(func(c *callers) { calls(c, 1, 1200*ms, 1, grpc.WithIdleTimeout(400*ms)) })},
+	{name: "calls after idle", run: aboutCallers(func(c *callers) {
+		calls(c, 1, 1200*ms, 1, grpc.WithIdleTimeout(400*ms))
+	})},
 	{name: "watch 1 key", run: aboutCallers(func(c *callers) { watched(c, 1) })},
 	{name: "watch 40 keys", run: aboutCallers(func(c *callers) { watched(c, 40) }), heavy: true},
 	{name: "status of 5 keys", run: aboutCallers(func(c *callers) { said(c, 5) })},
 	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) }), heavy: true},
 	{name: "close with 1 client", run: aboutCallers(func(c *callers) { closed(c, 1) })},
-	{name: "close with 500 clients", run: aboutCallers(func(c *callers) { closed(c, 500) }), heavy: true},
+	{name: "close with 500 clients", run: aboutCallers(func(c *callers) {
+		closed(c, 500)
+	}), heavy: true},
 }
 
 // firstCall makes a client 0.5 s into the fault, and calls.
@@ -70,15 +74,21 @@ func keptStream(c *callers) {
 	<-c.over
 	time.Sleep(3 * time.Second)
 	stop()
-	if ours, best := all[us].failed, min(all[them].failed, all[right].failed); ours > best {
+	ours := all[us].failed
+
+	best := min(all[them].failed, all[right].failed)
+	if ours > best {
 		c.complain("%d streams break, at best %d: %.200v", ours, best, all[us].err)
 	}
+
 	c.finish(1)
 }
 
-// replaced replaces a server 1 s into the fault. The old server is killed half a second later, or goes on answering.
+// replaced replaces a server 1 s into the fault. The old server is killed half
+// a second later, or goes on answering.
 func replaced(c *callers, kill bool) {
-	old, next := c.servers(3)[0], c.serve("new")
+	old := c.servers(3)[0]
+	next := c.serve("new")
 	all, stop := c.warm(4, 60*ms, oneCall)
 	c.meet()
 	time.Sleep(time.Second)
@@ -86,23 +96,30 @@ func replaced(c *callers, kill bool) {
 	var changing sync.WaitGroup
 	changing.Go(func() { c.list(next, true) })
 	changing.Go(func() { c.list(old, false) })
+
 	if kill {
 		time.Sleep(500 * ms)
 		old.stop()
 	}
+
 	changing.Wait()
 	c.await(all[us].times, all[them].times, next.name)
 	time.Sleep(3 * time.Second)
 	stop()
 	c.compareSeen("first answer of the new server", all[us].times, all[them].times, at, next.name)
+
 	if !kill {
-		c.compareTime("last answer of the old server", all[us].last[old.name].Sub(at), all[them].last[old.name].Sub(at), c.fault.notice)
+		c.compareTime("last answer of the old server", all[us].last[old.name].Sub(at),
+			all[them].last[old.name].Sub(at), c.fault.notice)
 	}
+
 	c.compareCalls(all, 5, them)
 	c.finish(1)
 }
 
-func followed(i int) string { return fmt.Sprintf("followed/%d", i) }
+func followed(i int) string {
+	return fmt.Sprintf("followed/%d", i)
+}
 
 // watched follows n keys. Each gets an endpoint 1 s into the fault.
 func watched(c *callers, n int) {
@@ -111,7 +128,10 @@ func watched(c *callers, n int) {
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer cancel()
-	ours, plain := newTimes(), newTimes()
+
+	ours := newTimes()
+	plain := newTimes()
+
 	var before, after []string
 	for i := range n {
 		before, after = append(before, followed(i)+"/old"), append(after, followed(i)+"/new")
@@ -119,19 +139,24 @@ func watched(c *callers, n int) {
 		following.Go(func() { c.followOurs(ctx, followed(i), ours) })
 		following.Go(func() { c.followPlain(ctx, followed(i), plain) })
 	}
+
 	until(time.Now().Add(10*time.Second), func() bool {
 		_, missing := ours.since(time.Time{}, before...)
 		_, theirs := plain.since(time.Time{}, before...)
+
 		return missing+theirs == 0
 	})
+
 	c.settle(n)
 	c.meet()
 	time.Sleep(time.Second)
 	at := time.Now()
+
 	var putting sync.WaitGroup
 	for _, instance := range after {
 		putting.Go(func() { c.putBoth(instance, entryOf("127.0.0.1:2")) })
 	}
+
 	putting.Wait()
 	c.await(ours, plain, after...)
 	c.compareSeen("all are told", ours, plain, at, after...)
@@ -144,6 +169,7 @@ func (c *callers) followOurs(ctx context.Context, key string, x *times) {
 		if err != nil {
 			continue // there is more to come
 		}
+
 		for _, ep := range all {
 			x.see(key + "/" + ep.Instance)
 		}
@@ -155,10 +181,12 @@ func (c *callers) followPlain(ctx context.Context, key string, x *times) {
 	at := c.prefix(sides[them]) + key
 	m, err := endpoints.NewManager(c.etcds[them], at)
 	kit.Must(c.t, err)
+
 	updates, err := m.NewWatchChannel(ctx)
 	if err != nil {
 		return
 	}
+
 	for all := range updates {
 		for _, up := range all {
 			x.see(up.Key[len(c.prefix(sides[them])):])
@@ -166,73 +194,100 @@ func (c *callers) followPlain(ctx context.Context, key string, x *times) {
 	}
 }
 
-// said follows n keys. In an outage, the registry must soon say of each key that it cannot be followed, and after the fault that it can. It
-// must not say so while changes arrive.
+// said follows n keys. In an outage, the registry must soon say of each key
+// that it cannot be followed, and after the fault that it can. It must not say
+// so while changes arrive.
 func said(c *callers, n int) {
 	for i := range n {
 		c.put(c.prefix(sides[us])+followed(i)+"/a", entryOf("127.0.0.1:1"))
 	}
+
 	metrics := metric.NewManualReader()
 	c.connect(runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(metrics))))
 	x := &news{times: newTimes(), errs: make(map[string]error)}
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
+
 	born := time.Now()
-	now := func() int64 { return int64(time.Since(born) / (10 * ms)) } // in units of 10 ms; also the port of each entry put
-	var well, arrived atomic.Int64                                     // when Status last had no error, and how many changes were put and arrived since
+
+	// in units of 10 ms; also the port of each entry put
+	now := func() int64 { return int64(time.Since(born) / (10 * ms)) }
+
+	// when Status last had no error, and how many changes were put and arrived
+	// since
+	var well, arrived atomic.Int64
 	var most int64
+
 	for i := range n {
 		x.say("Watch", followed(i), errors.New("it is not known"))
 		running.Go(func() {
 			for set, err := range c.registry.Watch(ctx, followed(i)) {
 				x.say("Watch", followed(i), err)
+
 				if i == 0 && len(set) > 0 && portOf(set[0].Addr) > well.Load() {
 					arrived.Add(1)
 				}
 			}
 		})
 	}
+
 	wrong := func() string {
 		for _, k := range c.registry.Status().Keys {
 			x.say("Status", k.Key, k.Err)
 		}
-		if most = max(most, arrived.Load()); x.wrong("Status") == "" {
+
+		most = max(most, arrived.Load())
+
+		if x.wrong("Status") == "" {
 			well.Store(now())
 			arrived.Store(0)
 		}
+
 		for key, err := range c.metered(metrics) {
 			x.say("the metric", strings.TrimPrefix(key, c.prefix(sides[us])), err)
 		}
+
 		return x.wrong("")
 	}
 	if !until(time.Now().Add(soon), func() bool { return wrong() == "" }) {
 		c.complain("before the fault, %s", wrong())
 	}
+
 	c.settle(n)
 	x.forget()
 	c.meet()
+
 	running.Go(func() {
 		for ; ctx.Err() == nil; pause(ctx, 500*ms) {
 			c.put(c.prefix(sides[us])+followed(0)+"/a", entryOf(fmt.Sprintf("127.0.0.1:%d", now())))
 		}
 	})
+
 	until(c.start.Add(c.fault.lasts), func() bool { wrong(); return false })
 	<-c.over
+
 	for _, source := range []string{"Status", "Watch", "the metric"} {
 		var all []string
 		for i := range n {
 			all = append(all, source+" says of "+followed(i))
 		}
+
 		took, missing := x.since(c.start, all...)
-		c.figure("%s says so of %d of %d keys, of all after %s", source, n-missing, n, seconds(took))
+		c.figure("%s says so of %d of %d keys, of all after %s", source, n-missing, n,
+			seconds(took))
+
 		if c.fault.down && c.fault.lasts > soon && took > soon {
-			c.complain("%s does not say of %d of %d keys that etcd is away, of all after %s", source, missing, n, seconds(took))
+			c.complain("%s does not say of %d of %d keys that etcd is away, of all after %s",
+				source, missing, n, seconds(took))
 		}
 	}
+
 	c.endWell(wrong)
 	cancel()
 	running.Wait()
-	if most > 3 && !c.fault.down && c.fault.notice == 0 { // after a hang, it may take until soon to say that all is well
+
+	// after a hang, it may take until soon to say that all is well
+	if most > 3 && !c.fault.down && c.fault.notice == 0 {
 		c.complain("%d changes arrive while Status says that there are none to be had", most)
 	}
 }
@@ -242,19 +297,23 @@ func portOf(addr string) (port int64) {
 	return port
 }
 
-// metered returns why keys are not followed by the metric, nil for those that are.
+// metered returns why keys are not followed by the metric, nil for those that
+// are.
 func (c *callers) metered(from *metric.ManualReader) map[string]error {
 	keys := make(map[string]error)
 	var collected metricdata.ResourceMetrics
 	kit.Must(c.t, from.Collect(background, &collected))
+
 	for _, scope := range collected.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			if m.Name != "etcdrpc.discovery.status" {
 				continue
 			}
+
 			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
 				key, _ := p.Attributes.Value("etcdrpc.key")
 				state, _ := p.Attributes.Value("etcdrpc.discovery.state")
+
 				if p.Value == 1 {
 					keys[key.AsString()] = nil
 					if state.AsString() != "following" {
@@ -264,6 +323,7 @@ func (c *callers) metered(from *metric.ManualReader) map[string]error {
 			}
 		}
 	}
+
 	return keys
 }
 
@@ -278,59 +338,86 @@ func (x *news) say(source, key string, err error) {
 	if err != nil {
 		x.see(what)
 	}
+
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if delete(x.errs, what); err != nil {
+
+	delete(x.errs, what)
+
+	if err != nil {
 		x.errs[what] = err
 	}
 }
 
-// forget discards the times at which sources first said that keys are not followed.
-func (x *news) forget() { x.mu.Lock(); defer x.mu.Unlock(); clear(x.first) }
+// forget discards the times at which sources first said that keys are not
+// followed.
+func (x *news) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 
-// wrong returns what a source says of a key that is not followed now, "" if all are.
+	clear(x.first)
+}
+
+// wrong returns what a source says of a key that is not followed now, "" if all
+// are.
 func (x *news) wrong(source string) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+
 	for what, err := range x.errs {
 		if strings.HasPrefix(what, source) {
 			return fmt.Sprintf("%s: %.150v", what, err)
 		}
 	}
+
 	return ""
 }
 
-// closed closes the registry 0.7 s into the fault, while each of n clients has a stream and makes calls without a pause. Close must return
-// when its context ends, and then all must end. How soon is tested in virtual time.
+// closed closes the registry 0.7 s into the fault, while each of n clients has
+// a stream and makes calls without a pause. Close must return when its context
+// ends, and then all must end. How soon is tested in virtual time.
 func closed(c *callers, n int) {
 	c.servers(1)
 	var conns []*grpc.ClientConn
-	pprof.Do(background, pprof.Labels("cell", c.t.Name()), func(context.Context) { // for the goroutines of the registry
+
+	// for the goroutines of the registry
+	pprof.Do(background, pprof.Labels("cell", c.t.Name()), func(context.Context) {
 		c.connect()
+
 		for range n {
 			conns = append(conns, c.dial(us))
 		}
 	})
+
 	var ended atomic.Bool
 	var streams, calls atomic.Int64 // that have not ended
+
 	var running sync.WaitGroup
 	for _, conn := range conns {
 		y := &tally{times: newTimes()}
 		streams.Add(1)
 		running.Go(func() { _ = oneStream(background, conn, y); streams.Add(-1) })
-		kit.Eventually(c.t, "a stream", func() bool { _, missing := y.since(time.Time{}, anyServer); return missing == 0 })
+
+		kit.Eventually(c.t, "a stream", func() bool {
+			_, missing := y.since(time.Time{}, anyServer)
+			return missing == 0
+		})
 	}
+
 	c.meet()
 	time.Sleep(600 * ms)
+
 	for _, conn := range conns {
 		calls.Add(1)
 		running.Go(func() {
 			for err := error(nil); err == nil && !ended.Load(); {
 				_, err = peek(background, conn, true)
 			}
+
 			calls.Add(-1)
 		})
 	}
+
 	time.Sleep(100 * ms)
 	start := time.Now()
 	ctx := kit.Bounded(c.t, 20*ms)
@@ -342,31 +429,46 @@ func closed(c *callers, n int) {
 		took = time.Since(start)
 		c.figure("Close takes %v (%v)", took.Round(ms), err)
 	})
+
 	<-ctx.Done()
+
 	for range 20 { // naps instead of a limit: where processors are busy, they are longer, too
 		time.Sleep(10 * ms)
 	}
+
 	limit := time.Since(start)
 	ended.Store(true)
-	if closing.Wait(); took > limit && err == nil || took > limit+2*time.Second { // with an error, Close ended with its context
+	closing.Wait()
+
+	// with an error, Close ended with its context
+	if took > limit && err == nil || took > limit+2*time.Second {
 		c.complain("Close with a context of 20 ms takes %v of %v", took.Round(ms), limit.Round(ms))
 	}
+
 	left := func() int { return goroutines(c.t.Name()) }
-	if !until(start.Add(kit.Soon), func() bool { return streams.Load()+calls.Load() == 0 && left() == 0 }) {
-		c.complain("%v after Close, %d streams and %d calls have not ended, and %d goroutines of the registry are left", kit.Soon, streams.Load(), calls.Load(), left())
+	if !until(start.Add(kit.Soon), func() bool {
+		return streams.Load()+calls.Load() == 0 && left() == 0
+	}) {
+		c.complain("%v after Close, %d streams and %d calls have not ended, and %d goroutines of the registry are left",
+			kit.Soon, streams.Load(), calls.Load(), left())
 	}
+
 	running.Wait()
 	<-c.over
 }
 
-// goroutines returns the number of stacks of the runtime's goroutines that have the label of a cell.
+// goroutines returns the number of stacks of the runtime's goroutines that have
+// the label of a cell.
 func goroutines(cell string) (n int) {
 	var all bytes.Buffer
 	_ = pprof.Lookup("goroutine").WriteTo(&all, 1) // cannot fail
+
 	for stack := range strings.SplitSeq(all.String(), "\n\n") {
-		if strings.Contains(stack, fmt.Sprintf("%q:%q", "cell", cell)) && strings.Contains(stack, "protoc-gen-go-etcd/runtime") {
+		if strings.Contains(stack, fmt.Sprintf("%q:%q", "cell", cell)) &&
+			strings.Contains(stack, "protoc-gen-go-etcd/runtime") {
 			n++
 		}
 	}
+
 	return n
 }

@@ -32,14 +32,19 @@ func (c *cell) client() (*clientv3.Client, *meter) {
 	c.mu.Lock()
 	c.meters = append(c.meters, m)
 	c.mu.Unlock()
+
 	select {
 	case <-c.begun:
 		m.restart(c.fault.hangs)
 	default:
 	}
+
 	return c.cluster.Client(c.t, func(cfg *clientv3.Config) {
-		if cfg.DialOptions = append(m.options(), grpc.WithContextDialer(c.way.dial)); c.fault.user {
-			cfg.Username, cfg.Password = user, user
+		cfg.DialOptions = append(m.options(), grpc.WithContextDialer(c.way.dial))
+
+		if c.fault.user {
+			cfg.Username = user
+			cfg.Password = user
 		}
 	}), m
 }
@@ -50,12 +55,16 @@ func (c *cell) prefix(side string) string {
 }
 
 // meet says that the operation is ready, and waits until the fault has begun.
-func (c *cell) meet() { c.ready(); <-c.begun }
+func (c *cell) meet() {
+	c.ready()
+	<-c.begun
+}
 
 // complain notes in what ours is worse.
 func (c *cell) complain(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
+
 	c.complaints = append(c.complaints, fmt.Sprintf(format, args...))
 }
 
@@ -63,20 +72,25 @@ func (c *cell) complain(format string, args ...any) {
 func (c *cell) figure(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
+
 	c.figures = append(c.figures, fmt.Sprintf(format, args...))
 }
 
-// compareTime complains if ours takes more than 2 s longer, and more than twice as long, and longer than luck allows.
+// compareTime complains if ours takes more than 2 s longer, and more than twice
+// as long, and longer than luck allows.
 func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
 	c.figure("%s after %s (plain %s)", what, seconds(ours), seconds(plain))
+
 	if ours > max(2*plain, plain+2*time.Second, luck) {
 		c.complain("%s: %s, plain %s", what, seconds(ours), seconds(plain))
 	}
 }
 
-// compareRequests complains if ours sends etcd more than three times as many messages, and some more.
+// compareRequests complains if ours sends etcd more than three times as many
+// messages, and some more.
 func (c *cell) compareRequests(ours, plain, more int) {
 	c.figure("messages %d (plain %d)", ours, plain)
+
 	if ours > 3*plain+more {
 		c.complain("%d messages to etcd, plain %d", ours, plain)
 	}
@@ -86,6 +100,7 @@ func seconds(d time.Duration) string {
 	if d >= never {
 		return "never"
 	}
+
 	return fmt.Sprintf("%.1fs", d.Seconds())
 }
 
@@ -95,8 +110,10 @@ func until(deadline time.Time, ok func() bool) bool {
 		if time.Now().After(deadline) {
 			return false
 		}
+
 		time.Sleep(20 * ms)
 	}
+
 	return true
 }
 
@@ -113,16 +130,21 @@ func newTimes() *times {
 func (x *times) see(what string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+
 	now := time.Now()
-	if x.last[what] = now; x.first[what].IsZero() {
+	x.last[what] = now
+
+	if x.first[what].IsZero() {
 		x.first[what] = now
 	}
 }
 
-// since returns after what time the last of some things was first seen, and how many were not, in which case it is never.
+// since returns after what time the last of some things was first seen, and how
+// many were not, in which case it is never.
 func (x *times) since(start time.Time, all ...string) (took time.Duration, missing int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+
 	for _, what := range all {
 		if at, ok := x.first[what]; ok {
 			took = max(took, at.Sub(start))
@@ -130,8 +152,10 @@ func (x *times) since(start time.Time, all ...string) (took time.Duration, missi
 			missing++
 		}
 	}
+
 	if missing > 0 {
 		took = never
 	}
+
 	return took, missing
 }

@@ -20,7 +20,8 @@ type candidate struct {
 	end   func(context.Context) error // resigns
 }
 
-// handOver ends the leader, for which another candidate waits. Plain code uses etcd's own concurrency.Election.
+// handOver ends the leader, for which another candidate waits. Plain code uses
+// etcd's own concurrency.Election.
 func handOver(c *cell) {
 	var first, second [2]candidate
 	for side, stand := range []func(string) candidate{c.ourCandidate, c.plainCandidate} {
@@ -28,9 +29,11 @@ func handOver(c *cell) {
 		kit.Eventually(c.t, "the first candidate to lead", first[side].leads)
 		second[side] = stand("b")
 	}
+
 	c.meet()
 	took := [2]time.Duration{never, never}
 	var errs [2]error
+
 	var running sync.WaitGroup
 	for side := range took {
 		running.Go(func() { errs[side] = first[side].end(kit.Bounded(c.t, 25*time.Second)) })
@@ -40,13 +43,16 @@ func handOver(c *cell) {
 			}
 		})
 	}
+
 	running.Wait()
 	<-c.over
 	c.compareTime("the next leads", took[us], took[them], c.fault.luck)
 	c.figure("the end: %v, plain %v", errs[us], errs[them])
+
 	if errs[us] != nil && errs[them] == nil {
 		c.complain("the leader's end fails: %.200v", errs[us])
 	}
+
 	for side := range second {
 		_ = second[side].end(kit.Bounded(c.t, 5*time.Second))
 	}
@@ -62,6 +68,7 @@ func (c *cell) ourCandidate(name string) candidate {
 	server.Publish(&desc)
 	leadership := leader.Of(server, &desc)
 	kit.Must(c.t, server.Announce(kit.Context(c.t), name+":1"))
+
 	return candidate{end: o.end, leads: func() bool { _, ok := leadership.Token(); return ok }}
 }
 
@@ -76,8 +83,10 @@ func (c *cell) plainCandidate(name string) candidate {
 		for ctx.Err() == nil && !won.Load() {
 			won.Store(election.Campaign(ctx, name) == nil)
 		}
+
 		return nil
 	})
+
 	return candidate{leads: won.Load, end: func(ctx context.Context) error {
 		return c.fault.ends().do(ctx, revoke(client, session.Lease()))
 	}}

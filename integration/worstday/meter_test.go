@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// meter counts the messages of an etcd client, and knows the leases that the client asked for.
+// meter counts the messages of an etcd client, and knows the leases that the
+// client asked for.
 type meter struct {
 	mu     sync.Mutex
 	count  int
@@ -22,13 +23,29 @@ type meter struct {
 }
 
 // restart counts from now on, and lets some calls hang.
-func (m *meter) restart(hang int) { m.mu.Lock(); defer m.mu.Unlock(); m.count, m.hang = 0, hang }
+func (m *meter) restart(hang int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.count = 0
+	m.hang = hang
+}
 
 // recover ends the hangs that have yet to come.
-func (m *meter) recover() { m.mu.Lock(); defer m.mu.Unlock(); m.hang = 0 }
+func (m *meter) recover() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.hang = 0
+}
 
 // sum is how many messages the client has sent since the fault began.
-func (m *meter) sum() int { m.mu.Lock(); defer m.mu.Unlock(); return m.count }
+func (m *meter) sum() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	return m.count
+}
 
 // leaseIDs counts leases. Clients choose the ids, so that meters know them.
 var leaseIDs atomic.Int64
@@ -37,28 +54,52 @@ var leaseIDs atomic.Int64
 func (m *meter) call(req any) (hangs bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	m.count++
+
 	if grant, ok := req.(*etcdserverpb.LeaseGrantRequest); ok {
 		grant.ID = 1<<40 + leaseIDs.Add(1)
 		m.leases = append(m.leases, clientv3.LeaseID(grant.ID))
 	}
+
 	hangs = m.hang > 0
 	m.hang--
+
 	return hangs
 }
 
 func (m *meter) options() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		grpc.WithChainUnaryInterceptor(func(
+			ctx context.Context,
+			method string,
+			req, reply any,
+			cc *grpc.ClientConn,
+			invoke grpc.UnaryInvoker,
+			opts ...grpc.CallOption,
+		) error {
 			if !m.call(req) {
 				return invoke(ctx, method, req, reply, cc, opts...)
 			}
-			if pause(ctx, 13*time.Second); ctx.Err() != nil {
+
+			pause(ctx, 13*time.Second)
+
+			if ctx.Err() != nil {
 				return status.FromContextError(ctx.Err()).Err()
 			}
-			return status.Error(codes.Unavailable, "keepalive ping failed to receive ACK within timeout") // it ends the connection
+
+			// it ends the connection
+			return status.Error(codes.Unavailable,
+				"keepalive ping failed to receive ACK within timeout")
 		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithChainStreamInterceptor(func(
+			ctx context.Context,
+			desc *grpc.StreamDesc,
+			cc *grpc.ClientConn,
+			method string,
+			open grpc.Streamer,
+			opts ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			s, err := open(ctx, desc, cc, method, opts...)
 			return &metered{s, m}, err
 		}),
@@ -75,5 +116,6 @@ func (s *metered) SendMsg(m any) error {
 	s.meter.mu.Lock()
 	s.meter.count++
 	s.meter.mu.Unlock()
+
 	return s.ClientStream.SendMsg(m)
 }

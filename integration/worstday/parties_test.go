@@ -20,7 +20,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// party is a process that has entries in etcd. A row does the same with two kinds of it.
+// party is a process that has entries in etcd. A row does the same with two
+// kinds of it.
 type party interface {
 	register(ctx context.Context, from, to int) error // the entries with these numbers
 	update(ctx context.Context) error                 // of entry 0, to a value with "v2"
@@ -32,7 +33,9 @@ type party interface {
 	end(ctx context.Context) error
 }
 
-func addr(number int) string { return fmt.Sprintf("10.0.%d.%d:9000", number/250, number%250+1) }
+func addr(number int) string {
+	return fmt.Sprintf("10.0.%d.%d:9000", number/250, number%250+1)
+}
 
 // policy is how often a process tries, and how long each time.
 type policy struct {
@@ -40,21 +43,28 @@ type policy struct {
 	try   time.Duration
 }
 
-// do returns the last error. A try that fails at once waits for the time of the next.
+// do returns the last error. A try that fails at once waits for the time of the
+// next.
 func (p policy) do(ctx context.Context, f func(context.Context) error) (err error) {
 	for i := range p.tries {
 		try, cancel := context.WithTimeout(ctx, p.try)
-		if err = f(try); err != nil && i+1 < p.tries {
+		err = f(try)
+		if err != nil && i+1 < p.tries {
 			<-try.Done()
 		}
-		if cancel(); err == nil {
+
+		cancel()
+
+		if err == nil {
 			break
 		}
 	}
+
 	return err
 }
 
-// plain is what a user writes by hand: grant, put, keep-alive, delete and revoke, some tries each.
+// plain is what a user writes by hand: grant, put, keep-alive, delete and
+// revoke, some tries each.
 type plain struct {
 	client *clientv3.Client
 	prefix string
@@ -68,20 +78,25 @@ type plain struct {
 	quit  context.CancelFunc
 }
 
-// leased returns the lease, which is granted at first and after the loss of lost.
+// leased returns the lease, which is granted at first and after the loss of
+// lost.
 func (p *plain) leased(ctx context.Context, lost clientv3.LeaseID) (clientv3.LeaseID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.lease != lost {
 		return p.lease, nil
 	}
+
 	resp, err := p.client.Grant(ctx, 15)
 	if err != nil {
 		return 0, err
 	}
+
 	if p.quit != nil {
 		p.quit()
 	}
+
 	p.lease = resp.ID
 	alive, quit := context.WithCancel(background)
 	p.quit = quit
@@ -90,6 +105,7 @@ func (p *plain) leased(ctx context.Context, lost clientv3.LeaseID) (clientv3.Lea
 		for range answers { // closed by quit
 		}
 	}()
+
 	return p.lease, err
 }
 
@@ -101,8 +117,10 @@ func (p *plain) put(ctx context.Context, from, to int, value string) error {
 		both.Go(func() { first = p.put(ctx, from, from+p.batch, value) })
 		rest := p.put(ctx, from+p.batch, to, value)
 		both.Wait()
+
 		return errors.Join(first, rest)
 	}
+
 	return p.writes.do(ctx, func(ctx context.Context) error {
 		var lost clientv3.LeaseID
 		for {
@@ -110,13 +128,18 @@ func (p *plain) put(ctx context.Context, from, to int, value string) error {
 			if err != nil {
 				return err
 			}
+
 			var puts []clientv3.Op
 			for i := from; i < to; i++ {
-				puts = append(puts, clientv3.OpPut(p.prefix+"svc/"+addr(i), value, clientv3.WithLease(lease)))
+				puts = append(puts,
+					clientv3.OpPut(p.prefix+"svc/"+addr(i), value, clientv3.WithLease(lease)))
 			}
-			if _, err = p.client.Txn(ctx).Then(puts...).Commit(); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+
+			_, err = p.client.Txn(ctx).Then(puts...).Commit()
+			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 				return err
 			}
+
 			lost = lease
 		}
 	})
@@ -138,27 +161,40 @@ func (p *plain) end(ctx context.Context) error {
 	if p.quit == nil {
 		return nil
 	}
+
 	p.quit()
+
 	return p.ends.do(ctx, revoke(p.client, p.lease))
 }
 
 func revoke(client *clientv3.Client, lease clientv3.LeaseID) func(context.Context) error {
 	return func(ctx context.Context) error {
-		if _, err := client.Revoke(ctx, lease); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		_, err := client.Revoke(ctx, lease)
+		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return err
 		}
+
 		return nil
 	}
 }
 
-func (p *plain) update(ctx context.Context) error   { return p.put(ctx, 0, 1, "v2") }
-func (p *plain) resume(ctx context.Context) error   { return p.put(ctx, p.last, p.last+1, "v1") }
-func (p *plain) serve(ctx context.Context) error    { return p.resume(ctx) }
-func (p *plain) withdraw(ctx context.Context) error { return p.end(ctx) }
+func (p *plain) update(ctx context.Context) error {
+	return p.put(ctx, 0, 1, "v2")
+}
+func (p *plain) resume(ctx context.Context) error {
+	return p.put(ctx, p.last, p.last+1, "v1")
+}
+func (p *plain) serve(ctx context.Context) error {
+	return p.resume(ctx)
+}
+func (p *plain) withdraw(ctx context.Context) error {
+	return p.end(ctx)
+}
 func (p *plain) health(ctx context.Context, serving bool) error {
 	if serving {
 		return p.resume(ctx)
 	}
+
 	return p.pause(ctx)
 }
 
@@ -174,7 +210,10 @@ type ours struct {
 }
 
 func (c *cell) newOurs(client *clientv3.Client, prefix string) *ours {
-	return &ours{t: c.t, registry: kit.Registry(c.t, io.Discard, client, runtime.WithNamespace(prefix))}
+	return &ours{
+		t:        c.t,
+		registry: kit.Registry(c.t, io.Discard, client, runtime.WithNamespace(prefix)),
+	}
 }
 
 func (o *ours) register(ctx context.Context, from, to int) error {
@@ -183,12 +222,15 @@ func (o *ours) register(ctx context.Context, from, to int) error {
 	for i := from; i < to; i++ {
 		wg.Go(func() {
 			if o.entries[i] == nil {
-				o.entries[i], errs[i] = o.registry.Register(ctx, "svc", runtime.Endpoint{Addr: addr(i)})
+				o.entries[i], errs[i] = o.registry.Register(ctx, "svc",
+					runtime.Endpoint{Addr: addr(i)})
 			}
 		})
 	}
+
 	wg.Wait()
 	o.last = to - 1
+
 	return errors.Join(errs...)
 }
 
@@ -196,8 +238,12 @@ func (o *ours) update(ctx context.Context) error {
 	return o.entries[0].Update(ctx, runtime.WithMetadata("mark", "v2"))
 }
 
-func (o *ours) pause(ctx context.Context) error  { return o.entries[o.last].Pause(ctx) }
-func (o *ours) resume(ctx context.Context) error { return o.entries[o.last].Resume(ctx) }
+func (o *ours) pause(ctx context.Context) error {
+	return o.entries[o.last].Pause(ctx)
+}
+func (o *ours) resume(ctx context.Context) error {
+	return o.entries[o.last].Resume(ctx)
+}
 
 func (o *ours) serve(ctx context.Context) error {
 	o.checks = grpchealth.NewServer()
@@ -210,11 +256,14 @@ func (o *ours) serve(ctx context.Context) error {
 	running, quit := context.WithCancel(background)
 	served := make(chan error, 1)
 	go func() { served <- o.server.Serve(running, lis) }()
+
 	o.stop = func() error { quit(); return <-served }
 	for {
-		if st := o.server.Status(); len(st) == 1 && st[0].State == runtime.StateRegistered {
+		st := o.server.Status()
+		if len(st) == 1 && st[0].State == runtime.StateRegistered {
 			return nil
 		}
+
 		select {
 		case err := <-served:
 			o.stop = nil
@@ -222,7 +271,9 @@ func (o *ours) serve(ctx context.Context) error {
 		case <-ctx.Done(): // the next try is another Serve
 			_ = o.stop()
 			o.stop = nil
+
 			return ctx.Err()
+
 		case <-time.After(10 * ms):
 		}
 	}
@@ -233,16 +284,21 @@ func (o *ours) health(_ context.Context, serving bool) error {
 	if serving {
 		st = healthpb.HealthCheckResponse_SERVING
 	}
+
 	o.checks.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, st)
+
 	return nil
 }
 
-func (o *ours) withdraw(ctx context.Context) error { return o.server.Withdraw(ctx) }
+func (o *ours) withdraw(ctx context.Context) error {
+	return o.server.Withdraw(ctx)
+}
 
 func (o *ours) end(ctx context.Context) error {
 	var err error
 	if o.stop != nil {
 		err = o.stop()
 	}
+
 	return errors.Join(err, o.registry.Close(ctx))
 }

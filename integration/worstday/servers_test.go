@@ -32,19 +32,64 @@ type operation struct {
 // serverRows are the operations of servers.
 var serverRows = []row{
 	operation{name: "close 10", before: register(0, 10), held: 10, do: party.end, ends: true}.row(),
-	operation{name: "close 1000", before: register(0, 1000), held: 1000, do: party.end, ends: true, heavy: true}.row(),
-	operation{name: "busy close 10", before: register(0, 10), held: 10, busy: true, do: party.end, ends: true}.row(),
+	operation{
+		name:   "close 1000",
+		before: register(0, 1000),
+		held:   1000,
+		do:     party.end,
+		ends:   true,
+		heavy:  true,
+	}.row(),
+	operation{
+		name:   "busy close 10",
+		before: register(0, 10),
+		held:   10,
+		busy:   true,
+		do:     party.end,
+		ends:   true,
+	}.row(),
 	operation{name: "serve", do: party.serve, want: 1}.row(),
 	operation{name: "register 1", do: register(0, 1), want: 1}.row(),
 	operation{name: "register 200", do: register(0, 200), want: 200, heavy: true}.row(),
-	operation{name: "register another", before: register(0, 1), held: 1, do: register(1, 2), want: 2}.row(),
-	operation{name: "update", before: register(0, 1), held: 1, do: party.update, want: 1, text: "v2"}.row(),
-	operation{name: "resume", before: both(register(0, 2), party.pause), held: 1, do: party.resume, want: 2}.row(),
+	operation{
+		name:   "register another",
+		before: register(0, 1),
+		held:   1,
+		do:     register(1, 2),
+		want:   2,
+	}.row(),
+	operation{
+		name:   "update",
+		before: register(0, 1),
+		held:   1,
+		do:     party.update,
+		want:   1,
+		text:   "v2",
+	}.row(),
+	operation{
+		name:   "resume",
+		before: both(register(0, 2), party.pause),
+		held:   1,
+		do:     party.resume,
+		want:   2,
+	}.row(),
 	operation{name: "serve ends", before: party.serve, held: 1, do: party.end, ends: true}.row(),
 	operation{name: "pause", before: register(0, 2), held: 2, do: party.pause, want: 1}.row(),
-	operation{name: "busy pause", before: register(0, 2), held: 2, busy: true, do: party.pause, want: 1}.row(),
+	operation{
+		name:   "busy pause",
+		before: register(0, 2),
+		held:   2,
+		busy:   true,
+		do:     party.pause,
+		want:   1,
+	}.row(),
 	operation{name: "not serving", before: party.serve, held: 1, do: health(false)}.row(),
-	operation{name: "serving again", before: both(party.serve, health(false)), do: health(true), want: 1}.row(),
+	operation{
+		name:   "serving again",
+		before: both(party.serve, health(false)),
+		do:     health(true),
+		want:   1,
+	}.row(),
 	operation{name: "withdraw", before: party.serve, held: 1, do: party.withdraw}.row(),
 	{name: "hand over", held: true, run: handOver, without: "2 streams"}, // a candidate needs three
 	operation{name: "close 1", before: register(0, 1), held: 1, do: party.end, ends: true}.row(),
@@ -63,6 +108,7 @@ func both(first, second action) action {
 		if err := first(p, ctx); err != nil {
 			return err
 		}
+
 		return second(p, ctx)
 	}
 }
@@ -81,12 +127,14 @@ type process struct {
 	quit   func() // ends the updates
 }
 
-// run does the operation with some pairs of processes, and compares the worst of each side.
+// run does the operation with some pairs of processes, and compares the worst
+// of each side.
 func (op operation) run(c *cell) {
 	pairs := 1
 	if c.fault.notice > 0 && !op.heavy {
 		pairs = 3
 	}
+
 	var all []*process
 	for i := range 2 * pairs {
 		client, meter := c.client()
@@ -96,20 +144,32 @@ func (op operation) run(c *cell) {
 			p.party = c.newOurs(client, p.prefix)
 		} else {
 			p.prefix = c.prefix(fmt.Sprint("plain", i))
-			p.party = &plain{client: client, prefix: p.prefix, batch: c.fault.batch(), writes: p.writes, ends: c.fault.ends()}
+			p.party = &plain{
+				client: client,
+				prefix: p.prefix,
+				batch:  c.fault.batch(),
+				writes: p.writes,
+				ends:   c.fault.ends(),
+			}
 		}
+
 		all = append(all, p)
 	}
+
 	together(all, func(p *process) { op.prepare(c, p) })
+
 	if c.t.Failed() {
 		return
 	}
+
 	c.meet()
 	together(all, func(p *process) { op.measure(c, p) })
 	<-c.over
+
 	if !op.ends {
 		together(all, func(p *process) { p.quit(); _ = p.end(kit.Context(c.t)) })
 	}
+
 	op.compare(c, c.sumUp(all[:pairs]), c.sumUp(all[pairs:]), pairs)
 }
 
@@ -119,6 +179,7 @@ func together(all []*process, do func(*process)) {
 	for _, p := range all {
 		wg.Go(func() { do(p) })
 	}
+
 	wg.Wait()
 }
 
@@ -127,14 +188,20 @@ func (op operation) prepare(c *cell, p *process) {
 	if op.before != nil {
 		err = op.before(p, kit.Context(c.t))
 	}
-	if err != nil || !until(time.Now().Add(kit.Soon), func() bool { return c.shows(p, op.held, "") }) {
+
+	if err != nil || !until(time.Now().Add(kit.Soon), func() bool {
+		return c.shows(p, op.held, "")
+	}) {
 		c.t.Errorf("%s before the fault: %v, or etcd does not have %d keys", p.prefix, err, op.held)
 		return
 	}
+
 	*p.writes = c.fault.writes()
+
 	if !op.busy {
 		return
 	}
+
 	busy, cancel := context.WithCancel(background)
 	var updates sync.WaitGroup
 	updates.Go(func() {
@@ -143,6 +210,7 @@ func (op operation) prepare(c *cell, p *process) {
 			pause(busy, 500*ms)
 		}
 	})
+
 	p.quit = func() { cancel(); updates.Wait() }
 }
 
@@ -151,20 +219,28 @@ func (op operation) measure(c *cell, p *process) {
 	deadline := c.start.Add(c.fault.lasts + 25*time.Second)
 	ctx, cancel := context.WithDeadline(background, deadline)
 	defer cancel()
+
 	var doing sync.WaitGroup
 	doing.Go(func() {
 		if op.ends {
 			p.quit()
 		}
+
 		once := policy{1, time.Until(deadline)}
 		if _, ours := p.party.(*ours); ours && c.fault.refuses && op.want > 0 {
-			once = c.fault.writes() // the runtime reports a refusal at once, so that the process decides
+			// the runtime reports a refusal at once, so that the process
+			// decides
+			once = c.fault.writes()
 		}
+
 		p.err = once.do(ctx, func(ctx context.Context) error { return op.do(p, ctx) })
-		if p.returned = time.Since(c.start); p.err != nil || op.ends {
+		p.returned = time.Since(c.start)
+
+		if p.err != nil || op.ends {
 			time.AfterFunc(2*time.Second, cancel) // what etcd does not show by then was not done
 		}
 	})
+
 	for p.state = never; p.state == never && ctx.Err() == nil; {
 		if c.shows(p, op.want, op.text) {
 			p.state = time.Since(c.start)
@@ -172,6 +248,7 @@ func (op operation) measure(c *cell, p *process) {
 			time.Sleep(min(200*ms, 10*ms+time.Since(c.start)/20))
 		}
 	}
+
 	doing.Wait()
 }
 
@@ -179,26 +256,39 @@ func (op operation) measure(c *cell, p *process) {
 func (c *cell) shows(p *process, n int, text string) bool {
 	ctx, cancel := context.WithTimeout(background, time.Second)
 	defer cancel()
+
 	resp, err := c.judge.Get(ctx, p.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1))
-	return err == nil && resp.Count == int64(n) && (text == "" || strings.Contains(string(resp.Kvs[0].Value), text))
+
+	return err == nil &&
+		resp.Count == int64(n) &&
+		(text == "" || strings.Contains(string(resp.Kvs[0].Value), text))
 }
 
-// compare complains where the worst of ours is worse than the worst of plain code.
+// compare complains where the worst of ours is worse than the worst of plain
+// code.
 func (op operation) compare(c *cell, ours, plain outcome, pairs int) {
-	c.figure("failed, left %d, %d/%d (plain %d, %d/%d)", ours.failed, ours.keys, ours.leases, plain.failed, plain.keys, plain.leases)
+	c.figure("failed, left %d, %d/%d (plain %d, %d/%d)", ours.failed, ours.keys, ours.leases,
+		plain.failed, plain.keys, plain.leases)
+
 	if ours.failed > plain.failed {
 		c.complain("%d of %d fail, plain %d: %.200v", ours.failed, pairs, plain.failed, ours.err)
 	}
+
 	if ours.keys > plain.keys || ours.leases > plain.leases {
-		c.complain("%d keys and %d leases are left, plain %d and %d", ours.keys, ours.leases, plain.keys, plain.leases)
+		c.complain("%d keys and %d leases are left, plain %d and %d", ours.keys, ours.leases,
+			plain.keys, plain.leases)
 	}
+
 	if plain.failed > 0 {
 		return
 	}
+
 	if ours.failed == 0 {
-		c.compareTime("in etcd", ours.state, max(plain.state, plain.returned), c.fault.luck) // plain code knows when it returns
+		// plain code knows when it returns
+		c.compareTime("in etcd", ours.state, max(plain.state, plain.returned), c.fault.luck)
 		c.compareTime("returned", ours.returned, plain.returned, c.fault.luck)
 	}
+
 	c.compareRequests(ours.messages, plain.messages, 100*pairs+2*max(op.held, op.want))
 }
 
@@ -213,32 +303,43 @@ type outcome struct {
 func (c *cell) sumUp(all []*process) (o outcome) {
 	for _, p := range all {
 		if p.err != nil {
-			o.failed, o.err = o.failed+1, p.err
+			o.failed = o.failed + 1
+			o.err = p.err
 		}
-		o.state, o.returned, o.messages = max(o.state, p.state), max(o.returned, p.returned), o.messages+p.meter.sum()
+
+		o.state, o.returned, o.messages = max(
+			o.state, p.state), max(o.returned, p.returned), o.messages+p.meter.sum()
 	}
+
 	until(time.Now().Add(2*time.Second), func() bool { // what hung may still arrive
 		o.keys, o.leases = c.left(all)
 		return o.keys+o.leases == 0
 	})
+
 	return o
 }
 
 // left counts the keys and leases that processes have in etcd.
 func (c *cell) left(all []*process) (keys, leases int) {
 	for _, p := range all {
-		resp, err := c.judge.Get(kit.Context(c.t), p.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		resp, err := c.judge.Get(kit.Context(c.t), p.prefix, clientv3.WithPrefix(),
+			clientv3.WithCountOnly())
 		kit.Must(c.t, err)
 		keys += int(resp.Count)
 		p.meter.mu.Lock()
-		granted := slices.Clone(p.meter.leases) // those that the client asked for, even if the answer was lost
+		// those that the client asked for, even if the answer was lost
+		granted := slices.Clone(p.meter.leases)
 		p.meter.mu.Unlock()
+
 		for _, id := range granted {
 			ttl, err := c.judge.TimeToLive(kit.Context(c.t), id)
-			if kit.Must(c.t, err); ttl.TTL > 0 {
+			kit.Must(c.t, err)
+
+			if ttl.TTL > 0 {
 				leases++
 			}
 		}
 	}
+
 	return keys, leases
 }

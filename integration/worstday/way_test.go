@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// way carries the bytes between the processes and etcd. Cuts and pauses are those of [etcdtest.Cluster].
+// way carries the bytes between the processes and etcd. Cuts and pauses are
+// those of [etcdtest.Cluster].
 type way struct {
 	mu     sync.Mutex
 	refuse bool                       // connections are refused
@@ -19,19 +20,29 @@ type way struct {
 	waits  map[string]<-chan struct{} // new connections to an address wait for its channel
 }
 
-func hostOf(endpoint string) string { return strings.TrimPrefix(endpoint, "http://") }
+func hostOf(endpoint string) string {
+	return strings.TrimPrefix(endpoint, "http://")
+}
 
 // set changes the way.
-func (w *way) set(change func(*way)) { w.mu.Lock(); defer w.mu.Unlock(); change(w) }
+func (w *way) set(change func(*way)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	change(w)
+}
 
 func (w *way) dial(ctx context.Context, addr string) (net.Conn, error) {
 	addr = hostOf(addr)
 	w.mu.Lock()
-	refuse, wait := w.refuse, w.waits[addr]
+	refuse := w.refuse
+	wait := w.waits[addr]
 	w.mu.Unlock()
+
 	if refuse {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
+
 	if wait != nil {
 		select {
 		case <-wait:
@@ -39,21 +50,26 @@ func (w *way) dial(ctx context.Context, addr string) (net.Conn, error) {
 			return nil, ctx.Err()
 		}
 	}
+
 	inner, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
+
 	answers, to := io.Pipe()
 	go w.carry(inner, to)
+
 	return &conn{inner, answers}, nil
 }
 
-// carry carries the answers on a connection. A later answer does not wait for the delay of the one before.
+// carry carries the answers on a connection. A later answer does not wait for
+// the delay of the one before.
 func (w *way) carry(from net.Conn, to *io.PipeWriter) {
 	type answer struct {
 		data []byte
 		due  time.Time
 	}
+
 	answers := make(chan answer, 1024)
 	var err error
 	go func() {
@@ -61,18 +77,26 @@ func (w *way) carry(from net.Conn, to *io.PipeWriter) {
 			time.Sleep(time.Until(a.due))
 			_, _ = to.Write(a.data) // fails if the client has closed the connection
 		}
+
 		to.CloseWithError(err)
 	}()
+
 	defer close(answers)
+
 	for {
 		var n int
+
 		buf := make([]byte, 16<<10)
-		if n, err = from.Read(buf); err != nil {
+		n, err = from.Read(buf)
+		if err != nil {
 			return
 		}
+
 		w.mu.Lock()
-		lose, due := w.lose, time.Now().Add(w.delay)
+		lose := w.lose
+		due := time.Now().Add(w.delay)
 		w.mu.Unlock()
+
 		if !lose {
 			answers <- answer{buf[:n], due}
 		}
@@ -85,7 +109,9 @@ type conn struct {
 	answers *io.PipeReader
 }
 
-func (c *conn) Read(p []byte) (int, error) { return c.answers.Read(p) }
+func (c *conn) Read(p []byte) (int, error) {
+	return c.answers.Read(p)
+}
 
 func (c *conn) Close() error {
 	_ = c.answers.Close()

@@ -1,15 +1,21 @@
-// Package worstday holds a table: each operation of a process (a row) under each fault of etcd and of the way to it (a column).
-// In a cell the runtime and plain code do the operation at the same time, on the same etcd. The runtime must not be worse: it
-// loses no call that plain code does not lose, is not much later, does not ask etcd much more often, leaves nothing behind that
+// Package worstday holds a table: each operation of a process (a row) under
+// each fault of etcd and of the way to it (a column). In a cell the runtime and
+// plain code do the operation at the same time, on the same etcd. The runtime
+// must not be worse: it loses no call that plain code does not lose, is not
+// much later, does not ask etcd much more often, leaves nothing behind that
 // plain code does not leave, and says nothing that is not so.
 //
-// All rows of a column run at once and meet the same fault of one etcd. A process has an etcd client, a prefix of keys and a [meter]
-// of its own. A cell with complaints runs again, alone, and fails if it has complaints again.
+// All rows of a column run at once and meet the same fault of one etcd. A
+// process has an etcd client, a prefix of keys and a [meter] of its own. A cell
+// with complaints runs again, alone, and fails if it has complaints again.
 //
-// To add a column, add a literal to faults. To add a row, add a literal to serverRows or callerRows: its run function prepares,
-// calls [cell.meet], which waits for the fault, does the operation on both sides, and calls [cell.complain] where ours is worse.
+// To add a column, add a literal to faults. To add a row, add a literal to
+// serverRows or callerRows: its run function prepares, calls [cell.meet], which
+// waits for the fault, does the operation on both sides, and calls
+// [cell.complain] where ours is worse.
 //
-// go test -short runs a diagonal: each row and each column at least once. One cell: go test -v -run 'TestWorstDay//cut_2s/serve'.
+// go test -short runs a diagonal: each row and each column at least once. One
+// cell: go test -v -run 'TestWorstDay//cut_2s/serve'.
 package worstday
 
 import (
@@ -23,21 +29,30 @@ import (
 )
 
 // TestMain lets all cells of a column run at once, whatever their number.
-func TestMain(m *testing.M) { os.Exit(leak.Main(10000, m.Run)) }
+func TestMain(m *testing.M) {
+	os.Exit(leak.Main(10000, m.Run))
+}
 
 // row is an operation. Comments name the meaning of a zero value.
 type row struct {
-	name    string
-	run     func(*cell)
-	heavy   bool   // it has much to do; such rows meet a fault on an etcd of their own
-	held    bool   // it has entries on a lease when the fault begins; false: it does not run under faults of these
+	name  string
+	run   func(*cell)
+	heavy bool // it has much to do; such rows meet a fault on an etcd of their own
+
+	// it has entries on a lease when the fault begins; false: it does not run
+	// under faults of these
+	held bool
+
 	without string // a fault under which it cannot be prepared; "": none
 }
 
-// TestWorstDay runs the cells of each column on one etcd, several columns at once, since a cell mostly waits. Then it runs cells with
-// complaints again, each on an etcd of its own.
+// TestWorstDay runs the cells of each column on one etcd, several columns at
+// once, since a cell mostly waits. Then it runs cells with complaints again,
+// each on an etcd of its own.
 func TestWorstDay(t *testing.T) {
-	columns, beside := make([][]pair, len(faults)), 3
+	columns := make([][]pair, len(faults))
+	beside := 3
+
 	for i, f := range faults {
 		for _, r := range slices.Concat(serverRows, callerRows) {
 			if (!f.held || r.held) && r.without != f.name {
@@ -45,18 +60,23 @@ func TestWorstDay(t *testing.T) {
 			}
 		}
 	}
+
 	if testing.Short() {
-		columns, beside = diagonal(columns), 10
+		columns = diagonal(columns)
+		beside = 10
 	}
+
 	var groups, alone [][]pair
 	for _, column := range columns {
 		light := slices.DeleteFunc(slices.Clone(column), func(p pair) bool { return p.row.heavy })
 		heavy := slices.DeleteFunc(column, func(p pair) bool { return !p.row.heavy })
 		groups = append(groups, light, heavy)
 	}
+
 	for _, p := range pass(t, "beside", beside, groups) {
 		alone = append(alone, []pair{p})
 	}
+
 	pass(t, "alone", 2, alone)
 }
 
@@ -66,9 +86,12 @@ type pair struct {
 	fault fault
 }
 
-func (p pair) name() string { return p.row.name + " under " + p.fault.name }
+func (p pair) name() string {
+	return p.row.name + " under " + p.fault.name
+}
 
-// diagonal returns few of the cells: each column has the first row that no column before has, or any, and then again.
+// diagonal returns few of the cells: each column has the first row that no
+// column before has, or any, and then again.
 func diagonal(columns [][]pair) [][]pair {
 	few := make([][]pair, len(columns))
 	seen := make(map[string]bool)
@@ -78,15 +101,18 @@ func diagonal(columns [][]pair) [][]pair {
 		if at < 0 && i == n {
 			at = i % len(columns[n])
 		}
+
 		if at >= 0 {
 			few[n] = append(few[n], columns[n][at])
 			seen[columns[n][at].row.name] = true
 		}
 	}
+
 	return few
 }
 
-// pass runs groups of cells, each group on an etcd of its own. It returns the cells with complaints, which fail if they ran alone.
+// pass runs groups of cells, each group on an etcd of its own. It returns the
+// cells with complaints, which fail if they ran alone.
 func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
 	slots := make(chan struct{}, etcds)
 	var mu sync.Mutex
@@ -95,35 +121,53 @@ func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) 
 			if len(cells) == 0 {
 				continue
 			}
+
 			f := cells[0].fault
 			t.Run(f.name, func(t *testing.T) {
 				t.Parallel()
 				slots <- struct{}{}
 				t.Cleanup(func() { <-slots })
+
 				b := newBed(t, f)
 				for _, p := range cells {
 					t.Run(p.row.name, func(t *testing.T) {
 						b.waiting.Add(1)
-						c := &cell{bed: b, t: t, name: p.row.name, ready: sync.OnceFunc(b.waiting.Done)}
+						c := &cell{
+							bed:   b,
+							t:     t,
+							name:  p.row.name,
+							ready: sync.OnceFunc(b.waiting.Done),
+						}
+
 						t.Parallel() // all cells are known before one runs
+
 						defer c.ready()
+
 						p.row.run(c)
 						mu.Lock()
 						defer mu.Unlock()
-						t.Logf("%s: %s", p.name(), strings.Join(append(c.complaints, c.figures...), "; "))
+
+						t.Logf("%s: %s", p.name(),
+							strings.Join(append(c.complaints, c.figures...), "; "))
+
 						if len(c.complaints) == 0 {
 							return
 						}
-						if again = append(again, p); name == "alone" {
+
+						again = append(again, p)
+
+						if name == "alone" {
 							t.Errorf("%s is worse than plain code, twice", p.name())
 						}
 					})
 				}
+
 				played := make(chan struct{})
 				go func() { defer close(played); b.play() }()
 				t.Cleanup(func() { <-played })
 			})
 		}
 	})
+
 	return again
 }

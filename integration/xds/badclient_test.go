@@ -23,57 +23,86 @@ type rawClient struct {
 
 func (w *world) raw() *rawClient {
 	w.t.Helper()
+
 	conn, err := grpc.NewClient(w.bridges[0].addr, kit.Insecure)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(kit.Bounded(w.t, 2*kit.Soon))
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(
+		kit.Bounded(w.t, 2*kit.Soon))
 	kit.Must(w.t, err)
+
 	return &rawClient{w.t, stream}
 }
 
 func (c *rawClient) ask(kind string, names ...string) {
 	c.t.Helper()
-	kit.Must(c.t, c.stream.Send(&discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: strings.Repeat("x", 10_000)}, TypeUrl: types + kind, ResourceNames: names}))
+	kit.Must(c.t, c.stream.Send(&discoveryv3.DiscoveryRequest{
+		Node:          &corev3.Node{Id: strings.Repeat("x", 10_000)},
+		TypeUrl:       types + kind,
+		ResourceNames: names,
+	}))
 }
 
 func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	c.t.Helper()
+
 	r, err := c.stream.Recv()
 	kit.Must(c.t, err)
+
 	return r
 }
 
-// The status is current, and shows a client that rejects every response and one that acknowledges none. A third gets all new endpoints.
+// The status is current, and shows a client that rejects every response and one
+// that acknowledges none. A third gets all new endpoints.
 func TestBadClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
-	good, refuses, silent := w.goClient(""), w.raw(), w.raw()
+	good := w.goClient("")
+	refuses := w.raw()
+	silent := w.raw()
 	silent.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
 	first := silent.read()
 	w.add("c")
-	kit.Eventually(t, "the status has an endpoint that no client was sent", func() bool { return w.bridges[0].Status().Hosts[0].Endpoints == 2 })
+	kit.Eventually(t, "the status has an endpoint that no client was sent", func() bool {
+		return w.bridges[0].Status().Hosts[0].Endpoints == 2
+	})
 	refuses.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
+
 	for i := range 3 {
 		r := refuses.read()
 		kit.Must(t, refuses.stream.Send(&discoveryv3.DiscoveryRequest{
-			TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(), ResourceNames: []string{"acme.echo"},
-			ErrorDetail: &rpcstatus.Status{Message: "I do not like it\n" + strings.Repeat("y", 10_000)},
+			TypeUrl:       r.GetTypeUrl(),
+			ResponseNonce: r.GetNonce(),
+			ResourceNames: []string{"acme.echo"},
+			ErrorDetail: &rpcstatus.Status{
+				Message: "I do not like it\n" + strings.Repeat("y", 10_000),
+			},
 		}))
+
 		w.addEntry(fmt.Sprint("b", i), `"grpc_methods":"acme.Echo/Say"`)
 	}
-	eventually(t, good, calls(20), "calls of the good client reach the new servers", only("a", "b0", "b1", "b2", "c"))
+
+	eventually(t, good, calls(20), "calls of the good client reach the new servers",
+		only("a", "b0", "b1", "b2", "c"))
+
 	told := 0
 	for _, client := range w.bridges[0].Status().Clients {
 		for _, kind := range client.Types {
-			if strings.HasPrefix(kind.Refused, "I do not like it") || kind.Pending && kind.Version == first.GetVersionInfo() {
+			if strings.HasPrefix(kind.Refused, "I do not like it") ||
+				kind.Pending && kind.Version == first.GetVersionInfo() {
 				told++
 			}
+
 			if len(kind.Refused) > 400 || len(client.ID) > 400 {
-				t.Errorf("a client's error and id in the status: %d and %d bytes, want at most 400 each", len(kind.Refused), len(client.ID))
+				t.Errorf(
+					"a client's error and id in the status: %d and %d bytes, want at most 400 each",
+					len(kind.Refused), len(client.ID))
 			}
 		}
 	}
+
 	if told != 2 {
-		t.Errorf("the status shows %d bad clients, want 2: %+v", told, w.bridges[0].Status().Clients)
+		t.Errorf("the status shows %d bad clients, want 2: %+v", told,
+			w.bridges[0].Status().Clients)
 	}
 }

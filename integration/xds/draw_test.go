@@ -14,7 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// drawer draws values of service configs, often the bounds that the tags of package serviceconfig set.
+// drawer draws values of service configs, often the bounds that the tags of
+// package serviceconfig set.
 type drawer struct{ *rand.Rand }
 
 // config draws a valid service config.
@@ -25,6 +26,7 @@ func (d drawer) config() string {
 			config[name] = d.valid(name, func() any { return d.value(field.Type, field) })
 		}
 	}
+
 	return marshal(config)
 }
 
@@ -48,39 +50,62 @@ func (d drawer) valid(field string, draw func() any) any {
 	}
 }
 
-func pick[T any](d drawer, from ...T) T { return from[d.IntN(len(from))] }
+func pick[T any](d drawer, from ...T) T {
+	return from[d.IntN(len(from))]
+}
 
-// texts has texts for the fields of each name. One endpoint is in no lane, and the last one is not drained.
+// texts has texts for the fields of each name. One endpoint is in no lane, and
+// the last one is not drained.
 var texts = map[string][]string{
-	"requestHashHeader": {"etcd-affinity", "x.y_z-1", strings.Repeat("h", 256)}, "laneHeader": {"x-lane", "te", "content-type"}, "serviceName": {"", "a"}, "instance": {"1", "127.0.0.3:1"}, "until": {"", "2126-01-01T00:00:00Z"}, "by": {"", "a"}, "at": {"", "a"},
-	"lane": {"blue", "-_.:/", strings.Repeat("l", serviceconfig.MaxLane)}, "label": {"lane", "version", "\u0000/"},
+	"requestHashHeader": {"etcd-affinity", "x.y_z-1", strings.Repeat("h", 256)},
+	"laneHeader":        {"x-lane", "te", "content-type"},
+	"serviceName":       {"", "a"},
+	"instance":          {"1", "127.0.0.3:1"},
+	"until":             {"", "2126-01-01T00:00:00Z"},
+	"by":                {"", "a"},
+	"at":                {"", "a"},
+	"lane":              {"blue", "-_.:/", strings.Repeat("l", serviceconfig.MaxLane)},
+	"label":             {"lane", "version", "\u0000/"},
 }
 
 // configs has the configs of the policies.
 var configs = map[string]any{
-	"etcd": serviceconfig.Etcd{}, "outlier_detection_experimental": serviceconfig.OutlierDetection{}, "round_robin": serviceconfig.RoundRobin{},
-	"pick_first": serviceconfig.PickFirst{}, "least_request_experimental": serviceconfig.LeastRequest{}, "ring_hash_experimental": serviceconfig.RingHash{},
-	"etcd_weighted": serviceconfig.Weighted{}, "etcd_peak_ewma": serviceconfig.PeakEwma{},
+	"etcd":                           serviceconfig.Etcd{},
+	"outlier_detection_experimental": serviceconfig.OutlierDetection{},
+	"round_robin":                    serviceconfig.RoundRobin{},
+	"pick_first":                     serviceconfig.PickFirst{},
+	"least_request_experimental":     serviceconfig.LeastRequest{},
+	"ring_hash_experimental":         serviceconfig.RingHash{},
+	"etcd_weighted":                  serviceconfig.Weighted{},
+	"etcd_peak_ewma":                 serviceconfig.PeakEwma{},
 }
 
 // value draws a value of a type for a field.
 func (d drawer) value(of reflect.Type, field reflect.StructField) any {
 	least, _ := strconv.ParseUint(field.Tag.Get("min"), 10, 64) // 0 without a number
 	most, _ := strconv.ParseUint(field.Tag.Get("max"), 10, 64)
+
 	switch reflect.Zero(of).Interface().(type) {
 	case serviceconfig.Duration:
-		return pick(d, "0s", "0.000000001s", "0.0005s", "0.0999s", "0.1s", "1.000000001s", "30s", "2147483.647s", "2147484s", "2147483648s", "9223372035s")
+		return pick(d, "0s", "0.000000001s", "0.0005s", "0.0999s", "0.1s", "1.000000001s", "30s",
+			"2147483.647s", "2147484s", "2147483648s", "9223372035s")
 	case serviceconfig.Code:
 		return pick[any](d, "CANCELLED", "UNAVAILABLE", "ABORTED", "UNKNOWN", 13, 4, 8, 14)
 	case serviceconfig.Policy:
 		return d.policy(field)
 	case serviceconfig.Method:
 		return d.valid("methodConfig", func() any { return []any{d.object(of)} }).([]any)[0]
+
 	case serviceconfig.MethodName:
-		return pick(d, map[string]any{}, map[string]any{"service": "acme.Echo"}, map[string]any{"service": "acme.Echo", "method": "Say"}, map[string]any{"service": "\u0000?", "method": "*"})
+		return pick(d, map[string]any{}, map[string]any{"service": "acme.Echo"},
+			map[string]any{"service": "acme.Echo", "method": "Say"},
+			map[string]any{"service": "\u0000?", "method": "*"})
+
 	case map[string]string:
-		return map[string]string{pick(d, "version", "zone", "lane", "addr"): pick(d, "v1", "v2", "z", "blue", "\u0000/\"=")}
+		return map[string]string{pick(d, "version", "zone", "lane", "addr"): pick(d, "v1", "v2",
+			"z", "blue", "\u0000/\"=")}
 	}
+
 	switch of.Kind() {
 	case reflect.Pointer:
 		return d.value(of.Elem(), field)
@@ -93,24 +118,32 @@ func (d drawer) value(of reflect.Type, field reflect.StructField) any {
 		return pick(d, 1e-300, 0.1, 1, 2, float64(cmp.Or(most, math.MaxInt64)))
 	case reflect.String:
 		return pick(d, texts[nameOf(field)]...)
+
 	case reflect.Slice:
 		list := []any{}
 		for range 1 + d.IntN(3) {
 			list = append(list, d.value(of.Elem(), field))
 		}
+
 		return list
 	}
+
 	return d.object(of)
 }
 
 // policy draws a policy that the list of policies in a field may have.
 func (d drawer) policy(field reflect.StructField) any {
 	names := slices.Sorted(maps.Keys(configs))
+
 	if nameOf(field) == "childPolicy" {
 		_, around := field.Tag.Lookup("required") // outlier detection is around "etcd"
-		names = slices.DeleteFunc(names, func(name string) bool { return name == "outlier_detection_experimental" || name == "etcd" && !around })
+		names = slices.DeleteFunc(names, func(name string) bool {
+			return name == "outlier_detection_experimental" || name == "etcd" && !around
+		})
 	}
+
 	name := pick(d, names...)
+
 	return d.valid("loadBalancingConfig", func() any {
 		return []any{map[string]any{name: d.object(reflect.TypeOf(configs[name]))}}
 	}).([]any)[0]
@@ -124,5 +157,6 @@ func (d drawer) object(of reflect.Type) map[string]any {
 			object[nameOf(field)] = d.value(field.Type, field)
 		}
 	}
+
 	return object
 }

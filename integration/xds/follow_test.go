@@ -13,15 +13,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// A view is Known only with its leader. If two entries have one address, its endpoint and its leader have the same instance id.
+// A view is Known only with its leader. If two entries have one address, its
+// endpoint and its leader have the same instance id.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
-	a, want := w.add("a"), "a"
+	a := w.add("a")
+	want := "a"
+
 	kit.Eventually(t, "the candidate of the leader is in etcd", func() bool {
-		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key, clientv3.WithPrefix())
+		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key,
+			clientv3.WithPrefix())
 		return err == nil && resp.Count == 1
 	})
+
 	for i := range 20 {
 		if i == 10 {
 			want = "z"
@@ -29,9 +34,11 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 			_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/z", entry)
 			kit.Must(t, err)
 		}
+
 		changed := make(chan struct{}, 100)
 		f, err := w.newRegistry().Follow(w.desc, func() { changed <- struct{}{} })
 		kit.Must(t, err)
+
 		for ctx := kit.Context(t); !f.View().Known; {
 			select {
 			case <-changed:
@@ -39,9 +46,15 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 				t.Fatalf("timeout, want a known view: %+v", f.View())
 			}
 		}
-		if v := f.View(); v.Routed != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
+
+		v := f.View()
+		if v.Routed != want ||
+			len(v.Endpoints) != 1 ||
+			v.Endpoints[0].Instance != want ||
+			v.Provisional {
 			t.Errorf("the first known view: %+v, want the leader %s as its only endpoint", v, want)
 		}
+
 		f.Stop()
 	}
 }
@@ -49,13 +62,22 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 func TestFollowRefuses(t *testing.T) {
 	w := newWorld(t, "")
 	for want, desc := range map[string]*runtime.ServiceDesc{
-		"description is nil": nil, "service key": {Name: "a.B", Key: "a//b"}, "leader.Methods has the method": {Name: "a.B", Key: "a/b", Extension: leader.Methods{"/c.D/E"}},
+		"description is nil": nil,
+		"service key":        {Name: "a.B", Key: "a//b"},
+		"leader.Methods has the method": {
+			Name:      "a.B",
+			Key:       "a/b",
+			Extension: leader.Methods{"/c.D/E"},
+		},
 		"service config": {Name: "a.B", Key: "a/b", ServiceConfig: "["},
 	} {
-		if _, err := w.registry.Follow(desc, func() {}); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := w.registry.Follow(desc, func() {})
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Follow: %v, want an error with %q", err, want)
 		}
-		if err := desc.Check(); (err == nil) != slices.Contains([]string{"service config"}, want) {
+
+		err = desc.Check()
+		if (err == nil) != slices.Contains([]string{"service config"}, want) {
 			t.Errorf("Check of the description for which Follow returns %q: %v, want nil only for the service config", want, err)
 		}
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// TestRows tests the lines of the list in docs/xds.md, with xDS clients of each language that XDS_CLIENTS names.
+// TestRows tests the lines of the list in docs/xds.md, with xDS clients of each
+// language that XDS_CLIENTS names.
 func TestRows(t *testing.T) {
 	for _, language := range languages(t) {
 		for _, row := range rows {
@@ -28,18 +29,24 @@ func TestRows(t *testing.T) {
 // dialer returns a client in a zone.
 type dialer func(zone string) caller
 
-// share requires that each instance has answered the wanted percentage of calls, give or take within percentage points.
+// share requires that each instance has answered the wanted percentage of
+// calls, give or take within percentage points.
 func (w *world) share(o outcome, want map[string]float64, within float64) {
 	w.t.Helper()
+
 	total := 0
 	for _, n := range o.By {
 		total += n
 	}
+
 	for name, percent := range want {
-		if got := 100 * float64(o.By[name]) / float64(total); math.Abs(got-percent) > within {
-			w.t.Errorf("%s answered %.1f %% of the calls, want %.1f ± %.1f: %v", name, got, percent, within, o)
+		got := 100 * float64(o.By[name]) / float64(total)
+		if math.Abs(got-percent) > within {
+			w.t.Errorf("%s answered %.1f %% of the calls, want %.1f ± %.1f: %v", name, got,
+				percent, within, o)
 		}
 	}
+
 	if len(o.Errors) > 0 {
 		w.t.Errorf("failed calls: %v, want none", o.Errors)
 	}
@@ -71,7 +78,9 @@ var rows = []struct {
 		w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 		c := dial("")
 		eventually(w.t, c, calls(40), "both", only("a", "b"))
-		w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 5) // 5 points are five standard deviations
+
+		// 5 points are five standard deviations
+		w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 5)
 	}},
 	{"split", func(w *world, dial dialer) {
 		w.add("a", runtime.WithVersion("v1"))
@@ -91,11 +100,16 @@ var rows = []struct {
 		c := dial("")
 		eventually(w.t, c, calls(40), "both groups", only("a", "b"))
 		b.kill()
-		eventually(w.t, c, calls(1), "a, after b was killed", func(o outcome) bool { return o.By["a"] == 1 })
+		eventually(w.t, c, calls(1), "a, after b was killed", func(o outcome) bool {
+			return o.By["a"] == 1
+		})
+
 		if o := c.call(calls(60)); o.By["a"] != 60 {
 			w.t.Errorf("calls while the group of b is unreachable: %+v, want 60 answered by a", o)
 		}
+
 		b.stop()
+
 		if o := c.call(calls(60)); o.By["a"] != 60 {
 			w.t.Errorf("calls while the group of b is empty: %+v, want 60 answered by a", o)
 		}
@@ -112,7 +126,8 @@ var rows = []struct {
 	}},
 	// While all instances leave, they get the calls.
 	{"leaving", func(w *world, dial dialer) {
-		a, c := w.addEntry("a", ""), dial("")
+		a := w.addEntry("a", "")
+		c := dial("")
 		w.noFailure(c, calls(200), 800, func() { w.put(a, `"grpc_leaving":"true"`) })
 		b := w.add("b")
 		eventually(w.t, c, calls(20), "the successor", only("b"))
@@ -123,7 +138,9 @@ var rows = []struct {
 		a := w.add("a", runtime.WithZoneTag("z1"))
 		w.add("b", runtime.WithZoneTag("z2"))
 		w.set(policy(`"preferZone":true`))
-		one, two, none := dial("z1"), dial("z2"), dial("")
+		one := dial("z1")
+		two := dial("z2")
+		none := dial("")
 		eventually(w.t, one, calls(20), "its zone", only("a"))
 		eventually(w.t, two, calls(20), "its zone", only("b"))
 		eventually(w.t, none, calls(20), "both", only("a", "b"))
@@ -135,44 +152,62 @@ var rows = []struct {
 			lis := kit.Listen(w.t)
 			w.await(w.addAt(lis, lis.Addr().String()).name)
 		}
+
 		w.set(policy(ring))
-		c, native := dial(""), w.native()
+		c := dial("")
+		native := w.native()
+
 		tied := func(c caller, n int) string {
 			o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
 			if !one(o) {
 				w.t.Fatalf("calls with one affinity key: %+v, want all answered by one instance", o)
 			}
+
 			return slices.Collect(maps.Keys(o.By))[0]
 		}
+
 		eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
 		eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
-		if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
-			w.t.Log("skipped for C-core 29: the bridge gives it round robin, since rings make it crash")
+
+		if len(w.bridges[0].Status().Clients) == 1 &&
+			strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
+			w.t.Log(
+				"skipped for C-core 29: the bridge gives it round robin, since rings make it crash")
 			return
 		}
+
 		eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
+
 		same := 0
 		for n := range keys {
 			if tied(c, n) == tied(native, n) {
 				same++
 			}
 		}
+
 		if same != keys {
-			w.t.Errorf("%d of %d keys reach the same instance by xDS and by the runtime, want all", same, keys)
+			w.t.Errorf("%d of %d keys reach the same instance by xDS and by the runtime, want all",
+				same, keys)
 		}
 	}},
-	// Of the calls of ten callers, few go to an instance that does not answer. With round robin it would get half of them.
+	// Of the calls of ten callers, few go to an instance that does not answer.
+	// With round robin it would get half of them.
 	{"least request", func(w *world, dial dialer) {
 		w.add("a")
 		w.add("bad")
 		w.set(policy(`"childPolicy":[{"least_request_experimental":{"choiceCount":10}}]`))
 		c := dial("")
 		eventually(w.t, c, calls(40), "both", only("a", "bad"))
+
 		if _, golang := c.(*goCaller); golang {
 			o := calls(100).to("/acme.Echo/Stuck")
-			o.At, o.Timeout = 10, 500
-			eventually(w.t, c, o, "most calls answered by a", func(o outcome) bool { return o.By["a"] > 75 })
+			o.At = 10
+			o.Timeout = 500
+			eventually(w.t, c, o, "most calls answered by a", func(o outcome) bool {
+				return o.By["a"] > 75
+			})
 		}
+
 		w.set(policy(`"childPolicy":[{"etcd_peak_ewma":{}}]`))
 		eventually(w.t, c, calls(40), "both", only("a", "bad"))
 	}},
@@ -180,13 +215,17 @@ var rows = []struct {
 		by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
 		w.set(policy(`"childPolicy":[{"pick_first":{}}]`))
 		c := dial("")
-		if _, golang := c.(*goCaller); !golang { // grpc-js and Python use round robin instead
+
+		_, golang := c.(*goCaller)
+		if !golang { // grpc-js and Python use round robin instead
 			eventually(w.t, c, calls(40), "both", only("a", "b"))
 			return
 		}
+
 		for name := range eventually(w.t, c, calls(40), "one instance", one).By {
 			by[name].kill()
 		}
+
 		eventually(w.t, c, calls(1), "the other instance", one)
 	}},
 	{"timeout", func(w *world, dial dialer) {
@@ -194,7 +233,9 @@ var rows = []struct {
 		w.set(`{"methodConfig":[{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"0.2s"}]}`)
 		c := dial("")
 		eventually(w.t, c, calls(1), "the service", only("a"))
-		o := eventually(w.t, c, calls(1).to("/acme.Echo/Slow"), "the timeout", func(o outcome) bool { return o.Most < 5000 })
+
+		o := eventually(w.t, c, calls(1).to("/acme.Echo/Slow"), "the timeout",
+			func(o outcome) bool { return o.Most < 5000 })
 		if len(o.Errors) != 1 {
 			w.t.Errorf("a call of a method with a timeout of 0.2 s: %+v, want 1 error", o)
 		}
@@ -214,15 +255,21 @@ var rows = []struct {
 		blue := calls(20).with("etcd-lane", "blue")
 		eventually(w.t, c, blue, "the lane", only("b"))
 		eventually(w.t, c, calls(20).with("x-tenant", "blue"), "the lane by a header", only("b"))
-		eventually(w.t, c, calls(20).with("etcd-lane", "none"), "a lane that is not there", only("a"))
-		eventually(w.t, c, calls(5).with("etcd-lane", "red"), "a strict lane without instances", func(o outcome) bool { return len(o.By) == 0 })
+		eventually(w.t, c, calls(20).with("etcd-lane", "none"), "a lane that is not there",
+			only("a"))
+		eventually(w.t, c, calls(5).with("etcd-lane", "red"), "a strict lane without instances",
+			func(o outcome) bool { return len(o.By) == 0 })
 		b.kill()
 		eventually(w.t, c, blue, "the base instead of a dead lane", only("a"))
 		w.set(policy(`"route":[{"label":"lane","strict":true}],"laneHeader":"x-tenant"`))
+
 		for header, name := range map[string]string{"etcd-lane": "green", "x-tenant": "green.1"} {
-			eventually(w.t, c, calls(5).with(header, name), "a strict label that no instance has", func(o outcome) bool { return len(o.By) == 0 })
+			eventually(w.t, c, calls(5).with(header, name), "a strict label that no instance has",
+				func(o outcome) bool { return len(o.By) == 0 })
 		}
-		eventually(w.t, c, calls(5).with("x-tenant", "no lane"), "the base for a header with an unknown lane", only("a"))
+
+		eventually(w.t, c, calls(5).with("x-tenant", "no lane"),
+			"the base for a header with an unknown lane", only("a"))
 	}},
 	{"leader", func(w *world, dial dialer) {
 		w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
@@ -233,6 +280,7 @@ var rows = []struct {
 		eventually(w.t, c, calls(20), "both", only("a", "b"))
 		led := calls(10).to("/acme.Echo/Lead")
 		led.Wait = true // without Wait, calls fail while nobody leads
+
 		o := eventually(w.t, c, led, "one", one)
 		if o.By["a"] > 0 {
 			a.stop()
@@ -243,14 +291,19 @@ var rows = []struct {
 		for i := range 6 {
 			w.add(fmt.Sprint("s", i))
 		}
+
 		w.set(policy(`"subset":2`))
+
 		union := map[string]bool{}
 		for range 5 {
-			o := eventually(w.t, dial(""), calls(20), "two", func(o outcome) bool { return len(o.By) == 2 && len(o.Errors) == 0 })
+			o := eventually(w.t, dial(""), calls(20), "two", func(o outcome) bool {
+				return len(o.By) == 2 && len(o.Errors) == 0
+			})
 			for name := range o.By {
 				union[name] = true
 			}
 		}
+
 		if len(union) < 3 {
 			w.t.Errorf("five clients reached the instances %v, want at least 3", union)
 		}
@@ -261,18 +314,26 @@ var rows = []struct {
 		w.add("bad")
 		w.set(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.2s","baseEjectionTime":"30s","maxEjectionPercent":50,
 			"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":2,"requestVolume":5},"childPolicy":[{"round_robin":{}}]}}]}`)
-		eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the failing instance left out", only("a", "b"))
+		eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the failing instance left out",
+			only("a", "b"))
 	}},
-	// A client may make more calls at a time than 1,024, the default limit of an xDS cluster.
+	// A client may make more calls at a time than 1,024, the default limit of
+	// an xDS cluster.
 	{"many at a time", func(w *world, dial dialer) {
 		w.add("a")
 		c := dial("")
 		eventually(w.t, c, calls(1), "the service", only("a"))
 		o := calls(1100).to("/acme.Echo/Slow")
-		o.At, o.Timeout = 1100, 3000
+		o.At = 1100
+		o.Timeout = 3000
+
 		for text, n := range c.call(o).Errors {
-			if text = strings.ToLower(text); !strings.Contains(text, "deadline") && !strings.Contains(text, "cancelled") { // by the server's deadline
-				w.t.Errorf("%d of 1100 calls at a time failed with %s, want only exceeded deadlines", n, text)
+			text = strings.ToLower(text)
+			// by the server's deadline
+			if !strings.Contains(text, "deadline") && !strings.Contains(text, "cancelled") {
+				w.t.Errorf(
+					"%d of 1100 calls at a time failed with %s, want only exceeded deadlines", n,
+					text)
 			}
 		}
 	}},

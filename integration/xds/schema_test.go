@@ -43,9 +43,11 @@ var generated = []*runtime.ServiceDesc{
 	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
 }
 
-// image returns an image of some services as buf builds it: all files, encoded, and no imports of files only for options.
+// image returns an image of some services as buf builds it: all files, encoded,
+// and no imports of files only for options.
 func image(t *testing.T, services ...string) []byte {
 	t.Helper()
+
 	set := new(descriptorpb.FileDescriptorSet)
 	seen := make(map[string]bool)
 	var add func(protoreflect.FileDescriptor)
@@ -53,73 +55,95 @@ func image(t *testing.T, services ...string) []byte {
 		if seen[file.Path()] {
 			return
 		}
+
 		seen[file.Path()] = true
+
 		for i := range file.Imports().Len() {
 			add(file.Imports().Get(i).FileDescriptor)
 		}
+
 		set.File = append(set.File, protodesc.ToFileDescriptorProto(file))
 		set.File[len(set.File)-1].OptionDependency = nil
 	}
+
 	add(discoveryv1.File_etcd_discovery_v1_options_proto)
+
 	for _, name := range services {
 		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		kit.Must(t, err)
 		add(found.ParentFile())
 	}
+
 	raw, err := proto.Marshal(set)
 	kit.Must(t, err)
+
 	return raw
 }
 
-// edited returns an image after edit has changed the options of each of its services.
+// edited returns an image after edit has changed the options of each of its
+// services.
 func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int)) []byte {
 	t.Helper()
+
 	set := new(descriptorpb.FileDescriptorSet)
-	kit.Must(t, proto.Unmarshal(image(t, leaderpb.Counter_EtcdServiceDesc.Name, lanespb.Named_EtcdServiceDesc.Name), set))
+	kit.Must(t, proto.Unmarshal(image(t, leaderpb.Counter_EtcdServiceDesc.Name,
+		lanespb.Named_EtcdServiceDesc.Name), set))
+
 	n := 0
 	for _, file := range set.GetFile() {
 		for _, service := range file.GetService() {
 			if proto.HasExtension(service.GetOptions(), discoveryv1.E_Service) {
-				options := proto.GetExtension(service.GetOptions(), discoveryv1.E_Service).(*discoveryv1.ServiceOptions)
+				options := proto.GetExtension(
+					service.GetOptions(), discoveryv1.E_Service).(*discoveryv1.ServiceOptions)
 				n++
 				edit(options, n)
 				proto.SetExtension(service.GetOptions(), discoveryv1.E_Service, options)
 			}
 		}
 	}
+
 	raw, err := proto.Marshal(set)
 	kit.Must(t, err)
+
 	return raw
 }
 
-// ReadImage returns the same descriptions for services as their generated code has.
+// ReadImage returns the same descriptions for services as their generated code
+// has.
 func TestImage(t *testing.T) {
 	byName := func(a, b *runtime.ServiceDesc) int { return strings.Compare(a.Name, b.Name) }
+
 	packages := make(map[string][]*runtime.ServiceDesc)
 	for _, desc := range generated {
 		pkg := desc.Name[:strings.LastIndex(desc.Name, ".")]
 		packages[pkg] = append(packages[pkg], desc)
 	}
+
 	for pkg, want := range packages {
 		got, err := xds.ReadImage(image(t, want[0].Name))
 		if err != nil {
 			t.Errorf("ReadImage of package %s: %v, want success", pkg, err)
 			continue
 		}
+
 		slices.SortFunc(got, byName)
 		slices.SortFunc(want, byName)
+
 		if len(got) != len(want) {
 			t.Errorf("ReadImage of package %s: %d services, want %d", pkg, len(got), len(want))
 			continue
 		}
+
 		for i, desc := range want {
 			w := *desc
 			w.LeaseTTL = 0 // an image has no TTL, which only servers use
 			w.Authority = cmp.Or(w.Authority, got[i].Authority)
 			w.ServiceConfig = cmp.Or(w.ServiceConfig, got[i].ServiceConfig)
+
 			if got[i].Layout == nil { // clients read these layouts without a Layout
 				w.Layout = nil
 			}
+
 			if !reflect.DeepEqual(*got[i], w) {
 				t.Errorf("%s:\ngot  %+v\nwant %+v", desc.Name, *got[i], w)
 			}
@@ -135,6 +159,7 @@ func TestImages_Shared(t *testing.T) {
 		kit.Must(t, err)
 		all = append(all, found...)
 	}
+
 	_, err := xds.NewServer(runtime.NewRegistry(nil), all)
 	kit.Must(t, err)
 }
@@ -146,29 +171,42 @@ func TestBadImages(t *testing.T) {
 	}{
 		{"nothing", "there are no file descriptors", nil},
 		{"no descriptors", "parse the file descriptors", []byte("services")},
-		{"no option", "no service has the option (etcd.discovery.v1.service)", image(t, "grpc.health.v1.Health")},
-		{"two keys of one name", `gives the TLS name "acme.user"`, edited(t, func(options *discoveryv1.ServiceOptions, n int) {
-			options.Key, options.Authority = fmt.Sprint("acme/user", n), "acme.user"
+		{"no option", "no service has the option (etcd.discovery.v1.service)",
+			image(t, "grpc.health.v1.Health")},
+		{"two keys of one name", `gives the TLS name "acme.user"`, edited(t, func(
+			options *discoveryv1.ServiceOptions,
+			n int,
+		) {
+			options.Key = fmt.Sprint("acme/user", n)
+			options.Authority = "acme.user"
 		})},
 		{"newer options", "upgrade", edited(t, func(options *discoveryv1.ServiceOptions, _ int) {
-			options.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 1))
+			options.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000,
+				protowire.VarintType), 1))
 		})},
 	} {
-		if _, err := xds.ReadImage(tt.image); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("ReadImage of an image with %s: %v, want an error with %q", tt.name, err, tt.want)
+		_, err := xds.ReadImage(tt.image)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("ReadImage of an image with %s: %v, want an error with %q", tt.name, err,
+				tt.want)
 		}
 	}
+
 	for _, tt := range []struct {
 		want     string
 		services []*runtime.ServiceDesc
 	}{
 		{"there is no service", nil},
 		{"has no Authority", []*runtime.ServiceDesc{{Name: "a.B", Key: "a/b"}}},
-		{"servers of one could pose as the other's", []*runtime.ServiceDesc{{Key: "a", Authority: "x.example"}, {Key: "b", Authority: "X.example:1"}}},
-		{"two different descriptions", []*runtime.ServiceDesc{{Key: "a", Authority: "x"}, {Key: "a", Authority: "x", ServiceConfig: "{}"}}},
-		{`not "nope"`, []*runtime.ServiceDesc{{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
+		{"servers of one could pose as the other's", []*runtime.ServiceDesc{
+			{Key: "a", Authority: "x.example"}, {Key: "b", Authority: "X.example:1"}}},
+		{"two different descriptions", []*runtime.ServiceDesc{{Key: "a", Authority: "x"},
+			{Key: "a", Authority: "x", ServiceConfig: "{}"}}},
+		{`not "nope"`, []*runtime.ServiceDesc{
+			{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
 	} {
-		if _, err := xds.NewServer(runtime.NewRegistry(nil), tt.services); err == nil || !strings.Contains(err.Error(), tt.want) {
+		_, err := xds.NewServer(runtime.NewRegistry(nil), tt.services)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("NewServer: %v, want an error with %q", err, tt.want)
 		}
 	}

@@ -1,5 +1,6 @@
-// Package code tests generated code as its users call it: its names, and the affinity of calls. It is apart from package
-// generator, whose tests must compile to replace generated code that does not.
+// Package code tests generated code as its users call it: its names, and the
+// affinity of calls. It is apart from package generator, whose tests must
+// compile to replace generated code that does not.
 package code
 
 import (
@@ -25,12 +26,21 @@ import (
 
 // The types of the functions that a service generates.
 var (
-	_ *runtime.ServiceDesc                                                     = &basic.Greeter_EtcdServiceDesc
-	_ func(*runtime.Registry, ...grpc.DialOption) (basic.GreeterClient, error) = basic.NewGreeterClientFromEtcd
-	_ func(*runtime.Server, basic.GreeterServer, ...runtime.RegisterOption)    = basic.RegisterGreeterServerToEtcd
+	_ *runtime.ServiceDesc = &basic.Greeter_EtcdServiceDesc
+	_ func(
+		*runtime.Registry,
+		...grpc.DialOption,
+	) (basic.GreeterClient, error) = basic.NewGreeterClientFromEtcd
+
+	_ func(
+		*runtime.Server,
+		basic.GreeterServer,
+		...runtime.RegisterOption,
+	) = basic.RegisterGreeterServerToEtcd
 )
 
-// calls makes clients whose interceptors answer each call and record its affinity.
+// calls makes clients whose interceptors answer each call and record its
+// affinity.
 type calls struct {
 	registry *runtime.Registry
 	affinity string // affinity of the last call
@@ -38,6 +48,7 @@ type calls struct {
 
 func newCalls(t *testing.T) *calls {
 	t.Helper()
+
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	kit.Must(t, err)
 	t.Cleanup(func() { client.Close() })
@@ -47,37 +58,66 @@ func newCalls(t *testing.T) *calls {
 			t.Error(err)
 		}
 	})
+
 	return c
 }
 
-func clientOf[C any](t *testing.T, c *calls, newClient func(*runtime.Registry, ...grpc.DialOption) (C, error)) C {
+func clientOf[C any](
+	t *testing.T,
+	c *calls,
+	newClient func(*runtime.Registry, ...grpc.DialOption) (C, error),
+) C {
 	t.Helper()
+
 	client, err := newClient(c.registry, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+		grpc.WithChainUnaryInterceptor(func(
+			ctx context.Context,
+			_ string,
+			_, _ any,
+			_ *grpc.ClientConn,
+			_ grpc.UnaryInvoker,
+			_ ...grpc.CallOption,
+		) error {
 			c.affinity, _ = runtime.Affinity(ctx)
 			return nil
 		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, _ grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithChainStreamInterceptor(func(
+			ctx context.Context,
+			_ *grpc.StreamDesc,
+			_ *grpc.ClientConn,
+			_ string,
+			_ grpc.Streamer,
+			_ ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			c.affinity, _ = runtime.Affinity(ctx)
 			return ended{}, nil
 		}))
+
 	kit.Must(t, err)
+
 	return client
 }
 
 // ended is a stream whose server sends nothing.
 type ended struct{ grpc.ClientStream }
 
-func (ended) SendMsg(any) error { return nil }
-func (ended) RecvMsg(any) error { return io.EOF }
-func (ended) CloseSend() error  { return nil }
+func (ended) SendMsg(any) error {
+	return nil
+}
+func (ended) RecvMsg(any) error {
+	return io.EOF
+}
+func (ended) CloseSend() error {
+	return nil
+}
 
-// FuzzMeaning compares how gRPC parses a live config and the JSON that clients pass to gRPC for that config. If gRPC
-// accepts both, they must mean the same.
+// FuzzMeaning compares how gRPC parses a live config and the JSON that clients
+// pass to gRPC for that config. If gRPC accepts both, they must mean the same.
 func FuzzMeaning(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
 	}
+
 	for _, text := range []string{
 		`{"loadBalancingConfig":[{"nope":{}},{"round_robin":{}}]}`, `{"loadBalancingConfig":[]}`, `{"methodConfig":[]}`,
 		`{"methodConfig":[{"name":[{"service":"a.B","method":"C"},{"service":"a.B"}],"waitForReady":false,"maxRequestMessageBytes":1024,"maxResponseMessageBytes":"7"}]}`,
@@ -86,42 +126,60 @@ func FuzzMeaning(f *testing.F) {
 	} {
 		f.Add(text)
 	}
+
 	parse := grpcParser(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := ours.ParseLive(text)
 		if err != nil {
 			return
 		}
+
 		want := parse(text)
+
 		got := parse(c.JSON())
 		if got.Err != nil && !strings.Contains(got.Err.Error(), "no supported policies found") {
-			t.Fatalf("live config %s becomes %s, want a config that gRPC accepts: %v", text, c.JSON(), got.Err)
+			t.Fatalf("live config %s becomes %s, want a config that gRPC accepts: %v", text,
+				c.JSON(), got.Err)
 		}
+
 		if want.Err != nil || got.Err != nil {
 			return
 		}
+
 		if diff := cmp.Diff(want.Config, got.Config, inFull, exceptText); diff != "" {
-			t.Fatalf("live config\n%s\nbecomes\n%s\nwant what gRPC reads the same way (-want +got):\n%s", text, c.JSON(), diff)
+			t.Fatalf(
+				"live config\n%s\nbecomes\n%s\nwant what gRPC reads the same way (-want +got):\n%s",
+				text, c.JSON(), diff)
 		}
 	})
 }
 
 var (
 	inFull = cmp.Exporter(func(reflect.Type) bool { return true })
+
 	// exceptText ignores the JSON that gRPC keeps in a parsed config.
-	exceptText = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".rawJSONString" }, cmp.Ignore())
+	exceptText = cmp.FilterPath(func(p cmp.Path) bool {
+		return p.Last().String() == ".rawJSONString"
+	}, cmp.Ignore())
 )
 
-// grpcParser returns gRPC's parser of service configs, which gRPC gives only to resolvers.
+// grpcParser returns gRPC's parser of service configs, which gRPC gives only to
+// resolvers.
 func grpcParser(tb testing.TB) func(text string) *serviceconfig.ParseResult {
 	found := make(chan resolver.ClientConn, 1)
 	r := manual.NewBuilderWithScheme("parser")
-	r.BuildCallback = func(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) { found <- cc }
-	conn, err := grpc.NewClient("parser:///", grpc.WithResolvers(r), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	r.BuildCallback = func(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) {
+		found <- cc
+	}
+
+	conn, err := grpc.NewClient("parser:///", grpc.WithResolvers(r),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(func() { conn.Close() })
 	conn.Connect()
+
 	return (<-found).ParseServiceConfig
 }

@@ -53,11 +53,13 @@ func FuzzLive(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
 	}
+
 	live := newLive(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		if _, err := serviceconfig.ParseLive(text); err != nil {
 			return
 		}
+
 		if err := live.try(text); err != nil {
 			t.Errorf("the accepted config %s: %v, want gRPC to accept it, and no panic", text, err)
 		}
@@ -73,48 +75,62 @@ func newLive(t testing.TB) live {
 	lis := bufconn.Listen(1 << 16)
 	ended := make(chan error)
 	go func() { ended <- s.Serve(lis) }()
+
 	t.Cleanup(func() {
 		s.Stop()
+
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
+
 	return live{lis}
 }
 
-// try puts a config in force and makes calls. It returns an error if gRPC rejects the config or a call reports a panic.
+// try puts a config in force and makes calls. It returns an error if gRPC
+// rejects the config or a call reports a panic.
 func (l live) try(text string) error {
 	if _, err := grpccheck.Live(text); err != nil {
 		return err
 	}
+
 	config, err := serviceconfig.ParseLive(text)
 	if err != nil {
 		return err
 	}
+
 	wrapped, err := serviceconfig.Wrap(config.JSON(), grpccheck.Registered)
 	if err != nil {
 		return err
 	}
+
 	for _, text := range []string{config.JSON(), wrapped.JSON} {
 		if err := l.call(text); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
 func (l live) call(config string) error {
 	r := manual.NewBuilderWithScheme("live")
-	conn, err := grpc.NewClient("live:///", grpc.WithResolvers(r), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.lis.DialContext(ctx) }))
+	conn, err := grpc.NewClient("live:///", grpc.WithResolvers(
+		r), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return l.lis.DialContext(ctx)
+		}))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+
 	state := resolver.State{}
 	for i := range 3 {
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: strconv.Itoa(i)}}})
+		state.Endpoints = append(state.Endpoints,
+			resolver.Endpoint{Addresses: []resolver.Address{{Addr: strconv.Itoa(i)}}})
 	}
+
 	built := make(chan error, 1)
 	r.BuildCallback = func(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) {
 		state.ServiceConfig = cc.ParseServiceConfig(config)
@@ -122,16 +138,21 @@ func (l live) call(config string) error {
 		if err == nil {
 			err = cc.UpdateState(state)
 		}
+
 		built <- err
 	}
+
 	conn.Connect()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+
 	client := outlierpb.NewFailuresClient(conn)
 	for range 3 {
-		if _, callErr := client.Get(ctx, new(emptypb.Empty)); callErr != nil && strings.Contains(status.Convert(callErr).Message(), "panic") {
+		_, callErr := client.Get(ctx, new(emptypb.Empty))
+		if callErr != nil && strings.Contains(status.Convert(callErr).Message(), "panic") {
 			return callErr
 		}
 	}
+
 	return <-built
 }

@@ -25,7 +25,8 @@ type row struct {
 // noRequest stands for a request that is a nil pointer.
 const noRequest = "nil"
 
-// TestSpelling checks which text is the affinity for a value of a field. An unset, empty or zero field gives no affinity.
+// TestSpelling checks which text is the affinity for a value of a field. An
+// unset, empty or zero field gives no affinity.
 func TestSpelling(t *testing.T) {
 	c := newCalls(t)
 	for _, service := range []struct {
@@ -40,14 +41,20 @@ func TestSpelling(t *testing.T) {
 		{clientOf(t, c, oldgrpc.NewServiceClientFromEtcd), older},
 	} {
 		for _, row := range service.rows {
-			if err := row.call(t.Context(), service.client); err != nil || c.affinity != row.want {
+			err := row.call(t.Context(), service.client)
+			if err != nil || c.affinity != row.want {
 				t.Errorf("%T, %+v: affinity %q, error %v", service.client, row, c.affinity, err)
 			}
+
 			if row.want == "" {
 				continue
 			}
-			if err := row.call(runtime.WithAffinity(t.Context(), "the caller's"), service.client); err != nil || c.affinity != "the caller's" {
-				t.Errorf("%T, %+v: affinity %q, error %v, want \"the caller's\", as in the context", service.client, row, c.affinity, err)
+
+			err = row.call(runtime.WithAffinity(t.Context(), "the caller's"), service.client)
+			if err != nil || c.affinity != "the caller's" {
+				t.Errorf(
+					"%T, %+v: affinity %q, error %v, want \"the caller's\", as in the context",
+					service.client, row, c.affinity, err)
 			}
 		}
 	}
@@ -57,22 +64,29 @@ func TestSpelling(t *testing.T) {
 func (r row) call(ctx context.Context, client any) error {
 	method := reflect.ValueOf(client).MethodByName(r.method)
 	in := []reflect.Value{reflect.ValueOf(ctx)}
+
 	if typ := method.Type(); typ.NumIn() == 3 { // with a request before the options
 		request := reflect.Zero(typ.In(1))
 		if r.request != noRequest {
 			request = reflect.New(typ.In(1).Elem())
 			options := prototext.UnmarshalOptions{AllowPartial: true} // no request is sent
-			if err := options.Unmarshal([]byte(r.request), request.Interface().(proto.Message)); err != nil {
+
+			err := options.Unmarshal([]byte(r.request), request.Interface().(proto.Message))
+			if err != nil {
 				return err
 			}
 		}
+
 		in = append(in, request)
 	}
+
 	err, _ := method.Call(in)[1].Interface().(error)
+
 	return err
 }
 
-// kinds returns rows with the value of a kind, zero and no request for each kind.
+// kinds returns rows with the value of a kind, zero and no request for each
+// kind.
 func kinds() (rows []row) {
 	const full = `string: "Ключ \n" bytes: "\000\377x" bool: true enum: ENUM_LESS int32: -2147483648 int64: -9223372036854775808 ` +
 		`uint32: 4294967295 uint64: 18446744073709551615 sint32: -3 sint64: -4 fixed32: 4294967294 fixed64: 18446744073709551614 sfixed32: -5 sfixed64: -6`
@@ -92,8 +106,10 @@ func kinds() (rows []row) {
 		"Sfixed32": "-5",
 		"Sfixed64": "-6",
 	} {
-		rows = append(rows, row{method, full, want}, row{method, "", ""}, row{method, noRequest, ""})
+		rows = append(rows, row{method, full, want}, row{method, "", ""},
+			row{method, noRequest, ""})
 	}
+
 	return rows
 }
 

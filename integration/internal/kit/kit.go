@@ -1,4 +1,5 @@
-// Package kit holds helpers for tests on real etcd: for deadlines, waiting, servers, logs and registries.
+// Package kit holds helpers for tests on real etcd: for deadlines, waiting,
+// servers, logs and registries.
 package kit
 
 import (
@@ -26,89 +27,121 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Soon is how long tests wait for changes that should happen at once. It is long because machines may be busy.
+// Soon is how long tests wait for changes that should happen at once. It is
+// long because machines may be busy.
 const Soon = time.Minute
 
 // Insecure is the dial option for connections without TLS.
 var Insecure = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // Context returns a context that ends after Soon, or with the test.
-func Context(t testing.TB) context.Context { return Bounded(t, Soon) }
+func Context(t testing.TB) context.Context {
+	return Bounded(t, Soon)
+}
 
 // Bounded returns a context that ends after d, or with the test.
 func Bounded(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
+
 	return ctx
 }
 
-// Eventually polls ok until it returns true. Soon after it began, it fails the test, and prints what.
+// Eventually polls ok until it returns true. Soon after it began, it fails the
+// test, and prints what.
 func Eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	EventuallyOr(t, Soon, func() string { return what }, ok)
 }
 
-// EventuallyOr is Eventually with a timeout of its own, and a text that is made after the timeout.
-func EventuallyOr(t *testing.T, timeout time.Duration, what func() string, ok func() bool) {
+// EventuallyOr is Eventually with a timeout of its own, and a text that is made
+// after the timeout.
+func EventuallyOr(
+	t *testing.T,
+	timeout time.Duration,
+	what func() string,
+	ok func() bool,
+) {
 	t.Helper()
+
 	start := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+
 	for !ok() {
 		if time.Since(start) > timeout {
 			t.Fatalf("timeout after %v, want: %s", timeout, what())
 		}
+
 		<-tick.C
 	}
 }
 
-// Listen listens on a free loopback port until the server closes the listener or the test ends. From then on the port refuses
-// connections, and no other server gets it before the end of the test.
+// Listen listens on a free loopback port until the server closes the listener
+// or the test ends. From then on the port refuses connections, and no other
+// server gets it before the end of the test.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
+
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	Must(t, err)
 	porttest.Hold(t, lis)
 	t.Cleanup(func() { _ = lis.Close() }) // fails if the server has closed it
+
 	return lis
 }
 
-// Serve serves until the test ends or stop is called. The test fails if Serve of the server does.
+// Serve serves until the test ends or stop is called. The test fails if Serve
+// of the server does.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	end := Run(t, func(ctx context.Context) error {
 		context.AfterFunc(ctx, g.Stop)
 		return g.Serve(lis)
 	})
+
 	stop = func() {
 		t.Helper()
-		if err := end(); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it may be stopped before it serves
+
+		err := end()
+		// it may be stopped before it serves
+		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Errorf("serve at %s: %v", lis.Addr(), err)
 		}
 	}
+
 	t.Cleanup(stop)
+
 	return stop
 }
 
-// Run calls run in the background. stop, or the end of the test, ends its context and waits for its result, which stop returns.
+// Run calls run in the background. stop, or the end of the test, ends its
+// context and waits for its result, which stop returns.
 func Run(t testing.TB, run func(context.Context) error) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx) }()
 	stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() { _ = stop() })
+
 	return stop
 }
 
 // Registered waits until all entries of a server are in etcd.
 func Registered(t *testing.T, server interface{ Status() []runtime.Status }) {
 	t.Helper()
-	EventuallyOr(t, Soon, func() string { return fmt.Sprintf("the server is registered; its status: %+v", server.Status()) }, func() bool {
+	EventuallyOr(t, Soon, func() string {
+		return fmt.Sprintf("the server is registered; its status: %+v", server.Status())
+	}, func() bool {
 		all := server.Status()
-		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
+
+		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool {
+			return s.State != runtime.StateRegistered
+		})
 	})
 }
 
-// Logs is a writer for a slog.Handler that collects log lines. It is safe for concurrent use.
+// Logs is a writer for a slog.Handler that collects log lines. It is safe for
+// concurrent use.
 type Logs struct {
 	mu    sync.Mutex
 	lines []string
@@ -117,7 +150,9 @@ type Logs struct {
 func (l *Logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.lines = append(l.lines, string(p))
+
 	return len(p), nil
 }
 
@@ -125,6 +160,7 @@ func (l *Logs) Write(p []byte) (int, error) {
 func (l *Logs) Lines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	return slices.Clone(l.lines)
 }
 
@@ -136,29 +172,34 @@ func (l *Logs) Count(text string) int {
 			n++
 		}
 	}
+
 	return n
 }
 
 // Must fails and ends the test if err is not nil.
 var Must = must.Succeed
 
-// OnEtcd starts an etcd for all tests of a package, runs the tests, and returns the exit code for TestMain. Each test uses
-// its own namespace.
+// OnEtcd starts an etcd for all tests of a package, runs the tests, and returns
+// the exit code for TestMain. Each test uses its own namespace.
 func OnEtcd(m *testing.M, etcd **etcdtest.Cluster) int {
 	dir, err := os.MkdirTemp("", "etcd")
 	if err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	if *etcd, err = etcdtest.New(dir); err != nil {
+
+	*etcd, err = etcdtest.New(dir)
+	if err != nil {
 		panic(err)
 	}
 	defer (*etcd).Close()
+
 	return m.Run()
 }
 
-// asking is a handler that asks a registry for its status at each new message, as a program's handler may do. If the runtime
-// logs while it holds a lock that Status takes, the test deadlocks.
+// asking is a handler that asks a registry for its status at each new message,
+// as a program's handler may do. If the runtime logs while it holds a lock that
+// Status takes, the test deadlocks.
 type asking struct {
 	slog.Handler
 	registry atomic.Pointer[runtime.Registry]
@@ -171,20 +212,31 @@ func (a *asking) Handle(ctx context.Context, r slog.Record) error {
 	if registry := a.registry.Load(); registry != nil && !seen {
 		registry.Status()
 	}
+
 	return a.Handler.Handle(ctx, r)
 }
 
-// Registry returns a registry that logs to a writer. At the end of the test the registry is closed. An error of Close is only
-// logged, because etcd may be down by then.
-func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
+// Registry returns a registry that logs to a writer. At the end of the test the
+// registry is closed. An error of Close is only logged, because etcd may be
+// down by then.
+func Registry(
+	t testing.TB,
+	logs io.Writer,
+	client *clientv3.Client,
+	opts ...runtime.Option,
+) *runtime.Registry {
 	t.Helper()
+
 	handler := &asking{Handler: slog.NewTextHandler(logs, nil)}
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(slog.New(handler))}, opts...)...)
+	registry := runtime.NewRegistry(client,
+		append([]runtime.Option{runtime.WithLogger(slog.New(handler))}, opts...)...)
 	handler.registry.Store(registry)
+
 	t.Cleanup(func() {
 		if err := registry.Close(Bounded(t, time.Second)); err != nil {
 			t.Logf("close the registry: %v", err)
 		}
 	})
+
 	return registry
 }

@@ -21,69 +21,93 @@ const patience = 10 * time.Second
 // tests holds the tests for which Check has nothing left to do.
 var tests sync.Map
 
-// Check fails the test if it leaves goroutines, even of etcd or gRPC. The check runs after all clean-ups that are registered
-// after Check, so call Check first, and not in parallel tests. A second call does nothing.
+// Check fails the test if it leaves goroutines, even of etcd or gRPC. The check
+// runs after all clean-ups that are registered after Check, so call Check
+// first, and not in parallel tests. A second call does nothing.
 func Check(t testing.TB) {
 	t.Helper()
+
 	if _, again := tests.LoadOrStore(t, true); again {
 		return
 	}
+
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		tests.Delete(t)
+
 		if t.Failed() || t.Skipped() {
 			return // a failed test may leave goroutines
 		}
+
 		var err error
 		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-			if err = goleak.Find(before); err == nil {
+			err = goleak.Find(before)
+			if err == nil {
 				return
 			}
 		}
+
 		t.Error(err)
 	})
 }
 
-// Parallel runs a test in parallel with others. [Main] checks for goroutines after all of them.
+// Parallel runs a test in parallel with others. [Main] checks for goroutines
+// after all of them.
 func Parallel(t *testing.T) {
 	t.Helper()
+
 	t.Parallel()
 	tests.Store(t, true) // Check does nothing for a parallel test
 	t.Cleanup(func() { tests.Delete(t) })
 }
 
-// Main runs the tests of a package and returns the exit code for TestMain, which is not 0 if the tests fail or leave goroutines.
-// parallel, the number of parallel tests, may exceed the number of processors, because the tests mostly wait.
+// Main runs the tests of a package and returns the exit code for TestMain,
+// which is not 0 if the tests fail or leave goroutines. parallel, the number of
+// parallel tests, may exceed the number of processors, because the tests mostly
+// wait.
 func Main(parallel int, run func() int) int {
-	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // the flag -parallel overrides this number
+	// the flag -parallel overrides this number
+	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil {
 		panic(err)
 	}
+
 	if code := run(); code != 0 {
 		return code
 	}
+
 	var err error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if err = goleak.Find(); err == nil {
+		err = goleak.Find()
+		if err == nil {
 			return 0
 		}
 	}
+
 	fmt.Fprintln(os.Stderr, err)
+
 	return 1
 }
 
-// None fails the test if goroutines are left that run code of package runtime, of a package below it or with more of these texts in
-// their stacks, or were started by such code.
+// None fails the test if goroutines are left that run code of package runtime,
+// of a package below it or with more of these texts in their stacks, or were
+// started by such code.
 func None(t testing.TB, more ...string) {
 	t.Helper()
+
 	var left []string
+
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
-		if left = append(Ours(), In(more...)...); len(left) == 0 {
+		left = append(Ours(), In(more...)...)
+		if len(left) == 0 {
 			return
 		}
 	}
-	t.Errorf("%d goroutines are left, want none:\n%s", len(left), strings.Join(left, "\n\n"))
+
+	t.Errorf("%d goroutines are left, want none:\n%s", len(left),
+		strings.Join(left, "\n\n"))
 }
 
 // Ours returns the stacks of the goroutines that None checks in any case.
@@ -92,15 +116,22 @@ func Ours() []string {
 	return In(module+"/runtime.", module+"/runtime/")
 }
 
-// In returns the stacks of the goroutines whose stack contains one of these texts, such as the start of a function's name.
+// In returns the stacks of the goroutines whose stack contains one of these
+// texts, such as the start of a function's name.
 func In(functions ...string) []string {
 	var all strings.Builder
-	_ = pprof.Lookup("goroutine").WriteTo(&all, 2) // as a panic prints them; the writer does not fail
+
+	// as a panic prints them; the writer does not fail
+	_ = pprof.Lookup("goroutine").WriteTo(&all, 2)
+
 	var found []string
 	for stack := range strings.SplitSeq(all.String(), "\n\n") {
-		if slices.ContainsFunc(functions, func(function string) bool { return strings.Contains(stack, function) }) {
+		if slices.ContainsFunc(functions, func(function string) bool {
+			return strings.Contains(stack, function)
+		}) {
 			found = append(found, stack)
 		}
 	}
+
 	return found
 }

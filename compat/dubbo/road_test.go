@@ -1,5 +1,5 @@
-// Package dubbo tests that our clients find dubbo-go's servers through its application-level discovery. Our servers do not write that
-// format.
+// Package dubbo tests that our clients find dubbo-go's servers through its
+// application-level discovery. Our servers do not write that format.
 package dubbo
 
 import (
@@ -55,11 +55,14 @@ func TestMain(m *testing.M) {
 func run(etcdAddr, addr string, impl basic.GreeterServer) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	world.Check(err)
+
 	instance, err := dubbo.NewInstance(
 		dubbo.WithName("user"),
 		dubbo.WithRegistry(registry.WithEtcdV3(), registry.WithAddress(etcdAddr)),
-		dubbo.WithProtocol(protocol.WithTriple(), protocol.WithIp("127.0.0.1"), protocol.WithPort(tcp.Port)),
+		dubbo.WithProtocol(protocol.WithTriple(), protocol.WithIp("127.0.0.1"),
+			protocol.WithPort(tcp.Port)),
 	)
+
 	world.Check(err)
 	s, err := instance.NewServer()
 	world.Check(err)
@@ -79,6 +82,7 @@ var greeterInfo = &server.ServiceInfo{
 			if err != nil {
 				return nil, err
 			}
+
 			return triple_protocol.NewResponse(reply), nil
 		},
 	}},
@@ -86,8 +90,9 @@ var greeterInfo = &server.ServiceInfo{
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 
-// The servers of a service move from dubbo-go to this project under load. Its callers have moved before, because dubbo-go's callers do not
-// find our servers.
+// The servers of a service move from dubbo-go to this project under load. Its
+// callers have moved before, because dubbo-go's callers do not find our
+// servers.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -97,9 +102,14 @@ func TestRoad(t *testing.T) {
 			p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
 			conn, err := grpc.NewClient(addr, world.Plaintext())
 			world.Must(t, err)
+
 			defer func() { _ = conn.Close() }()
-			w.Reaches(conn, name)                        // the server is in etcd before it answers
-			return func() { w.Remove(key) }, p.Terminate // SIGTERM stops the server before its entry is deleted, so leave comes first
+
+			w.Reaches(conn, name) // the server is in etcd before it answers
+
+			// SIGTERM stops the server before its entry is deleted, so leave
+			// comes first
+			return func() { w.Remove(key) }, p.Terminate
 		}}, to
 	})
 }

@@ -33,15 +33,22 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// Greeter is a go-micro implementation. The name of its type is the service's name.
+// Greeter is a go-micro implementation. The name of its type is the service's
+// name.
 type Greeter struct{ name string }
 
 // SayHello answers with the server's name.
-func (g *Greeter) SayHello(_ context.Context, request *basic.HelloRequest, reply *basic.HelloReply) error {
+func (g *Greeter) SayHello(
+	_ context.Context,
+	request *basic.HelloRequest,
+	reply *basic.HelloReply,
+) error {
 	if fail := failures[request.GetName()]; fail != nil {
 		return fail()
 	}
+
 	reply.Message = g.name
+
 	return nil
 }
 
@@ -50,7 +57,8 @@ func newService(etcdAddr string, opts ...micro.Option) micro.Service {
 	return micro.NewService(append([]micro.Option{
 		micro.Server(grpcserver.NewServer()), micro.Client(grpcclient.NewClient()),
 		micro.Registry(etcd.NewRegistry(microregistry.Addrs(etcdAddr))),
-		micro.Name("user"), micro.Address("127.0.0.1:0"), micro.RegisterTTL(30 * time.Second), micro.RegisterInterval(10 * time.Second),
+		micro.Name("user"), micro.Address("127.0.0.1:0"), micro.RegisterTTL(
+			30 * time.Second), micro.RegisterInterval(10 * time.Second),
 	}, opts...)...)
 }
 
@@ -60,18 +68,31 @@ func run(s micro.Service, impl *Greeter) {
 	world.Check(s.Run())
 }
 
-// announced returns a go-micro server that this project announces. docs/migration.md sends readers here.
-func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string) (service micro.Service, err error) {
-	announced := registry.NewServer(grpc.NewServer()) // this gRPC server serves nothing: go-micro's server does
+// announced returns a go-micro server that this project announces.
+// docs/migration.md sends readers here.
+func announced(
+	ctx context.Context,
+	registry *runtime.Registry,
+	etcdAddr string,
+) (service micro.Service, err error) {
+	// this gRPC server serves nothing: go-micro's server does
+	announced := registry.NewServer(grpc.NewServer())
 	announced.Publish(user)
+
 	service = newService(etcdAddr,
-		micro.AfterStart(func() error { return announced.Announce(ctx, service.Server().Options().Address) }),
+		micro.AfterStart(func() error {
+			return announced.Announce(ctx, service.Server().Options().Address)
+		}),
 		micro.BeforeStop(func() error {
-			defer time.Sleep(time.Second) // go-micro's server ends at once: let callers learn of it first
+			// go-micro's server ends at once: let callers learn of it first
+			defer time.Sleep(time.Second)
+
 			return announced.Withdraw(ctx)
 		}),
 	)
+
 	err = service.Server().Init(server.Registry(microregistry.NewMemoryRegistry()))
+
 	return service, err
 }
 
@@ -79,17 +100,21 @@ func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string)
 type caller struct{ client.Client }
 
 func newCaller(r microregistry.Registry) caller {
-	return caller{grpcclient.NewClient(client.Registry(r), client.Selector(selector.NewSelector(selector.Registry(r))))}
+	return caller{grpcclient.NewClient(client.Registry(r),
+		client.Selector(selector.NewSelector(selector.Registry(r))))}
 }
 
 func (c caller) sayHello(ctx context.Context, name string) (string, error) {
 	var reply basic.HelloReply
-	err := c.Call(ctx, c.NewRequest("user", "Greeter.SayHello", &basic.HelloRequest{Name: name}), &reply)
+	err := c.Call(ctx, c.NewRequest("user", "Greeter.SayHello", &basic.HelloRequest{Name: name}),
+		&reply)
+
 	return reply.GetMessage(), err
 }
 
-// oldKind returns go-micro's servers and callers. A go-micro server ends at once, which fails calls that have just chosen it. So the
-// test deletes the server's key first.
+// oldKind returns go-micro's servers and callers. A go-micro server ends at
+// once, which fails calls that have just chosen it. So the test deletes the
+// server's key first.
 func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 	return migrationtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
@@ -97,15 +122,21 @@ func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 			return func() { w.Remove(key) }, process.Terminate
 		},
 		Dial: func() (migrationtest.Call, func()) {
-			old, watches := newCaller(theirs(w)), w.Etcd.Calls().Count(etcdtest.Watch, user.Key)
+			old := newCaller(theirs(w))
+			watches := w.Etcd.Calls().Count(etcdtest.Watch, user.Key)
+
 			call := func(ctx context.Context) (string, error) { return old.sayHello(ctx, "") }
 			if _, err := call(w.Context()); err != nil {
 				t.Error(err)
 			}
-			// The caller begins to watch up to 0.1 s later, and notices earlier changes only after a minute.
-			if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, user.Key, watches+1); err != nil {
+
+			// The caller begins to watch up to 0.1 s later, and notices earlier
+			// changes only after a minute.
+			err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, user.Key, watches+1)
+			if err != nil {
 				t.Error(err)
 			}
+
 			return call, func() {}
 		},
 	}
@@ -113,24 +144,35 @@ func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 
 // newCallers returns our callers.
 func newCallers(w *world.World) func() (migrationtest.Call, func()) {
-	return world.Callers(func() *grpc.ClientConn { return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)) })
-}
-
-// The servers and callers of a service move from go-micro to this project under load.
-func TestRoad(t *testing.T) {
-	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
-		w := world.New(t)
-		return oldKind(t, w), migrationtest.Kind{Dial: newCallers(w), Serve: func(name string) (leave, stop func()) {
-			impl := greeter{micro: &Greeter{name}}
-			return nil, w.PublishOn(newServer(w.NewRegistry(), impl), impl, user).Stop
-		}}
+	return world.Callers(func() *grpc.ClientConn {
+		return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors))
 	})
 }
 
-// Servers stay on go-micro, and this project announces them. Their callers move.
+// The servers and callers of a service move from go-micro to this project under
+// load.
+func TestRoad(t *testing.T) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
+		w := world.New(t)
+
+		return oldKind(t, w), migrationtest.Kind{
+			Dial: newCallers(w),
+			Serve: func(name string) (leave, stop func()) {
+				impl := greeter{micro: &Greeter{name}}
+				return nil, w.PublishOn(newServer(w.NewRegistry(), impl), impl, user).Stop
+			}}
+	})
+}
+
+// Servers stay on go-micro, and this project announces them. Their callers
+// move.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), migrationtest.Kind{Dial: newCallers(w), Serve: w.Programs(user.Key, "announced server")}
+
+		return oldKind(t, w), migrationtest.Kind{
+			Dial:  newCallers(w),
+			Serve: w.Programs(user.Key, "announced server"),
+		}
 	})
 }

@@ -26,22 +26,36 @@ func TestMain(m *testing.M) {
 	logx.Disable()
 	world.Main(m, map[string]func([]string){
 		"server": func(args []string) {
-			serve(args[1], func(config zrpc.RpcServerConf, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
+			serve(args[1], func(
+				config zrpc.RpcServerConf,
+				impl basic.GreeterServer,
+			) (*zrpc.RpcServer, error) {
 				config.Etcd = discov.EtcdConf{Hosts: args[:1], Key: user.Key}
-				return zrpc.NewServer(config, func(g *grpc.Server) { basic.RegisterGreeterServer(g, impl) })
+
+				return zrpc.NewServer(config, func(g *grpc.Server) {
+					basic.RegisterGreeterServer(g, impl)
+				})
 			})
 		},
 		// This server has the key and the layout of zrpc's own registration.
 		"announced server": func(args []string) {
-			serve(args[1], func(config zrpc.RpcServerConf, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
-				return NewServer(config, world.RegistryAt(args[0]), impl, runtime.WithLayouts(runtime.GoZero))
+			serve(args[1], func(
+				config zrpc.RpcServerConf,
+				impl basic.GreeterServer,
+			) (*zrpc.RpcServer, error) {
+				return NewServer(config, world.RegistryAt(args[0]), impl,
+					runtime.WithLayouts(runtime.GoZero))
 			})
 		},
 	})
 }
 
-// serve is the main function of a zrpc server, with zrpc's defaults, except that it opens no other ports.
-func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error)) {
+// serve is the main function of a zrpc server, with zrpc's defaults, except
+// that it opens no other ports.
+func serve(
+	name string,
+	newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error),
+) {
 	var config zrpc.RpcServerConf
 	world.Check(conf.FillDefault(&config))
 	config.Name, config.ListenOn = "greeter", world.FreeAddr()
@@ -55,17 +69,21 @@ func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) 
 
 // theirs returns zrpc's servers, and zrpc's own clients with its defaults.
 func theirs(t *testing.T, w *world.World) migrationtest.Kind {
-	return migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn {
-		var config zrpc.RpcClientConf
-		world.Must(t, conf.FillDefault(&config))
-		config.Etcd = discov.EtcdConf{Hosts: []string{w.EtcdAddr()}, Key: user.Key}
-		client, err := zrpc.NewClient(config)
-		world.Must(t, err)
-		return client.Conn()
-	})}
+	return migrationtest.Kind{
+		Serve: w.Programs(user.Key, "server"),
+		Dial: world.Callers(func() *grpc.ClientConn {
+			var config zrpc.RpcClientConf
+			world.Must(t, conf.FillDefault(&config))
+			config.Etcd = discov.EtcdConf{Hosts: []string{w.EtcdAddr()}, Key: user.Key}
+			client, err := zrpc.NewClient(config)
+			world.Must(t, err)
+
+			return client.Conn()
+		})}
 }
 
-// The servers and callers of a service move from go-zero to this project under load.
+// The servers and callers of a service move from go-zero to this project under
+// load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -73,14 +91,19 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// Servers and callers stay on zrpc: this project announces the servers and resolves for the clients.
+// Servers and callers stay on zrpc: this project announces the servers and
+// resolves for the clients.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
-		return theirs(t, w), migrationtest.Kind{Serve: w.Programs(user.Key, "announced server"), Dial: world.Callers(func() *grpc.ClientConn {
-			client, err := NewClient(w.Registry, user.Key)
-			world.Must(t, err)
-			return client.Conn()
-		})}
+
+		return theirs(t, w), migrationtest.Kind{
+			Serve: w.Programs(user.Key, "announced server"),
+			Dial: world.Callers(func() *grpc.ClientConn {
+				client, err := NewClient(w.Registry, user.Key)
+				world.Must(t, err)
+
+				return client.Conn()
+			})}
 	})
 }

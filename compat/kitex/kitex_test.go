@@ -20,16 +20,35 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "kitex/registry-etcd/user", Layout: runtime.Kitex}
+var user = &runtime.ServiceDesc{
+	Name:   "basic.Greeter",
+	Key:    "kitex/registry-etcd/user",
+	Layout: runtime.Kitex,
+}
 
 // register registers an instance with kitex' registry.
-func register(t *testing.T, w *world.World, service, addr string, weight int, tags map[string]string) {
+func register(
+	t *testing.T,
+	w *world.World,
+	service, addr string,
+	weight int,
+	tags map[string]string,
+) {
 	t.Helper()
-	theirs, err := etcd.NewEtcdRegistry(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
+
+	theirs, err := etcd.NewEtcdRegistry(w.Etcd.Endpoints(), func(config *etcd.Config) {
+		w.Quiet(config.EtcdConfig)
+	})
 	world.Must(t, err)
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	world.Must(t, err)
-	world.Must(t, theirs.Register(&registry.Info{ServiceName: service, Addr: tcp, Weight: weight, Tags: tags}))
+
+	world.Must(t, theirs.Register(&registry.Info{
+		ServiceName: service,
+		Addr:        tcp,
+		Weight:      weight,
+		Tags:        tags,
+	}))
 }
 
 // seen is an instance as kitex' resolver lists it.
@@ -39,13 +58,18 @@ type seen struct {
 	Tags   string
 }
 
-// list returns what kitex' resolver lists, with the tags that our tests use: an instance cannot enumerate its tags.
+// list returns what kitex' resolver lists, with the tags that our tests use: an
+// instance cannot enumerate its tags.
 func list(t *testing.T, w *world.World, service string) (all []seen, err error) {
 	t.Helper()
-	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
+
+	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) {
+		w.Quiet(config.EtcdConfig)
+	})
 	if err != nil {
 		return nil, err
 	}
+
 	result, err := resolver.Resolve(w.Context(), service)
 	for _, i := range result.Instances {
 		var tags []string
@@ -54,8 +78,10 @@ func list(t *testing.T, w *world.World, service string) (all []seen, err error) 
 				tags = append(tags, name+"="+value)
 			}
 		}
+
 		all = append(all, seen{i.Address().String(), i.Weight(), strings.Join(tags, " ")})
 	}
+
 	return all, err
 }
 
@@ -65,17 +91,38 @@ func TestBothDirections(t *testing.T) {
 	register(t, w, "user", a, 7, map[string]string{"k": "v", "version": "v2", "zone": "eu-1a"})
 	register(t, w, "user", b, 0, nil)
 	register(t, w, "user-admin", "127.0.0.1:9", 10, nil)
-	ours := runtime.Endpoint{Instance: "host-1", Addr: c, Version: "v3", Zone: "eu-1b", Weight: 5, Metadata: map[string]string{"k": "w"}}
+
+	ours := runtime.Endpoint{
+		Instance: "host-1",
+		Addr:     c,
+		Version:  "v3",
+		Zone:     "eu-1b",
+		Weight:   5,
+		Metadata: map[string]string{"k": "w"},
+	}
+
 	w.Register(user.Key, ours, runtime.Kitex)
 	ours.Instance = c // kitex' keys end in the address
 	world.Becomes(w, "we read", w.Watch(user.Key), ours, runtime.Endpoint{Instance: b, Addr: b},
-		runtime.Endpoint{Instance: a, Addr: a, Version: "v2", Zone: "eu-1a", Weight: 7, Metadata: map[string]string{"k": "v"}})
+		runtime.Endpoint{
+			Instance: a,
+			Addr:     a,
+			Version:  "v2",
+			Zone:     "eu-1a",
+			Weight:   7,
+			Metadata: map[string]string{"k": "v"},
+		})
+
 	world.Becomes(w, "they list", func() ([]seen, error) { return list(t, w, "user") },
-		seen{a, 7, "k=v version=v2 zone=eu-1a"}, seen{b, 10, ""}, seen{c, 5, "k=w version=v3 zone=eu-1b"}) // 10 is kitex' default weight
+		// 10 is kitex' default weight
+		seen{a, 7, "k=v version=v2 zone=eu-1a"}, seen{b, 10, ""}, seen{c, 5,
+			"k=w version=v3 zone=eu-1b"})
 }
 
 func TestSecondLayout(t *testing.T) {
-	world.Beside(t, endpoint.Kitex, func(service string) string { return "kitex/registry-etcd/" + service }, func(w *world.World, service, addr string) string {
+	world.Beside(t, endpoint.Kitex, func(service string) string {
+		return "kitex/registry-etcd/" + service
+	}, func(w *world.World, service, addr string) string {
 		all, err := list(t, w, service)
 		switch {
 		case err == nil && len(all) == 1 && all[0] == seen{addr, 7, "k=v version=v2"}:
@@ -83,11 +130,13 @@ func TestSecondLayout(t *testing.T) {
 		case err == nil && len(all) == 2 && (all[0].Addr == "" || all[1].Addr == ""):
 			return "adds an instance without an address"
 		}
+
 		return fmt.Sprintf("lists %v, %v", all, err)
 	})
 }
 
-// greeterInfo describes the greeter as kitex' generator does. kitex uses it in place of a grpc.ServiceDesc.
+// greeterInfo describes the greeter as kitex' generator does. kitex uses it in
+// place of a grpc.ServiceDesc.
 var greeterInfo = &serviceinfo.ServiceInfo{
 	ServiceName: "Greeter",
 	HandlerType: (*basic.GreeterServer)(nil),
@@ -106,10 +155,12 @@ func sayHello(ctx context.Context, handler, args, _ any) error {
 	if err := stream.RecvMsg(request); err != nil {
 		return err
 	}
+
 	reply, err := handler.(basic.GreeterServer).SayHello(ctx, request)
 	if err != nil {
 		return err
 	}
+
 	return stream.SendMsg(reply)
 }
 

@@ -36,14 +36,16 @@ func TestMain(m *testing.M) {
 			run(theirs, &world.Greeter{Name: args[1]})
 		},
 		"announced server": func(args []string) {
-			announced := world.RegistryAt(args[0]).NewServer(grpc.NewServer()) // this gRPC server serves nothing: kitex' server does
+			// this gRPC server serves nothing: kitex' server does
+			announced := world.RegistryAt(args[0]).NewServer(grpc.NewServer())
 			announced.Publish(user)
 			run(announcer{announced}, &world.Greeter{Name: args[1]})
 		},
 	})
 }
 
-// announcer lets this project announce a kitex server. docs/migration.md sends readers here.
+// announcer lets this project announce a kitex server. docs/migration.md sends
+// readers here.
 type announcer struct{ *runtime.Server }
 
 // Register runs once kitex' server listens.
@@ -54,6 +56,7 @@ func (a announcer) Register(info *registry.Info) error {
 // Deregister runs before kitex' server stops.
 func (a announcer) Deregister(*registry.Info) error {
 	defer time.Sleep(6 * time.Second) // until kitex' callers, which list every 5 s, have noticed
+
 	return a.Withdraw(context.Background())
 }
 
@@ -64,6 +67,7 @@ func run(r registry.Registry, impl basic.GreeterServer) {
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "user"}),
 		server.WithRegistry(r),
 	)
+
 	world.Check(s.RegisterService(greeterInfo, impl))
 	world.Check(s.Run())
 }
@@ -73,60 +77,79 @@ type caller struct{ client.Client }
 
 func newCaller(t *testing.T, w *world.World) caller {
 	t.Helper()
-	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
+
+	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) {
+		w.Quiet(config.EtcdConfig)
+	})
 	world.Must(t, err)
+
 	c, err := client.NewClient(greeterInfo,
-		client.WithDestService("user"), client.WithTransportProtocol(transport.GRPC), client.WithResolver(named{resolver, w.EtcdAddr()}),
+		client.WithDestService("user"), client.WithTransportProtocol(
+			transport.GRPC), client.WithResolver(named{resolver, w.EtcdAddr()}),
 		client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(), &lbcache.Options{
 			RefreshInterval: refresh() + time.Duration(dialed.Add(1))*time.Microsecond,
 		}))
+
 	world.Must(t, err)
+
 	return caller{c}
 }
 
-// named is a resolver with a unique name: kitex uses the same resolver for all clients of a process whose resolvers have the same name.
+// named is a resolver with a unique name: kitex uses the same resolver for all
+// clients of a process whose resolvers have the same name.
 type named struct {
 	discovery.Resolver
 	name string
 }
 
 // Name implements discovery.Resolver.
-func (n named) Name() string { return n.name }
+func (n named) Name() string {
+	return n.name
+}
 
 func (c caller) sayHello(ctx context.Context) (string, error) {
 	var result sayHelloResult
 	err := c.Call(ctx, "SayHello", &sayHelloArgs{&basic.HelloRequest{}}, &result)
+
 	return result.Success.GetMessage(), err
 }
 
-// refresh is the list interval of kitex' callers, which do not watch: 5 s by default.
+// refresh is the list interval of kitex' callers, which do not watch: 5 s by
+// default.
 func refresh() time.Duration {
 	if migrationtest.Full() {
 		return 5 * time.Second
 	}
+
 	return 100 * time.Millisecond
 }
 
-// dialed counts the callers, so that each has another refresh interval: kitex refreshes the lists of all clients with the same interval one
-// after the other, also of clients whose etcd has ended.
+// dialed counts the callers, so that each has another refresh interval: kitex
+// refreshes the lists of all clients with the same interval one after the
+// other, also of clients whose etcd has ended.
 var dialed atomic.Int64
 
 // theirs returns kitex' servers and callers.
 func theirs(t *testing.T, w *world.World) migrationtest.Kind {
-	return migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: func() (migrationtest.Call, func()) {
-		return newCaller(t, w).sayHello, func() {}
-	}}
+	return migrationtest.Kind{
+		Serve: w.Programs(user.Key, "server"),
+		Dial: func() (migrationtest.Call, func()) {
+			return newCaller(t, w).sayHello, func() {}
+		}}
 }
 
-// The servers and callers of a service move from kitex to this project under load.
+// The servers and callers of a service move from kitex to this project under
+// load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		to = w.Ours(user)
 		to.Serve = func(name string) (leave, stop func()) {
-			server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(refresh()+time.Second))
+			server := w.NewRegistry().NewServer(grpc.NewServer(),
+				runtime.WithDrainDelay(refresh()+time.Second))
 			return nil, w.PublishOn(server, &world.Greeter{Name: name}, user).Stop
 		}
+
 		return theirs(t, w), to
 	})
 }
@@ -137,6 +160,7 @@ func TestRoadWithTheirServer(t *testing.T) {
 		w := world.New(t)
 		to = w.Ours(user)
 		to.Serve = w.Programs(user.Key, "announced server")
+
 		return theirs(t, w), to
 	})
 }

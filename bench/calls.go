@@ -16,14 +16,18 @@ import (
 )
 
 const (
-	callsServing  = 3                    // the number of endpoints that serve
-	callsPace     = 2 * time.Millisecond // the time between changes
-	callsMeasured = 3 * time.Second      // the duration of the measurement; a warm-up before it takes a third as long
+	callsServing = 3                    // the number of endpoints that serve
+	callsPace    = 2 * time.Millisecond // the time between changes
+
+	// the duration of the measurement; a warm-up before it takes a third as
+	// long
+	callsMeasured = 3 * time.Second
 	callsCallers  = 4
 )
 
-// calls measures a client that calls without a pause while endpoints join and leave. A few endpoints, in another process, serve. All
-// other addresses refuse connections at once. The floor knows only the addresses that serve.
+// calls measures a client that calls without a pause while endpoints join and
+// leave. A few endpoints, in another process, serve. All other addresses refuse
+// connections at once. The floor knows only the addresses that serve.
 var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (map[string]figures, error) {
 	var backends []string
 	p, err := r.start(params{Role: "backends", Conns: callsServing}, &backends)
@@ -31,31 +35,50 @@ var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (
 		return nil, err
 	}
 	defer p.end()
-	return r.measureEach(1, func(peer string) (figures, error) { return r.callsDuringChurn(peer, backends) })
+
+	return r.measureEach(1, func(peer string) (figures, error) {
+		return r.callsDuringChurn(peer, backends)
+	})
 }}
 
 func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) {
 	if err := r.etcd.clear(); err != nil {
 		return nil, err
 	}
+
 	style := styleAt(peer, serviceKey, func(i int) string {
 		if i < 0 {
 			return backends[-1-i]
 		}
-		return fmt.Sprintf("127.2.%d.%d:1", i>>8, i&255) // no process serves port 1, tcpmux
+
+		// no process serves port 1, tcpmux
+		return fmt.Sprintf("127.2.%d.%d:1", i>>8, i&255)
 	})
 	if err := r.etcd.putAll(style, -len(backends), r.size); err != nil {
 		return nil, err
 	}
-	p := params{Role: "calls", Peer: peer, Key: serviceKey, Backends: backends, Conns: callsCallers, Lasts: r.lasting(callsMeasured)}
+
+	p := params{
+		Role:     "calls",
+		Peer:     peer,
+		Key:      serviceKey,
+		Backends: backends,
+		Conns:    callsCallers,
+		Lasts:    r.lasting(callsMeasured),
+	}
+
 	child, err := r.ready(p)
 	if err != nil {
 		return nil, err
 	}
 	defer child.end()
+
 	var churn errgroup.Group
-	churn.Go(func() error { return r.etcd.rollout(style, r.size, int(p.Lasts*3/2/callsPace/2), callsPace) })
+	churn.Go(func() error {
+		return r.etcd.rollout(style, r.size, int(p.Lasts*3/2/callsPace/2), callsPace)
+	})
 	values, err := child.ask()
+
 	return values, errors.Join(err, churn.Wait())
 }
 
@@ -63,71 +86,96 @@ func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) 
 func childBackends(c *child) figures {
 	_, addrs := serve(c.Conns, 0)
 	c.meet(addrs)
+
 	return nil
 }
 
 func childCalls(c *child) figures {
 	var dials atomic.Int64
-	conn := c.dial(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+	conn := c.dial(grpc.WithContextDialer(func(
+		ctx context.Context,
+		addr string,
+	) (net.Conn, error) {
 		dials.Add(1)
 		var d net.Dialer
+
 		return d.DialContext(ctx, "tcp", addr)
 	}))
+
 	callAll(conn, c.Conns, 300*time.Millisecond)
 	c.meet("ready")
 	callAll(conn, c.Conns, c.Lasts/3)
-	before, dialed := used(), dials.Load()
+	before := used()
+	dialed := dials.Load()
+
 	took, failed := callAll(conn, c.Conns, c.Lasts)
 	if len(took) == 0 {
 		log.Fatal("no call succeeded")
 	}
+
 	cost := before.since(len(took))
 	values := latencies(took)
 	values["cpu-ns/op"] = cost["cpu-ns/op"]
 	values["calls/s"] = 1e9 / cost["ns/op"]
 	values["dials/s"] = float64(dials.Load()-dialed) / time.Since(before.at).Seconds()
 	values["failed"] = float64(failed)
+
 	return values
 }
 
-// callAll makes calls from several callers, without a pause, for the duration lasts. It returns the durations of the successful calls
-// and the number of failed calls.
-func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []time.Duration, failed int) {
+// callAll makes calls from several callers, without a pause, for the duration
+// lasts. It returns the durations of the successful calls and the number of
+// failed calls.
+func callAll(
+	conn *grpc.ClientConn,
+	callers int,
+	lasts time.Duration,
+) (took []time.Duration, failed int) {
 	var g sync.WaitGroup
 	var mu sync.Mutex
 	record := func(lasted time.Duration, err error) {
 		mu.Lock()
 		defer mu.Unlock()
+
 		if err == nil {
 			took = append(took, lasted)
 		} else {
 			failed++
 		}
 	}
+
 	end := time.Now().Add(lasts)
 	for range callers {
 		g.Go(func() {
 			for began := time.Now(); began.Before(end); began = time.Now() {
 				err := check(conn)
 				record(time.Since(began), err)
+
 				if err != nil {
-					time.Sleep(time.Millisecond) // keeps go-zero's breaker from staying open
+					// keeps go-zero's breaker from staying open
+					time.Sleep(time.Millisecond)
 				}
 			}
 		})
 	}
+
 	g.Wait()
+
 	return took, failed
 }
 
 const (
-	turnCalls = 100            // measured calls
-	turnWarm  = turnCalls / 10 // calls before the measured ones: the first calls after a pause are slow
+	turnCalls = 100 // measured calls
+
+	// calls before the measured ones: the first calls after a pause are slow
+	turnWarm = turnCalls / 10
 )
 
-// rpc compares calls to servers in the caller's process. The peers take turns of a hundred calls.
+// rpc compares calls to servers in the caller's process. The peers take turns
+// of a hundred calls.
 var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[string]figures, error) {
-	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), func(p *proc, _ int) (figures, error) { return p.ask() }, medians)
+	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80),
+		func(p *proc, _ int) (figures, error) { return p.ask() }, medians)
 }}
 
 // medians returns the median of each unit.
@@ -138,35 +186,49 @@ func medians(all []figures) figures {
 		for _, one := range all {
 			sorted = append(sorted, one[unit])
 		}
+
 		slices.Sort(sorted)
 		values[unit] = sorted[len(sorted)/2]
 	}
+
 	return values
 }
 
-// childRPC makes the calls of a turn each time the parent asks, and reports the figures for one call.
+// childRPC makes the calls of a turn each time the parent asks, and reports the
+// figures for one call.
 func childRPC(c *child) figures {
 	_, c.Backends = serve(c.Conns, 0)
 	etcd := &server{client: c.client()}
-	must(etcd.putAll(styleAt(c.Peer, c.Key, func(i int) string { return c.Backends[i] }), 0, c.Conns))
+	must(etcd.putAll(styleAt(c.Peer, c.Key, func(i int) string {
+		return c.Backends[i]
+	}), 0, c.Conns))
 	conn := c.dial()
 	callAll(conn, 1, 300*time.Millisecond) // long enough for all servers to be in use
+
 	values := figures{}
 	for {
 		c.meet(values)
+
 		var before usage
 		for i := range turnWarm + turnCalls {
 			if i == turnWarm {
 				before = used()
 			}
+
 			must(check(conn))
 		}
+
 		values = before.since(turnCalls)
 	}
 }
 
-// policyOf maps peers to their load balancing policies. All except round_robin prefer servers that answer fast.
-var policyOf = map[string]string{peerFloor: "round_robin", peerOurs: "etcd_peak_ewma", peerGoZero: "p2c_ewma"}
+// policyOf maps peers to their load balancing policies. All except round_robin
+// prefer servers that answer fast.
+var policyOf = map[string]string{
+	peerFloor:  "round_robin",
+	peerOurs:   "etcd_peak_ewma",
+	peerGoZero: "p2c_ewma",
+}
 
 const (
 	slowCallers  = 200
@@ -176,13 +238,22 @@ const (
 	slowMeasured = time.Second
 )
 
-// slow compares how policies handle one server that is ten times slower than the others.
-var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs, peerGoZero}, func(r *run) (map[string]figures, error) {
+// slow compares how policies handle one server that is ten times slower than
+// the others.
+var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs,
+	peerGoZero}, func(r *run) (map[string]figures, error) {
 	return r.measureEach(1, func(peer string) (values figures, err error) {
-		p, err := r.start(params{Role: "slow", Peer: peer, Size: r.size, Conns: r.part(slowCallers), Lasts: r.lasting(slowMeasured)}, &values)
+		p, err := r.start(params{
+			Role:  "slow",
+			Peer:  peer,
+			Size:  r.size,
+			Conns: r.part(slowCallers),
+			Lasts: r.lasting(slowMeasured),
+		}, &values)
 		if err == nil {
 			p.end()
 		}
+
 		return values, err
 	})
 }}
@@ -193,11 +264,14 @@ func childSlow(c *child) figures {
 	conn := fixedConn(append(first, others...), policyOf[c.Peer])
 	callAll(conn, c.Conns, slowWarm)
 	before := slow[0].calls.Load()
+
 	took, failed := callAll(conn, c.Conns, c.Lasts)
 	if failed > 0 {
 		log.Fatalf("%d calls failed", failed)
 	}
+
 	values := latencies(took)
 	values["slow-%"] = float64(slow[0].calls.Load()-before) / float64(len(took)) * 100
+
 	return values
 }

@@ -18,11 +18,14 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// GoZero is the interface to go-zero. Only the program cmd/gozero implements it, because go-zero samples the machine's load in every
-// process that links it.
+// GoZero is the interface to go-zero. Only the program cmd/gozero implements
+// it, because go-zero samples the machine's load in every process that links
+// it.
 type GoZero interface {
-	// Builder returns a builder of resolvers that find all endpoints. Its etcd client is connected.
+	// Builder returns a builder of resolvers that find all endpoints. Its etcd
+	// client is connected.
 	Builder(etcd []string) (resolver.Builder, error)
+
 	// Dial connects as go-zero's users do.
 	Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.ClientConn, error)
 }
@@ -50,25 +53,31 @@ type child struct {
 	in *bufio.Reader
 }
 
-// Child reports whether this process was started to be measured. If so, Child does the measurement before it returns, and ends the
-// process if that fails.
+// Child reports whether this process was started to be measured. If so, Child
+// does the measurement before it returns, and ends the process if that fails.
 func Child(z GoZero) bool {
 	arg, ok := os.LookupEnv(childEnv)
 	if !ok {
 		return false
 	}
+
 	goZero = z
 	c := &child{in: bufio.NewReader(os.Stdin)}
 	must(json.Unmarshal([]byte(arg), &c.params))
+
 	if c.Peer != peerGoZero {
-		// This logger makes gRPC skip the JSON of every state. go-zero's logger does not, at its users' cost.
+		// This logger makes gRPC skip the JSON of every state. go-zero's logger
+		// does not, at its users' cost.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
+
 	say(roles[c.Role](c))
+
 	return true
 }
 
-// must ends the measured process if err is not nil. The parent then reports which process has ended.
+// must ends the measured process if err is not nil. The parent then reports
+// which process has ended.
 func must(err error) {
 	if err != nil {
 		log.Fatal(err)
@@ -82,25 +91,34 @@ func valueOf[V any](v V, err error) V {
 }
 
 // say sends v to the parent.
-func say(v any) { must(json.NewEncoder(os.Stdout).Encode(v)) }
+func say(v any) {
+	must(json.NewEncoder(os.Stdout).Encode(v))
+}
 
-// meet sends v to the parent and waits until the parent lets the child continue.
+// meet sends v to the parent and waits until the parent lets the child
+// continue.
 func (c *child) meet(v any) {
 	say(v)
 	valueOf(c.in.ReadString('\n'))
 }
 
-// client returns a connected etcd client, with the settings of etcd's documentation.
+// client returns a connected etcd client, with the settings of etcd's
+// documentation.
 func (c *child) client() *clientv3.Client {
 	client := valueOf(clientv3.New(clientv3.Config{
 		Endpoints:   c.Etcd,
 		DialTimeout: 5 * time.Second,
 		Logger:      zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{
+				Time:    10 * time.Second,
+				Timeout: 3 * time.Second,
+			}),
 		},
 	}))
+
 	valueOf(client.Get(client.Ctx(), "bench/warm/"))
+
 	return client
 }
 
@@ -128,6 +146,7 @@ func used() usage {
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail with RUSAGE_SELF
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+
 	return usage{
 		cpu:       time.Duration(r.Utime.Nano() + r.Stime.Nano()),
 		allocated: m.TotalAlloc, mallocs: m.Mallocs, at: time.Now(),
@@ -137,6 +156,7 @@ func used() usage {
 // since returns the resources used since start, divided by n operations.
 func (start usage) since(n int) figures {
 	now := used()
+
 	return figures{
 		"ns/op":      float64(now.at.Sub(start.at)) / float64(n),
 		"cpu-ns/op":  float64(now.cpu-start.cpu) / float64(n),
@@ -151,5 +171,6 @@ func live() float64 {
 	runtime.GC() // frees objects that finalizers released in the first cycle
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+
 	return float64(m.HeapAlloc)
 }

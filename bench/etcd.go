@@ -20,30 +20,37 @@ import (
 const (
 	// serviceKey is the key of most scenarios.
 	serviceKey = "bench/service"
+
 	// txnSize is the number of puts in one transaction. etcd accepts at most 128.
 	txnSize = 100
-	// writers is the number of concurrent writers when changes are made at full speed.
+
+	// writers is the number of concurrent writers when changes are made at full
+	// speed.
 	writers = 32
 )
 
 // style is a peer's format of an endpoint.
 type style func(i int) (key, value string)
 
-// styleOf returns the peer's style for a service, with addresses at which nothing listens.
+// styleOf returns the peer's style for a service, with addresses at which
+// nothing listens.
 func styleOf(peer, service string) style {
 	return styleAt(peer, service, func(i int) string {
 		return fmt.Sprintf("10.%d.%d.%d:9000", i>>16&255, i>>8&255, i&255)
 	})
 }
 
-// styleAt returns the peer's style for a service, with given addresses: go-zero's own format or, for all other peers, that of etcd's naming
-// package, which is this project's default.
+// styleAt returns the peer's style for a service, with given addresses:
+// go-zero's own format or, for all other peers, that of etcd's naming package,
+// which is this project's default.
 func styleAt(peer, service string, addr func(i int) string) style {
 	return func(i int) (key, value string) {
 		if peer == peerGoZero {
 			return fmt.Sprintf("%s/%d", service, 7587870000000000000+i), addr(i)
 		}
-		return service + "/" + addr(i), `{"Op":0,"Addr":"` + addr(i) + `","Metadata":null}`
+
+		return service + "/" + addr(i), `{"Op":0,"Addr":"` +
+			addr(i) + `","Metadata":null}`
 	}
 }
 
@@ -62,22 +69,31 @@ func startEtcd(dir string) (*server, error) {
 	cfg.LogLevel = "fatal"
 	cfg.QuotaBackendBytes = 8 << 30
 	local := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{local}, []url.URL{local}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{local}, []url.URL{local}
+	cfg.ListenClientUrls = []url.URL{local}
+	cfg.AdvertiseClientUrls = []url.URL{local}
+	cfg.ListenPeerUrls = []url.URL{local}
+	cfg.AdvertisePeerUrls = []url.URL{local}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.StatsHandler(&s.received)}
 	var err error
-	if s.etcd, err = embed.StartEtcd(cfg); err != nil {
+
+	s.etcd, err = embed.StartEtcd(cfg)
+	if err != nil {
 		return nil, err
 	}
+
 	<-s.etcd.Server.ReadyNotify()
+
 	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints: []string{s.etcd.Clients[0].Addr().String()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+		Endpoints:   []string{s.etcd.Clients[0].Addr().String()},
+		DialTimeout: 5 * time.Second,
+		Logger:      zap.NewNop(),
 	})
 	if err != nil {
 		s.etcd.Close()
 		return nil, err
 	}
+
 	return s, nil
 }
 
@@ -100,43 +116,54 @@ func (s *server) putAll(style style, first, end int) error {
 			key, value := style(first)
 			ops = append(ops, clientv3.OpPut(key, value))
 		}
+
 		if _, err := s.client.Txn(s.client.Ctx()).Then(ops...).Commit(); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// rollout replaces each endpoint i below replaced: it adds the endpoint size+i, and then deletes i. pace is the time between changes,
-// one after the other; 0 means as fast as etcd accepts them from several writers.
+// rollout replaces each endpoint i below replaced: it adds the endpoint size+i,
+// and then deletes i. pace is the time between changes, one after the other; 0
+// means as fast as etcd accepts them from several writers.
 func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
 	began := time.Now()
 	g, ctx := errgroup.WithContext(s.client.Ctx())
+
 	n := writers
 	if pace > 0 {
 		n = 1
 	}
+
 	for first := range n {
 		g.Go(func() error {
 			for i := first; i < replaced; i += n {
 				time.Sleep(time.Until(began.Add(time.Duration(2*i) * pace)))
+
 				key, value := style(size + i)
 				if _, err := s.client.Put(ctx, key, value); err != nil {
 					return err
 				}
+
 				time.Sleep(time.Until(began.Add(time.Duration(2*i+1) * pace)))
+
 				key, _ = style(i)
 				if _, err := s.client.Delete(ctx, key); err != nil {
 					return err
 				}
 			}
+
 			return nil
 		})
 	}
+
 	return g.Wait()
 }
 
-// makeChange makes the change with an index to a service of size endpoints: even ones add an endpoint, and odd ones remove it.
+// makeChange makes the change with an index to a service of size endpoints:
+// even ones add an endpoint, and odd ones remove it.
 func makeChange(client *clientv3.Client, style style, size, index int) (err error) {
 	key, value := style(size)
 	if index%2 == 0 {
@@ -144,10 +171,12 @@ func makeChange(client *clientv3.Client, style style, size, index int) (err erro
 	} else {
 		_, err = client.Delete(client.Ctx(), key)
 	}
+
 	return err
 }
 
-// received counts the messages that an etcd receives, and the lists and watches of services.
+// received counts the messages that an etcd receives, and the lists and watches
+// of services.
 type received struct{ messages, lists, watches atomic.Int64 }
 
 func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
@@ -155,13 +184,18 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 	if !ok {
 		return
 	}
+
 	r.messages.Add(1)
+
 	switch m := in.Payload.(type) {
 	case *etcdserverpb.RangeRequest:
-		// Each page of a list after the first begins at a key that ends in a zero byte.
-		if bytes.HasPrefix(m.Key, []byte(serviceKey)) && !bytes.HasSuffix(m.Key, []byte{0}) {
+		// Each page of a list after the first begins at a key that ends in a
+		// zero byte.
+		if bytes.HasPrefix(m.Key, []byte(serviceKey)) &&
+			!bytes.HasSuffix(m.Key, []byte{0}) {
 			r.lists.Add(1)
 		}
+
 	case *etcdserverpb.WatchRequest:
 		if bytes.HasPrefix(m.GetCreateRequest().GetKey(), []byte(serviceKey)) {
 			r.watches.Add(1)
@@ -169,6 +203,10 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 	}
 }
 
-func (*received) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (*received) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (*received) HandleConn(context.Context, stats.ConnStats)                       {}
+func (*received) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return ctx
+}
+func (*received) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return ctx
+}
+func (*received) HandleConn(context.Context, stats.ConnStats) {}

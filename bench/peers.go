@@ -20,38 +20,54 @@ import (
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// dial connects to the child's service with the peer's defaults. The floor connects to the addresses in Backends.
+// dial connects to the child's service with the peer's defaults. The floor
+// connects to the addresses in Backends.
 func (c *child) dial(opts ...grpc.DialOption) *grpc.ClientConn {
 	switch c.Peer {
 	case peerFloor:
 		return fixedConn(c.Backends, policyOf[peerFloor], opts...)
 	case peerGoZero:
 		return valueOf(goZero.Dial(c.Etcd, c.Key, opts...))
+
 	case peerOurs:
-		desc := &etcdrpc.ServiceDesc{Name: grpc_health_v1.Health_ServiceDesc.ServiceName, Key: c.Key}
-		return valueOf(newRegistry(c.client()).NewClient(desc, append(opts, plaintext)...))
+		desc := &etcdrpc.ServiceDesc{
+			Name: grpc_health_v1.Health_ServiceDesc.ServiceName,
+			Key:  c.Key,
+		}
+
+		return valueOf(
+			newRegistry(c.client()).NewClient(desc, append(opts, plaintext)...))
 	}
+
 	builder := builderOf(c.Peer, c.client())
 	target := (&url.URL{Scheme: builder.Scheme(), Path: "/" + c.Key}).String()
-	return valueOf(grpc.NewClient(target, append(opts, plaintext, grpc.WithResolvers(builder), configOf(policyOf[peerFloor]))...))
+
+	return valueOf(grpc.NewClient(target, append(opts, plaintext,
+		grpc.WithResolvers(builder), configOf(policyOf[peerFloor]))...))
 }
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // configOf sets the load balancing policy of a connection.
 func configOf(policy string) grpc.DialOption {
-	return grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"` + policy + `":{}}]}`)
+	return grpc.WithDefaultServiceConfig(
+		`{"loadBalancingConfig":[{"` + policy + `":{}}]}`)
 }
 
 // fixedConn connects to a fixed list of addresses.
 func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) *grpc.ClientConn {
 	m := manual.NewBuilderWithScheme("fixed")
+
 	var state resolver.State
 	for _, addr := range addrs {
-		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr}) // policies of gRPC's package base read Addresses
+		// policies of gRPC's package base read Addresses
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr})
 	}
+
 	m.InitialState(state)
-	return valueOf(grpc.NewClient("fixed:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...))
+
+	return valueOf(grpc.NewClient("fixed:///"+serviceKey,
+		append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...))
 }
 
 // check makes a call with small messages.
@@ -60,32 +76,44 @@ func check(conn *grpc.ClientConn) error {
 		&grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})
 }
 
-// serving is a health service that answers calls after a delay, and counts them.
+// serving is a health service that answers calls after a delay, and counts
+// them.
 type serving struct {
 	grpc_health_v1.UnimplementedHealthServer
 	takes time.Duration
 	calls atomic.Int64
 }
 
-func (s *serving) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+func (s *serving) Check(
+	context.Context,
+	*grpc_health_v1.HealthCheckRequest,
+) (*grpc_health_v1.HealthCheckResponse, error) {
 	s.calls.Add(1)
 	time.Sleep(s.takes)
-	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+
+	return &grpc_health_v1.HealthCheckResponse{
+		Status: grpc_health_v1.HealthCheckResponse_SERVING,
+	}, nil
 }
 
-// serve starts n servers, which run until the process ends, and returns them with their addresses.
+// serve starts n servers, which run until the process ends, and returns them
+// with their addresses.
 func serve(n int, takes time.Duration) (servers []*serving, addrs []string) {
 	for range n {
 		lis := valueOf(net.Listen("tcp4", "127.0.0.1:0"))
-		s, health := grpc.NewServer(), &serving{takes: takes}
+		s := grpc.NewServer()
+		health := &serving{takes: takes}
 		grpc_health_v1.RegisterHealthServer(s, health)
 		go func() { _ = s.Serve(lis) }() // until the process ends
-		servers, addrs = append(servers, health), append(addrs, lis.Addr().String())
+		servers = append(servers, health)
+		addrs = append(addrs, lis.Addr().String())
 	}
+
 	return servers, addrs
 }
 
-// newRegistry returns this project's registry. Like the other peers, it logs nothing.
+// newRegistry returns this project's registry. Like the other peers, it logs
+// nothing.
 func newRegistry(client *clientv3.Client) *etcdrpc.Registry {
 	return etcdrpc.NewRegistry(client, etcdrpc.WithLogger(slog.New(slog.DiscardHandler)))
 }
@@ -98,33 +126,44 @@ func builderOf(peer string, client *clientv3.Client) resolver.Builder {
 	case peerGoZero:
 		return valueOf(goZero.Builder(client.Endpoints()))
 	}
+
 	return valueOf(etcdnaming.NewBuilder(client))
 }
 
-// opener opens n more connections to a service in a group, and waits until all connections of the group have size endpoints.
+// opener opens n more connections to a service in a group, and waits until all
+// connections of the group have size endpoints.
 type opener func(g *group, service string, n, size int)
 
-// open connects to etcd and returns the peer's opener. The floor opens one watch for any number of connections.
+// open connects to etcd and returns the peer's opener. The floor opens one
+// watch for any number of connections.
 func (c *child) open() opener {
 	client := c.client()
 	if c.Peer == peerFloor {
 		return func(g *group, service string, _, _ int) { follow(g, client, service) }
 	}
+
 	builder := builderOf(c.Peer, client)
+
 	return func(g *group, service string, n, size int) {
-		target := resolver.Target{URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service}}
+		target := resolver.Target{
+			URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service},
+		}
+
 		stubs := make([]*stub, n)
 		for i := range stubs {
 			stubs[i] = g.add()
 		}
+
 		for _, s := range stubs {
 			valueOf(builder.Build(target, s, resolver.BuildOptions{}))
 		}
+
 		within(g.expect(size))
 	}
 }
 
-// naked is the floor: it lists and watches a service, and does nothing but decode the values.
+// naked is the floor: it lists and watches a service, and does nothing but
+// decode the values.
 type naked struct {
 	tell  func(size int)
 	known map[string]nakedEndpoint
@@ -138,19 +177,31 @@ type nakedEndpoint struct {
 
 // follow lists and watches a service as the floor does.
 func follow(g *group, client *clientv3.Client, service string) {
-	ctx, s := client.Ctx(), g.add()
+	ctx := client.Ctx()
+	s := g.add()
 	resp := valueOf(client.Get(ctx, service+"/", clientv3.WithPrefix()))
-	f := &naked{known: make(map[string]nakedEndpoint), tell: func(size int) { g.tell(s, resolver.State{}, size) }}
+
+	f := &naked{known: make(map[string]nakedEndpoint), tell: func(size int) {
+		g.tell(s, resolver.State{}, size)
+	}}
 	for _, kv := range resp.Kvs {
 		f.put(kv.Key, kv.Value)
 	}
+
 	f.tell(len(f.known))
 	go f.watch(ctx, client, service, resp.Header.Revision)
 }
 
-func (f *naked) watch(ctx context.Context, client *clientv3.Client, service string, revision int64) {
-	for resp := range client.Watch(ctx, service+"/", clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+func (f *naked) watch(
+	ctx context.Context,
+	client *clientv3.Client,
+	service string,
+	revision int64,
+) {
+	for resp := range client.Watch(ctx, service+"/", clientv3.WithPrefix(),
+		clientv3.WithRev(revision+1)) {
 		must(resp.Err())
+
 		for _, event := range resp.Events {
 			if event.Type == clientv3.EventTypeDelete {
 				delete(f.known, string(event.Kv.Key))
@@ -158,6 +209,7 @@ func (f *naked) watch(ctx context.Context, client *clientv3.Client, service stri
 				f.put(event.Kv.Key, event.Kv.Value)
 			}
 		}
+
 		f.tell(len(f.known))
 	}
 }

@@ -15,49 +15,66 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// openProbed follows the service with one gRPC connection of the child's peer. The floor has no gRPC connection.
+// openProbed follows the service with one gRPC connection of the child's peer.
+// The floor has no gRPC connection.
 func (c *child) openProbed() *group {
 	g := &group{}
 	if c.Peer == peerFloor {
 		c.open()(g, c.Key, 1, c.Size)
 		return g
 	}
-	installProbe(c.Key, g.add()) // before any connection, because gRPC's policy registry has no lock
+
+	// before any connection, because gRPC's policy registry has no lock
+	installProbe(c.Key, g.add())
 	c.dial().Connect()
 	within(g.expect(c.Size))
+
 	return g
 }
 
-// installProbe replaces the policy of connections to a service by a probe, which records the states that it receives from the resolver
-// through gRPC. This project's policy stays, and is extended by a probe.
+// installProbe replaces the policy of connections to a service by a probe,
+// which records the states that it receives from the resolver through gRPC.
+// This project's policy stays, and is extended by a probe.
 func installProbe(service string, s *stub) {
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
 		if policy := balancer.Get(name); policy != nil {
-			balancer.Register(probeBuilder{policy, service, func(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+			balancer.Register(probeBuilder{policy, service, func(
+				cc balancer.ClientConn,
+				_ balancer.BuildOptions,
+			) balancer.Balancer {
 				return &probing{cc: cc, stub: s}
 			}})
 		}
 	}
+
 	ours := balancer.Get("etcd")
 	balancer.Register(struct {
 		probeBuilder
 		balancer.ConfigParser
-	}{probeBuilder{ours, service, func(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	}{probeBuilder{ours, service, func(
+		cc balancer.ClientConn,
+		opts balancer.BuildOptions,
+	) balancer.Balancer {
 		return planned{ours.Build(connections{cc}, opts), s} // with fake connections
 	}}, ours.(balancer.ConfigParser)})
 }
 
-// probeBuilder replaces a policy for one service. Other targets keep the policy: the etcd client also uses round_robin.
+// probeBuilder replaces a policy for one service. Other targets keep the
+// policy: the etcd client also uses round_robin.
 type probeBuilder struct {
 	balancer.Builder
 	service string
 	probe   func(balancer.ClientConn, balancer.BuildOptions) balancer.Balancer
 }
 
-func (b probeBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+func (b probeBuilder) Build(
+	cc balancer.ClientConn,
+	opts balancer.BuildOptions,
+) balancer.Balancer {
 	if opts.Target.Endpoint() != b.service {
 		return b.Builder.Build(cc, opts)
 	}
+
 	return b.probe(cc, opts)
 }
 
@@ -70,10 +87,15 @@ type probing struct {
 
 func (p *probing) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.stub.group.tell(p.stub, s.ResolverState, len(s.ResolverState.Endpoints))
+
 	if !p.inUse {
 		p.inUse = true
-		p.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
+		p.cc.UpdateState(balancer.State{
+			ConnectivityState: connectivity.Ready,
+			Picker:            base.NewErrPicker(balancer.ErrNoSubConnAvailable),
+		})
 	}
+
 	return nil
 }
 
@@ -82,29 +104,37 @@ func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (*probing) ExitIdle()                                                  {}
 func (*probing) Close()                                                     {}
 
-// planned is this project's policy with a probe. A change has arrived once the policy uses it for calls, even if connections to removed
-// endpoints still exist.
+// planned is this project's policy with a probe. A change has arrived once the
+// policy uses it for calls, even if connections to removed endpoints still
+// exist.
 type planned struct {
 	balancer.Balancer
 	stub *stub
 }
 
-// sizeOf matches the number of endpoints in the attributes of this project's resolver.
+// sizeOf matches the number of endpoints in the attributes of this project's
+// resolver.
 var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
 
 func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
 	err := p.Balancer.UpdateClientConnState(s)
-	if found := sizeOf.FindStringSubmatch(s.ResolverState.Attributes.String()); err == nil && found != nil {
+	found := sizeOf.FindStringSubmatch(s.ResolverState.Attributes.String())
+	if err == nil && found != nil {
 		size, _ := strconv.Atoi(found[1])
 		p.stub.group.tell(p.stub, resolver.State{}, size)
 	}
+
 	return err
 }
 
-// connections makes fake SubConns, which are ready as soon as they are asked to connect.
+// connections makes fake SubConns, which are ready as soon as they are asked to
+// connect.
 type connections struct{ balancer.ClientConn }
 
-func (connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+func (connections) NewSubConn(
+	_ []resolver.Address,
+	opts balancer.NewSubConnOptions,
+) (balancer.SubConn, error) {
 	return &subConn{listener: opts.StateListener}, nil
 }
 
@@ -117,13 +147,18 @@ func (s *subConn) tell(state connectivity.State) {
 	go s.listener(balancer.SubConnState{ConnectivityState: state})
 }
 
-func (s *subConn) Connect()  { s.tell(connectivity.Ready) }
-func (s *subConn) Shutdown() { s.tell(connectivity.Shutdown) }
+func (s *subConn) Connect() {
+	s.tell(connectivity.Ready)
+}
+func (s *subConn) Shutdown() {
+	s.tell(connectivity.Shutdown)
+}
 func (s *subConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
 	go listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 }
 
-// group is a set of connections to one key, with the number of endpoints that each received last.
+// group is a set of connections to one key, with the number of endpoints that
+// each received last.
 type group struct {
 	mu      sync.Mutex
 	conns   []*stub
@@ -131,7 +166,8 @@ type group struct {
 	arrived chan time.Time // receives the time when all conns have the expected number
 }
 
-// stub replaces gRPC's side of a resolver. It keeps the last state, as gRPC does, and costs almost nothing.
+// stub replaces gRPC's side of a resolver. It keeps the last state, as gRPC
+// does, and costs almost nothing.
 type stub struct {
 	resolver.ClientConn
 	group *group
@@ -155,26 +191,34 @@ func (g *group) tell(s *stub, state resolver.State, size int) {
 	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	s.state = state
 	s.size = size
 	g.check(now)
 }
 
-// check signals arrived if all connections have the expected number of endpoints.
+// check signals arrived if all connections have the expected number of
+// endpoints.
 func (g *group) check(now time.Time) {
-	if g.arrived != nil && !slices.ContainsFunc(g.conns, func(s *stub) bool { return s.size != g.want }) {
+	if g.arrived != nil && !slices.ContainsFunc(g.conns, func(s *stub) bool {
+		return s.size != g.want
+	}) {
 		g.arrived <- now
 		g.arrived = nil
 	}
 }
 
-// expect returns a channel that receives the time when all connections have size endpoints.
+// expect returns a channel that receives the time when all connections have
+// size endpoints.
 func (g *group) expect(size int) <-chan time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	arrived := make(chan time.Time, 1)
-	g.want, g.arrived = size, arrived
+	g.want = size
+	g.arrived = arrived
 	g.check(time.Now())
+
 	return arrived
 }
 
@@ -182,7 +226,9 @@ func (g *group) expect(size int) <-chan time.Time {
 func (g *group) add() *stub {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	s := &stub{group: g, size: -1}
 	g.conns = append(g.conns, s)
+
 	return s
 }

@@ -12,26 +12,32 @@ import (
 const (
 	// childEnv names the variable with the params of a measured process.
 	childEnv = "BENCH_CHILD"
+
 	// goZeroEnv names the variable with the path of the go-zero program.
 	goZeroEnv = "BENCH_GOZERO"
+
 	// patience is the longest wait for the next value of a measured process.
 	patience = time.Minute
 )
 
 // params configures a child.
 type params struct {
-	Role     string // one of roles
-	Peer     string
-	Etcd     []string      // addresses of etcd
-	Key      string        // the key of the service
-	Size     int           // the number of endpoints at the start
-	Conns    int           // the number of connections, of callers on one connection, or of servers
+	Role string // one of roles
+	Peer string
+	Etcd []string // addresses of etcd
+	Key  string   // the key of the service
+	Size int      // the number of endpoints at the start
+
+	// the number of connections, of callers on one connection, or of servers
+	Conns int
+
 	Changes  int           // the number of changes
 	Lasts    time.Duration // the duration of the measurement
 	Backends []string      // addresses of servers
 }
 
-// proc is a measured process, as seen by its parent. The child sends lines of JSON, the parent sends empty lines.
+// proc is a measured process, as seen by its parent. The child sends lines of
+// JSON, the parent sends empty lines.
 type proc struct {
 	params
 	cmd *exec.Cmd
@@ -45,64 +51,90 @@ func (r *run) start(p params, v any) (*proc, error) {
 	if p.Peer == peerGoZero {
 		program = os.Getenv(goZeroEnv)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	arg, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
+
 	child := &proc{params: p, cmd: exec.Command(program)}
 	child.cmd.Stderr = os.Stderr
-	child.cmd.Env = append(os.Environ(), childEnv+"="+string(arg), "ETCD_CLIENT_DEBUG=fatal") // ETCD_CLIENT_DEBUG silences etcd clients
-	if child.in, err = child.cmd.StdinPipe(); err != nil {
+
+	// ETCD_CLIENT_DEBUG silences etcd clients
+	child.cmd.Env = append(os.Environ(), childEnv+"="+string(arg),
+		"ETCD_CLIENT_DEBUG=fatal")
+
+	child.in, err = child.cmd.StdinPipe()
+	if err != nil {
 		return nil, err
 	}
+
 	out, err := child.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+
 	child.out = json.NewDecoder(out)
+
 	if err := child.cmd.Start(); err != nil {
 		return nil, err
 	}
+
 	if err := child.hear(v); err != nil {
 		child.end()
 		return nil, err
 	}
+
 	return child, nil
 }
 
-// ready puts p.Size endpoints of a service in etcd, starts a child, and waits until the child has received them.
+// ready puts p.Size endpoints of a service in etcd, starts a child, and waits
+// until the child has received them.
 func (r *run) ready(p params) (*proc, error) {
 	if err := r.etcd.putAll(styleOf(p.Peer, p.Key), 0, p.Size); err != nil {
 		return nil, err
 	}
+
 	p.Etcd = r.etcd.client.Endpoints()
+
 	return r.start(p, new(any))
 }
 
-// alone deletes all keys in etcd, runs one child on the service of serviceKey, and returns the child's figures.
+// alone deletes all keys in etcd, runs one child on the service of serviceKey,
+// and returns the child's figures.
 func (r *run) alone(p params) (figures, error) {
 	p.Key = serviceKey
+
 	if err := r.etcd.clear(); err != nil {
 		return nil, err
 	}
+
 	child, err := r.ready(p)
 	if err != nil {
 		return nil, err
 	}
 	defer child.end()
+
 	return child.ask()
 }
 
-// hear reads the child's next value into v. It kills the child if no value arrives within patience.
+// hear reads the child's next value into v. It kills the child if no value
+// arrives within patience.
 func (p *proc) hear(v any) error {
-	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // Kill fails if the process has ended
+	// Kill fails if the process has ended
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
+
 	if err := p.out.Decode(v); err != nil {
-		return fmt.Errorf("the process %s of %s has ended, or has sent nothing for %v: %w", p.Role, p.Peer, patience, err)
+		return fmt.Errorf(
+			"the process %s of %s has ended, or has sent nothing for %v: %w", p.Role,
+			p.Peer, patience, err)
 	}
+
 	return nil
 }
 
@@ -111,7 +143,9 @@ func (p *proc) ask() (values figures, err error) {
 	if _, err := fmt.Fprintln(p.in); err != nil {
 		return nil, err
 	}
+
 	err = p.hear(&values)
+
 	return values, err
 }
 

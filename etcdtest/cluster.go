@@ -4,11 +4,14 @@
 //	client := cluster.Client(t)
 //	cluster.Cut() // client loses its connection
 //
-// A cluster has one member, or more with [WithMembers]. Clients reach the members through TCP proxies, which [Member.Cut] and
-// [Member.Pause] break. [Cluster.Admin] bypasses the proxies, so a test can access etcd while the code under test cannot.
-// [Cluster.Calls] has the requests of the code under test.
+// A cluster has one member, or more with [WithMembers]. Clients reach the
+// members through TCP proxies, which [Member.Cut] and [Member.Pause] break.
+// [Cluster.Admin] bypasses the proxies, so a test can access etcd while the
+// code under test cannot. [Cluster.Calls] has the requests of the code under
+// test.
 //
-// The members are tuned for speed: they elect a leader in about 100 ms and never wait for a disk.
+// The members are tuned for speed: they elect a leader in about 100 ms and
+// never wait for a disk.
 package etcdtest
 
 import (
@@ -37,7 +40,8 @@ var errClosed = errors.New("etcdtest: the cluster is closed")
 // startTimeout bounds the start of a cluster, on a machine under load.
 const startTimeout = time.Minute
 
-// Cluster is an etcd cluster that runs in this process. It is safe for concurrent use.
+// Cluster is an etcd cluster that runs in this process. It is safe for
+// concurrent use.
 type Cluster struct {
 	dir      string
 	settings settings
@@ -46,10 +50,12 @@ type Cluster struct {
 
 	// Without TLS, certificate is zero and trust is nil.
 	certificate transport.TLSInfo
-	trust       *tls.Config // trusts only the certificate
 
-	// starting is held from the stop of members to their restart. Otherwise a concurrent call could start a member while
-	// the member's data is copied or removed, and etcd would end the process.
+	trust *tls.Config // trusts only the certificate
+
+	// starting is held from the stop of members to their restart. Otherwise a
+	// concurrent call could start a member while the member's data is copied or
+	// removed, and etcd would end the process.
 	starting sync.Mutex
 
 	admin   atomic.Pointer[clientv3.Client]
@@ -58,59 +64,80 @@ type Cluster struct {
 	lock    *fileutil.LockedFile // of dir
 }
 
-// Start runs a cluster until the test ends. If the start fails or takes a minute, Start ends the test by t.Fatal.
+// Start runs a cluster until the test ends. If the start fails or takes a
+// minute, Start ends the test by t.Fatal.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
+
 	c, err := New(t.TempDir(), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(c.Close)
+
 	return c
 }
 
-// New runs a cluster, for programs other than tests. The caller closes it. Its data is in dir, which must be empty; New creates
-// dir if necessary, and Close does not remove it. New fails if another cluster uses dir.
+// New runs a cluster, for programs other than tests. The caller closes it. Its
+// data is in dir, which must be empty; New creates dir if necessary, and Close
+// does not remove it. New fails if another cluster uses dir.
 func New(dir string, opts ...Option) (*Cluster, error) {
 	c := &Cluster{dir: dir, calls: &Calls{changed: make(chan struct{})}}
-	c.settings = settings{members: 1, addr: anyPort, logger: zap.NewNop(), tokenTTL: 5 * time.Minute}
+	c.settings = settings{
+		members:  1,
+		addr:     anyPort,
+		logger:   zap.NewNop(),
+		tokenTTL: 5 * time.Minute,
+	}
 	for _, opt := range opts {
 		opt(&c.settings)
 	}
+
 	if err := c.start(); err != nil {
 		c.Close()
 		return nil, err
 	}
+
 	return c, nil
 }
 
-// Close stops the members and releases their resources, but does not close clients other than [Cluster.Admin]. A second Close has
-// no effect. A closed cluster cannot be restarted.
+// Close stops the members and releases their resources, but does not close
+// clients other than [Cluster.Admin]. A second Close has no effect. A closed
+// cluster cannot be restarted.
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.closed.Store(true)
+
 		if admin := c.Admin(); admin != nil {
-			// An error does not matter: the client's leases and watches end with the cluster.
+			// An error does not matter: the client's leases and watches end
+			// with the cluster.
 			_ = admin.Close()
 		}
+
 		c.onAll((*Member).close)
+
 		if c.lock != nil {
 			_ = c.lock.Close() // otherwise the lock ends with the process
 		}
 	})
 }
 
-// Endpoints returns the addresses of the members for clients, in the form of clientv3.Config.
+// Endpoints returns the addresses of the members for clients, in the form of
+// clientv3.Config.
 func (c *Cluster) Endpoints() []string {
 	endpoints := make([]string, len(c.members))
 	for i, m := range c.members {
 		endpoints[i] = m.Endpoint()
 	}
+
 	return endpoints
 }
 
-// Config returns a configuration for clients that reach the cluster through the proxies. With [WithAuth], they log in as root. Its
-// keepalive detects a black hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s. The caller may change the configuration.
+// Config returns a configuration for clients that reach the cluster through the
+// proxies. With [WithAuth], they log in as root. Its keepalive detects a black
+// hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s. The caller may
+// change the configuration.
 func (c *Cluster) Config() clientv3.Config {
 	cfg := clientv3.Config{
 		Endpoints:            c.Endpoints(),
@@ -121,84 +148,128 @@ func (c *Cluster) Config() clientv3.Config {
 		TLS:                  c.trust.Clone(),
 	}
 	if c.settings.auth != nil {
-		cfg.Username, cfg.Password, cfg.DialTimeout = root, c.settings.auth.rootPassword, startTimeout // clientv3.New logs in
+		cfg.Username = root
+		cfg.Password = c.settings.auth.rootPassword
+		cfg.DialTimeout = startTimeout // clientv3.New logs in
 	}
+
 	return cfg
 }
 
-// CAFile returns the PEM file of the certificate that clients must trust, "" without [WithTLS].
-func (c *Cluster) CAFile() string { return c.certificate.CertFile }
+// CAFile returns the PEM file of the certificate that clients must trust, ""
+// without [WithTLS].
+func (c *Cluster) CAFile() string {
+	return c.certificate.CertFile
+}
 
-// Client returns a client with the configuration of [Cluster.Config] after the changes. The client is closed when the test ends.
-// If no client can be made, Client ends the test by t.Fatal.
-func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clientv3.Client {
+// Client returns a client with the configuration of [Cluster.Config] after the
+// changes. The client is closed when the test ends. If no client can be made,
+// Client ends the test by t.Fatal.
+func (c *Cluster) Client(
+	t testing.TB,
+	changes ...func(*clientv3.Config),
+) *clientv3.Client {
 	t.Helper()
+
 	cfg := c.Config()
 	for _, change := range changes {
 		change(&cfg)
 	}
+
 	client, err := clientv3.New(cfg)
 	if err != nil {
 		t.Fatalf("etcdtest: connect to etcd at %v: %v", cfg.Endpoints, err)
 	}
+
 	t.Cleanup(func() {
-		// An error does not matter: the test may have closed the client, or stopped the members.
+		// An error does not matter: the test may have closed the client, or
+		// stopped the members.
 		_ = client.Close()
 	})
+
 	return client
 }
 
-// Admin returns a client of root, whose requests bypass the proxies and are not in [Cluster.Calls]. The cluster closes the client.
-// With [WithAuth], [Cluster.Wipe] and [Cluster.RestoreBackup] make a new one.
-func (c *Cluster) Admin() *clientv3.Client { return c.admin.Load() }
+// Admin returns a client of root, whose requests bypass the proxies and are not
+// in [Cluster.Calls]. The cluster closes the client. With [WithAuth],
+// [Cluster.Wipe] and [Cluster.RestoreBackup] make a new one.
+func (c *Cluster) Admin() *clientv3.Client {
+	return c.admin.Load()
+}
 
 // Calls returns the requests that have reached the members.
-func (c *Cluster) Calls() *Calls { return c.calls }
+func (c *Cluster) Calls() *Calls {
+	return c.calls
+}
 
 // Members returns all members, including the stopped ones.
-func (c *Cluster) Members() []*Member { return c.members }
+func (c *Cluster) Members() []*Member {
+	return c.members
+}
 
 // Member returns the member with the index i, counted from 0.
-func (c *Cluster) Member(i int) *Member { return c.members[i] }
+func (c *Cluster) Member(i int) *Member {
+	return c.members[i]
+}
 
-// Leader waits until the running members agree on their leader, and returns it, or an error if ctx ends first.
+// Leader waits until the running members agree on their leader, and returns it,
+// or an error if ctx ends first.
 func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
+
 	for {
 		if leader := c.agreedLeader(); leader != nil {
 			return leader, nil
 		}
+
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("etcdtest: the members have not agreed on a leader: %w", ctx.Err())
+			return nil, fmt.Errorf(
+				"etcdtest: the members have not agreed on a leader: %w", ctx.Err())
 		case <-poll.C:
 		}
 	}
 }
 
 // Cut cuts every member: see [Member.Cut].
-func (c *Cluster) Cut() { c.onAll((*Member).Cut) }
+func (c *Cluster) Cut() {
+	c.onAll((*Member).Cut)
+}
 
 // Restore ends [Cluster.Cut].
-func (c *Cluster) Restore() { c.onAll((*Member).Restore) }
+func (c *Cluster) Restore() {
+	c.onAll((*Member).Restore)
+}
 
 // Pause pauses every member: see [Member.Pause].
-func (c *Cluster) Pause() { c.onAll((*Member).Pause) }
+func (c *Cluster) Pause() {
+	c.onAll((*Member).Pause)
+}
 
 // Resume ends [Cluster.Pause].
-func (c *Cluster) Resume() { c.onAll((*Member).Resume) }
+func (c *Cluster) Resume() {
+	c.onAll((*Member).Resume)
+}
 
 // Stop stops every member: see [Member.Stop].
-func (c *Cluster) Stop() { c.onAll((*Member).Stop) }
+func (c *Cluster) Stop() {
+	c.onAll((*Member).Stop)
+}
 
-// Restart stops every member that runs, starts all on their data, and returns when they serve.
-func (c *Cluster) Restart() error { return c.restartAfter(func(*Member) error { return nil }, nil) }
+// Restart stops every member that runs, starts all on their data, and returns
+// when they serve.
+func (c *Cluster) Restart() error {
+	return c.restartAfter(func(*Member) error { return nil }, nil)
+}
 
-// Wipe restarts every member without data, at the same address. There are no keys and leases, and the revision starts at 1 again.
-// With [WithAuth], Wipe creates the users again, and earlier clients become unusable: a request with a token from a higher raft
-// index hangs in etcd.
-func (c *Cluster) Wipe() error { return c.restartAfter((*Member).wipe, c.connectAdmin) }
+// Wipe restarts every member without data, at the same address. There are no
+// keys and leases, and the revision starts at 1 again. With [WithAuth], Wipe
+// creates the users again, and earlier clients become unusable: a request with
+// a token from a higher raft index hangs in etcd.
+func (c *Cluster) Wipe() error {
+	return c.restartAfter((*Member).wipe, c.connectAdmin)
+}
 
 // Compact removes the history before the current revision, which it returns.
 func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
@@ -207,70 +278,94 @@ func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("etcdtest: read the revision: %w", err)
 	}
+
 	revision = now.Header.Revision
-	if _, err := admin.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
+	if _, err := admin.Compact(
+		ctx, revision, clientv3.WithCompactPhysical()); err != nil {
 		return 0, fmt.Errorf("etcdtest: compact to revision %d: %w", revision, err)
 	}
+
 	return revision, nil
 }
 
 func (c *Cluster) start() error {
 	if c.settings.members < 1 {
-		return fmt.Errorf("etcdtest: WithMembers(%d): want at least 1", c.settings.members)
+		return fmt.Errorf("etcdtest: WithMembers(%d): want at least 1",
+			c.settings.members)
 	}
+
 	if c.settings.tokenTTL < time.Second {
-		return fmt.Errorf("etcdtest: WithTokenTTL(%v): want at least 1s, etcd's minimum", c.settings.tokenTTL)
+		return fmt.Errorf("etcdtest: WithTokenTTL(%v): want at least 1s, etcd's minimum",
+			c.settings.tokenTTL)
 	}
+
 	if err := c.lockDir(); err != nil {
 		return err
 	}
+
 	if c.settings.tls {
 		if err := c.createCertificate(); err != nil {
 			return err
 		}
 	}
+
 	for i := range c.settings.members {
 		m, err := newMember(c, i)
 		if err != nil {
 			return err
 		}
+
 		for _, other := range c.members {
 			m.peers.others = append(m.peers.others, other.peers)
 			other.peers.others = append(other.peers.others, m.peers)
 		}
+
 		c.members = append(c.members, m)
 	}
+
 	if err := c.run(); err != nil {
 		return err
 	}
+
 	return c.connectAdmin()
 }
 
-// lockDir creates and locks the directory. Without the lock, etcd would wait until another cluster releases its database.
+// lockDir creates and locks the directory. Without the lock, etcd would wait
+// until another cluster releases its database.
 func (c *Cluster) lockDir() error {
 	if err := os.MkdirAll(c.dir, fileutil.PrivateDirMode); err != nil {
 		return fmt.Errorf("etcdtest: %w", err)
 	}
+
 	name := filepath.Join(c.dir, "etcdtest.lock")
-	lock, err := fileutil.TryLockFile(name, os.O_CREATE|os.O_WRONLY, fileutil.PrivateFileMode)
+	lock, err := fileutil.TryLockFile(name, os.O_CREATE|os.O_WRONLY,
+		fileutil.PrivateFileMode)
 	if err != nil {
-		return fmt.Errorf("etcdtest: lock %s, which another cluster may be using: %w", name, err)
+		return fmt.Errorf("etcdtest: lock %s, which another cluster may be using: %w",
+			name, err)
 	}
+
 	c.lock = lock
+
 	return nil
 }
 
-// restartAfter stops all members, calls change for each, and starts them again. With [WithAuth] it then calls reconnect, if not nil.
+// restartAfter stops all members, calls change for each, and starts them again.
+// With [WithAuth] it then calls reconnect, if not nil.
 func (c *Cluster) restartAfter(change func(*Member) error, reconnect func() error) error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
+
 	c.Stop()
+
 	if err := c.tryAll(change); err != nil {
 		return err
 	}
+
 	if err := c.run(); err != nil || c.settings.auth == nil || reconnect == nil {
 		return err
 	}
+
 	return reconnect()
 }
 
@@ -279,19 +374,23 @@ func (c *Cluster) run() error {
 	if c.closed.Load() {
 		return errClosed
 	}
+
 	if err := c.tryAll((*Member).start); err != nil {
 		return err
 	}
+
 	return c.tryAll((*Member).waitReady)
 }
 
-// connectAdmin enables authentication for [WithAuth], then creates the admin client.
+// connectAdmin enables authentication for [WithAuth], then creates the admin
+// client.
 func (c *Cluster) connectAdmin() error {
 	if c.settings.auth != nil {
 		if err := c.settings.auth.enable(c.adminConfig()); err != nil {
 			return err
 		}
 	}
+
 	return c.replaceAdmin()
 }
 
@@ -301,10 +400,13 @@ func (c *Cluster) replaceAdmin() error {
 	if err != nil {
 		return fmt.Errorf("etcdtest: connect the admin client: %w", err)
 	}
+
 	if old := c.admin.Swap(admin); old != nil {
-		// An error does not matter: the old client's leases and watches have ended.
+		// An error does not matter: the old client's leases and watches have
+		// ended.
 		_ = old.Close()
 	}
+
 	return nil
 }
 
@@ -313,7 +415,9 @@ func (c *Cluster) adminConfig() clientv3.Config {
 	for i, m := range c.members {
 		cfg.Endpoints[i] = c.clientURL(m.admin).String()
 	}
+
 	cfg.DialOptions = []grpc.DialOption{grpc.WithPerRPCCredentials(adminMark{})}
+
 	return cfg
 }
 
@@ -323,6 +427,7 @@ func (c *Cluster) onAll(do func(*Member)) {
 	for _, m := range c.members {
 		wg.Go(func() { do(m) })
 	}
+
 	wg.Wait()
 }
 
@@ -330,10 +435,12 @@ func (c *Cluster) onAll(do func(*Member)) {
 func (c *Cluster) tryAll(do func(*Member) error) error {
 	errs := make([]error, len(c.members))
 	c.onAll(func(m *Member) { errs[m.index] = do(m) })
+
 	return errors.Join(errs...)
 }
 
-// agreedLeader returns the leader, nil while the running members disagree or know no leader.
+// agreedLeader returns the leader, nil while the running members disagree or
+// know no leader.
 func (c *Cluster) agreedLeader() (leader *Member) {
 	var id types.ID
 	for _, m := range c.members {
@@ -341,15 +448,19 @@ func (c *Cluster) agreedLeader() (leader *Member) {
 		if etcd == nil {
 			continue
 		}
+
 		named := etcd.Server.Leader()
 		if named == 0 || id != 0 && named != id {
 			return nil
 		}
+
 		id = named
+
 		if named == etcd.Server.MemberID() {
 			leader = m
 		}
 	}
+
 	return leader
 }
 
@@ -360,6 +471,7 @@ func (c *Cluster) running() (n int) {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -367,6 +479,7 @@ func (c *Cluster) scheme() string {
 	if c.trust != nil {
 		return "https"
 	}
+
 	return "http"
 }
 

@@ -15,7 +15,8 @@ import (
 // Op is a kind of request, named as in etcd.
 type Op string
 
-// These requests are recorded. A request within a transaction is also recorded by itself.
+// These requests are recorded. A request within a transaction is also recorded
+// by itself.
 const (
 	Range           Op = "Range"
 	Put             Op = "Put"
@@ -35,48 +36,60 @@ type Call struct {
 	Member   int    // the index of the member, from 0
 	Key, End string // the range of Range, DeleteRange and Watch; Put has only Key
 	Lease    int64  // the lease id in Put and in the lease requests
-	Revision int64  // the revision of a Range, or the start of a Watch; 0 means the current revision
+
+	// the revision of a Range, or the start of a Watch; 0 means the current
+	// revision
+	Revision int64
 
 	Serializable bool // for Range: the response may be stale
 }
 
-// Calls has the requests that have reached the members of a cluster since the last Reset, except those of [Cluster.Admin]. It is
-// safe for concurrent use.
+// Calls has the requests that have reached the members of a cluster since the
+// last Reset, except those of [Cluster.Admin]. It is safe for concurrent use.
 type Calls struct {
 	mu      sync.Mutex
 	calls   []Call
 	changed chan struct{} // closed and replaced at each request
 }
 
-// Count returns the number of requests of the kind op whose key begins with prefix. Requests without a key, such as those for
-// leases, count if prefix is "".
+// Count returns the number of requests of the kind op whose key begins with
+// prefix. Requests without a key, such as those for leases, count if prefix is
+// "".
 func (c *Calls) Count(op Op, prefix string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	return c.count(op, prefix)
 }
 
-// Wait returns once Count(op, prefix) is at least n, or with an error if ctx ends first.
+// Wait returns once Count(op, prefix) is at least n, or with an error if ctx
+// ends first.
 func (c *Calls) Wait(ctx context.Context, op Op, prefix string, n int) error {
 	for {
 		c.mu.Lock()
-		got, changed := c.count(op, prefix), c.changed
+		got := c.count(op, prefix)
+		changed := c.changed
 		c.mu.Unlock()
+
 		if got >= n {
 			return nil
 		}
+
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("etcdtest: got %d of %d %s requests for %q: %w", got, n, op, prefix, ctx.Err())
+			return fmt.Errorf("etcdtest: got %d of %d %s requests for %q: %w", got, n,
+				op, prefix, ctx.Err())
 		case <-changed:
 		}
 	}
 }
 
-// All returns every request since the start or the last Reset, in the order of arrival.
+// All returns every request since the start or the last Reset, in the order of
+// arrival.
 func (c *Calls) All() []Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	return slices.Clone(c.calls)
 }
 
@@ -84,6 +97,7 @@ func (c *Calls) All() []Call {
 func (c *Calls) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.calls = nil
 }
 
@@ -93,21 +107,25 @@ func (c *Calls) count(op Op, prefix string) (n int) {
 			n++
 		}
 	}
+
 	return n
 }
 
 func (c *Calls) add(member int, request any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for _, call := range callsOf(request) {
 		call.Member = member
 		c.calls = append(c.calls, call)
 	}
+
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// callsOf returns the calls in a request. A transaction is a call, and each request in the transaction is a further call.
+// callsOf returns the calls in a request. A transaction is a call, and each
+// request in the transaction is a further call.
 func callsOf(request any) []Call {
 	switch r := request.(type) {
 	case *pb.RangeRequest:
@@ -117,19 +135,24 @@ func callsOf(request any) []Call {
 		return []Call{{Op: Put, Key: string(r.Key), Lease: r.Lease}}
 	case *pb.DeleteRangeRequest:
 		return []Call{{Op: DeleteRange, Key: string(r.Key), End: string(r.RangeEnd)}}
+
 	case *pb.TxnRequest:
 		calls := []Call{{Op: Txn}}
 		for _, op := range slices.Concat(r.Success, r.Failure) {
 			calls = append(calls, callsOfOp(op)...)
 		}
+
 		return calls
+
 	case *pb.WatchRequest:
 		create := r.GetCreateRequest()
 		if create == nil {
 			return nil
 		}
+
 		return []Call{{Op: Watch, Key: string(create.Key), End: string(create.RangeEnd),
 			Revision: create.StartRevision}}
+
 	case *pb.LeaseGrantRequest:
 		return []Call{{Op: LeaseGrant, Lease: r.ID}}
 	case *pb.LeaseRevokeRequest:
@@ -141,6 +164,7 @@ func callsOf(request any) []Call {
 	case *pb.AuthenticateRequest:
 		return []Call{{Op: Authenticate}}
 	}
+
 	return nil
 }
 
@@ -155,27 +179,44 @@ func callsOfOp(op *pb.RequestOp) []Call {
 	case *pb.RequestOp_RequestTxn: // a nested transaction is not recorded by itself
 		return callsOf(op.RequestTxn)[1:]
 	}
+
 	return nil
 }
 
 // serverOptions returns interceptors that record the requests to a member.
 func (c *Calls) serverOptions(member int) []grpc.ServerOption {
-	unary := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	unary := func(
+		ctx context.Context,
+		req any,
+		_ *grpc.UnaryServerInfo,
+		handle grpc.UnaryHandler,
+	) (any, error) {
 		if !fromAdmin(ctx) {
 			c.add(member, req)
 		}
+
 		return handle(ctx, req)
 	}
-	stream := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+
+	stream := func(
+		srv any,
+		ss grpc.ServerStream,
+		_ *grpc.StreamServerInfo,
+		handle grpc.StreamHandler,
+	) error {
 		if !fromAdmin(ss.Context()) {
 			ss = countingStream{ServerStream: ss, calls: c, member: member}
 		}
+
 		return handle(srv, ss)
 	}
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
+
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary),
+		grpc.ChainStreamInterceptor(stream)}
 }
 
-// countingStream records the requests of a stream: of Watch, LeaseKeepAlive or RangeStream.
+// countingStream records the requests of a stream: of Watch, LeaseKeepAlive or
+// RangeStream.
 type countingStream struct {
 	grpc.ServerStream
 	calls  *Calls
@@ -186,7 +227,9 @@ func (s countingStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
+
 	s.calls.add(s.member, m)
+
 	return nil
 }
 
@@ -197,11 +240,17 @@ func fromAdmin(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, adminHeader)) > 0
 }
 
-// adminMark, as the credentials of a client, marks its requests as those of [Cluster.Admin].
+// adminMark, as the credentials of a client, marks its requests as those of
+// [Cluster.Admin].
 type adminMark struct{}
 
-func (adminMark) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+func (adminMark) GetRequestMetadata(
+	context.Context,
+	...string,
+) (map[string]string, error) {
 	return map[string]string{adminHeader: "1"}, nil
 }
 
-func (adminMark) RequireTransportSecurity() bool { return false }
+func (adminMark) RequireTransportSecurity() bool {
+	return false
+}

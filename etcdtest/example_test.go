@@ -29,9 +29,11 @@ func ExampleWithMembers() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 		cluster.Member(0).Stop()
+
 		if _, err := cluster.Leader(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+
 		// ... check that the code under test still works ...
 		if err := cluster.Member(0).Restart(); err != nil {
 			t.Fatal(err)
@@ -39,20 +41,25 @@ func ExampleWithMembers() {
 	}
 }
 
-// The code under test loses its connection to etcd, while the test bypasses the fault.
+// The code under test loses its connection to etcd, while the test bypasses the
+// fault.
 func ExampleCluster_Cut() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t)
 		cluster.Cut()
-		if _, err := cluster.Admin().Delete(t.Context(), "greeter/", clientv3.WithPrefix()); err != nil {
+
+		_, err := cluster.Admin().Delete(t.Context(), "greeter/", clientv3.WithPrefix())
+		if err != nil {
 			t.Fatal(err)
 		}
+
 		cluster.Restore()
 		// ... check that the code under test notices the deletion ...
 	}
 }
 
-// etcd is restored from a backup: later writes are gone, and deleted keys are back.
+// etcd is restored from a backup: later writes are gone, and deleted keys are
+// back.
 func ExampleCluster_RestoreBackup() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t)
@@ -60,6 +67,7 @@ func ExampleCluster_RestoreBackup() {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		// ... let the code under test write and delete ...
 		if err := cluster.RestoreBackup(backup); err != nil {
 			t.Fatal(err)
@@ -90,11 +98,13 @@ func ExampleNew() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+
 	for range 3 {
 		if _, err := client.Put(ctx, "greeter/a", "10.0.0.1:80"); err != nil {
 			log.Fatal(err)
 		}
 	}
+
 	fmt.Println(cluster.Calls().Count(etcdtest.Put, "greeter/"), "puts reached etcd")
 	// Output: 3 puts reached etcd
 }

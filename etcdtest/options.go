@@ -21,39 +21,55 @@ type settings struct {
 	changes  []func(*embed.Config)
 }
 
-// WithMembers sets the number of members, 1 by default. With 3, a cluster tolerates the loss of one.
-func WithMembers(n int) Option { return func(s *settings) { s.members = n } }
+// WithMembers sets the number of members, 1 by default. With 3, a cluster
+// tolerates the loss of one.
+func WithMembers(n int) Option {
+	return func(s *settings) { s.members = n }
+}
 
-// WithAddress sets the host:port where clients reach the first member, by default a free port of 127.0.0.1.
-func WithAddress(addr string) Option { return func(s *settings) { s.addr = addr } }
+// WithAddress sets the host:port where clients reach the first member, by
+// default a free port of 127.0.0.1.
+func WithAddress(addr string) Option {
+	return func(s *settings) { s.addr = addr }
+}
 
-// WithLogger sets the logger of the members. By default, and with nil, they log nothing.
+// WithLogger sets the logger of the members. By default, and with nil, they log
+// nothing.
 func WithLogger(logger *zap.Logger) Option {
 	return func(s *settings) { s.logger = cmp.Or(logger, zap.NewNop()) }
 }
 
-// WithTLS requires TLS between clients and members. The members have one self-signed certificate, which is in [Cluster.CAFile].
-// [Cluster.Config] trusts it.
-func WithTLS() Option { return func(s *settings) { s.tls = true } }
+// WithTLS requires TLS between clients and members. The members have one
+// self-signed certificate, which is in [Cluster.CAFile]. [Cluster.Config]
+// trusts it.
+func WithTLS() Option {
+	return func(s *settings) { s.tls = true }
+}
 
-// WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config] logs in as root, or as
-// another user after a change by [As].
+// WithAuth enables etcd's authentication, with the user root and the given
+// users. [Cluster.Config] logs in as root, or as another user after a change by
+// [As].
 func WithAuth(rootPassword string, users ...User) Option {
 	return func(s *settings) { s.auth = &auth{rootPassword: rootPassword, users: users} }
 }
 
-// WithTokenTTL sets how long etcd keeps an unused token of a client, 5 minutes by default. The minimum is 1 s; fractions of a second
-// are dropped. It has no effect without [WithAuth].
-func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.tokenTTL = ttl } }
+// WithTokenTTL sets how long etcd keeps an unused token of a client, 5 minutes
+// by default. The minimum is 1 s; fractions of a second are dropped. It has no
+// effect without [WithAuth].
+func WithTokenTTL(ttl time.Duration) Option {
+	return func(s *settings) { s.tokenTTL = ttl }
+}
 
-// WithMaxConcurrentStreams sets how many streams each connection of a client may have open at once: further calls and watches
-// wait. etcd's default allows more than any client opens.
+// WithMaxConcurrentStreams sets how many streams each connection of a client
+// may have open at once: further calls and watches wait. etcd's default allows
+// more than any client opens.
 func WithMaxConcurrentStreams(n uint32) Option {
 	return WithConfig(func(cfg *embed.Config) { cfg.MaxConcurrentStreams = n })
 }
 
-// WithConfig lets change adjust etcd's configuration of each member, whenever it starts, for what has no option of its own. The
-// names, addresses and directories must stay.
+// WithConfig lets change adjust etcd's configuration of each member, whenever
+// it starts, for what has no option of its own. The names, addresses and
+// directories must stay.
 func WithConfig(change func(*embed.Config)) Option {
 	return func(s *settings) { s.changes = append(s.changes, change) }
 }

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// proxy forwards TCP connections from a fixed address to a changing upstream, and breaks them on demand.
+// proxy forwards TCP connections from a fixed address to a changing upstream,
+// and breaks them on demand.
 type proxy struct {
 	listener net.Listener
 	done     sync.WaitGroup
@@ -42,42 +43,57 @@ func newProxy(addr string) (*proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcdtest: listen on %s: %w", addr, err)
 	}
-	p := &proxy{listener: listener, flowing: make(chan struct{}), links: make(map[*link]struct{})}
+
+	p := &proxy{
+		listener: listener,
+		flowing:  make(chan struct{}),
+		links:    make(map[*link]struct{}),
+	}
+
 	close(p.flowing)
 	p.done.Go(p.accept)
+
 	return p, nil
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+func (p *proxy) addr() string {
+	return p.listener.Addr().String()
+}
 
 // setUpstream changes the upstream, "" for none, and resets all connections.
 func (p *proxy) setUpstream(addr string) {
 	p.mu.Lock()
 	p.upstream = addr
 	p.mu.Unlock()
+
 	p.reset()
 }
 
-// setCut(true) resets all open connections, and each new connection until setCut(false).
+// setCut(true) resets all open connections, and each new connection until
+// setCut(false).
 func (p *proxy) setCut(cut bool) {
 	p.mu.Lock()
 	p.cut = cut
 	p.mu.Unlock()
+
 	if cut {
 		p.reset()
 	}
 }
 
-// setPaused(true) withholds every byte, and every end of a stream, until setPaused(false).
+// setPaused(true) withholds every byte, and every end of a stream, until
+// setPaused(false).
 func (p *proxy) setPaused(paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	switch {
 	case paused && !p.paused:
 		p.flowing = make(chan struct{})
 	case !paused && p.paused:
 		close(p.flowing)
 	}
+
 	p.paused = paused
 }
 
@@ -92,6 +108,7 @@ func (p *proxy) close() {
 func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	for l := range p.links {
 		l.reset()
 	}
@@ -103,6 +120,7 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
+
 		if l := p.admit(conn); l != nil {
 			p.done.Go(func() { p.serve(l, conn) })
 		}
@@ -113,14 +131,18 @@ func (p *proxy) accept() {
 func (p *proxy) admit(conn net.Conn) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	l := &link{}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.add(conn)
+
 	if p.cut || p.upstream == "" {
 		l.reset()
 		return nil
 	}
+
 	p.links[l] = struct{}{}
+
 	return l
 }
 
@@ -129,49 +151,62 @@ func (p *proxy) serve(l *link, client net.Conn) {
 		p.mu.Lock()
 		delete(p.links, l)
 		p.mu.Unlock()
+
 		l.end(false)
 	}()
+
 	if !p.flow(l) {
 		return
 	}
+
 	p.mu.Lock()
 	upstream := p.upstream
 	p.mu.Unlock()
+
 	var dialer net.Dialer
 	server, err := dialer.DialContext(l.ctx, "tcp", upstream)
 	if err != nil || !l.add(server) {
 		return
 	}
+
 	var copies sync.WaitGroup
 	copies.Go(func() { p.copy(l, server, client) })
 	copies.Go(func() { p.copy(l, client, server) })
 	copies.Wait()
 }
 
-// copy forwards bytes from src to dst, except while the proxy is paused. In the end it forwards the end of the stream.
+// copy forwards bytes from src to dst, except while the proxy is paused. In the
+// end it forwards the end of the stream.
 func (p *proxy) copy(l *link, dst, src net.Conn) {
-	buf, from := make([]byte, 32<<10), p
+	buf := make([]byte, 32<<10)
+	from := p
 	for {
 		n, err := src.Read(buf)
 		if from == p { // else a member posts on this connection
 			from = p.poster(buf[:n])
 		}
+
 		if !p.flow(l) || !from.flow(l) {
 			return
 		}
+
 		if n > 0 {
 			if _, err := dst.Write(buf[:n]); err != nil {
 				l.reset()
 				return
 			}
 		}
+
 		if errors.Is(err, io.EOF) {
 			// Only src has ended its stream: dst may still send.
 			if tcp, ok := dst.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite() // if dst is closed, the copy in the other direction fails
+				// if dst is closed, the copy in the other direction fails
+				_ = tcp.CloseWrite()
 			}
+
 			return
 		}
+
 		if err != nil {
 			l.reset()
 			return
@@ -184,6 +219,7 @@ func (p *proxy) flow(l *link) bool {
 	p.mu.Lock()
 	flowing := p.flowing
 	p.mu.Unlock()
+
 	select {
 	case <-l.ctx.Done():
 		return false
@@ -192,8 +228,9 @@ func (p *proxy) flow(l *link) bool {
 	}
 }
 
-// poster returns the proxy of the member that posts data, or p if data is not a post. A member sends its messages to another on a
-// connection that the other has opened; without one, it posts them.
+// poster returns the proxy of the member that posts data, or p if data is not a
+// post. A member sends its messages to another on a connection that the other
+// has opened; without one, it posts them.
 func (p *proxy) poster(data []byte) *proxy {
 	if bytes.HasPrefix(data, []byte("POST /raft")) {
 		for _, other := range p.others {
@@ -202,36 +239,47 @@ func (p *proxy) poster(data []byte) *proxy {
 			}
 		}
 	}
+
 	return p
 }
 
-// add adds a connection, which is closed with the link. If the link has ended, it closes conn and returns false.
+// add adds a connection, which is closed with the link. If the link has ended,
+// it closes conn and returns false.
 func (l *link) add(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if l.ended {
 		conn.Close()
 		return false
 	}
+
 	l.conns = append(l.conns, conn)
+
 	return true
 }
 
-func (l *link) reset() { l.end(true) }
+func (l *link) reset() {
+	l.end(true)
+}
 
 // end closes the link's connections, with a TCP reset if abort is set.
 func (l *link) end(abort bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if l.ended {
 		return
 	}
+
 	l.ended = true
 	l.cancel()
+
 	for _, conn := range l.conns {
 		if tcp, ok := conn.(*net.TCPConn); ok && abort {
 			_ = tcp.SetLinger(0) // if it fails, Close ends the connection without a reset
 		}
+
 		conn.Close()
 	}
 }

@@ -16,6 +16,7 @@ func TestTLS(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithTLS())
 	put(t, cluster.Client(t), "k", "v")
 	wantValue(t, cluster.Admin(), "k", "v")
+
 	if cluster.CAFile() == "" {
 		t.Error("CAFile() is \"\", want a file")
 	}
@@ -28,11 +29,25 @@ func TestTLS(t *testing.T) {
 
 func TestAuth(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithLogger(nil), etcdtest.WithAuth("secret",
-		etcdtest.User{Name: "reader", Password: "r", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("greeter/")}},
-		etcdtest.User{Name: "writer", Password: "w", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("greeter/")}},
-		etcdtest.User{Name: "auditor", Password: "a", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}}, // "" stands for all keys
+		etcdtest.User{
+			Name:        "reader",
+			Password:    "r",
+			Permissions: []etcdtest.Permission{etcdtest.ReadOnly("greeter/")},
+		},
+		etcdtest.User{
+			Name:        "writer",
+			Password:    "w",
+			Permissions: []etcdtest.Permission{etcdtest.ReadWrite("greeter/")},
+		},
+		// "" stands for all keys
+		etcdtest.User{
+			Name:        "auditor",
+			Password:    "a",
+			Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")},
+		},
 		etcdtest.User{Name: "nobody", Password: "n", Permissions: []etcdtest.Permission{{}}},
 	))
+
 	reader := cluster.Client(t, etcdtest.As("reader", "r"))
 	writer := cluster.Client(t, etcdtest.As("writer", "w"))
 
@@ -41,12 +56,15 @@ func TestAuth(t *testing.T) {
 	wantValue(t, auditor, "other/a", "v")
 	put(t, writer, "greeter/a", "v")
 	wantValue(t, reader, "greeter/a", "v")
+
 	for name, err := range map[string]error{
 		"a put of the reader":     second(reader.Put(t.Context(), "greeter/a", "x")),
 		"a put beyond the prefix": second(writer.Put(t.Context(), "other/a", "x")),
-		"a get beyond the prefix": second(reader.Get(t.Context(), "greeter", clientv3.WithPrefix())),
-		"a put of the auditor":    second(auditor.Put(t.Context(), "other/a", "x")),
-		"a get without access":    second(cluster.Client(t, etcdtest.As("nobody", "n")).Get(t.Context(), "other/a")),
+		"a get beyond the prefix": second(reader.Get(t.Context(), "greeter",
+			clientv3.WithPrefix())),
+		"a put of the auditor": second(auditor.Put(t.Context(), "other/a", "x")),
+		"a get without access": second(
+			cluster.Client(t, etcdtest.As("nobody", "n")).Get(t.Context(), "other/a")),
 	} {
 		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
 			t.Errorf("%s: %v, want %v", name, err, rpctypes.ErrPermissionDenied)
@@ -68,7 +86,9 @@ func TestTokenExpires(t *testing.T) {
 	put(t, client, "k", "v")
 	calls := cluster.Calls()
 	calls.Reset()
-	// etcd drops tokens one to two seconds after their last use; requests keep them alive.
+
+	// etcd drops tokens one to two seconds after their last use; requests keep
+	// them alive.
 	for calls.Count(etcdtest.Authenticate, "") == 0 {
 		<-time.After(2100 * time.Millisecond)
 		wantValue(t, client, "k", "v")

@@ -18,11 +18,13 @@ func TestRestoreBackup(t *testing.T) {
 			client := cluster.Client(t)
 			lease, err := client.Grant(within(t, soon), 60)
 			must(t, err)
-			must(t, second(client.Put(within(t, soon), "leased", "v", clientv3.WithLease(lease.ID))))
+			must(t,
+				second(client.Put(within(t, soon), "leased", "v", clientv3.WithLease(lease.ID))))
 			put(t, client, "k", "then")
 			_, then := get(t, client, "k")
 			backup, err := cluster.Backup()
 			must(t, err)
+
 			for range 2 { // a backup can be restored again
 				put(t, client, "k", "later")
 				put(t, client, "new", "later")
@@ -31,10 +33,14 @@ func TestRestoreBackup(t *testing.T) {
 				wantValue(t, client, "k", "then")
 				wantValue(t, client, "new", "")
 				wantValue(t, client, "leased", "v")
+
 				if _, now := get(t, client, "k"); now != then {
-					t.Errorf("revision %d after the restore, want that of the backup, %d", now, then)
+					t.Errorf("revision %d after the restore, want that of the backup, %d", now,
+						then)
 				}
-				left, err := client.TimeToLive(within(t, soon), lease.ID, clientv3.WithAttachedKeys())
+
+				left, err := client.TimeToLive(within(t, soon), lease.ID,
+					clientv3.WithAttachedKeys())
 				if err != nil || left.TTL < 50 || len(left.Keys) != 1 {
 					t.Errorf("the lease after the restore: %+v, %v; want a TTL of at least 50 s and one key", left, err)
 				}
@@ -46,6 +52,7 @@ func TestRestoreBackup(t *testing.T) {
 func TestBackupOfAnotherCluster(t *testing.T) {
 	backup, err := etcdtest.Start(t).Backup()
 	must(t, err)
+
 	if err := etcdtest.Start(t).RestoreBackup(backup); err == nil {
 		t.Error("RestoreBackup with a backup of another cluster succeeds, want an error")
 	}
@@ -60,16 +67,21 @@ func TestNoSpace(t *testing.T) {
 		leader, err := cluster.Leader(within(t, soon))
 		must(t, err)
 		must(t, cluster.SetNoSpace(within(t, soon), true))
+
 		if _, err := client.Put(within(t, soon), "k", "w"); !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("a put while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
 		}
+
 		if _, err := client.Grant(within(t, soon), 60); !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("a new lease while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
 		}
+
 		must(t, second(client.Delete(within(t, soon), "k"))) // deletions need no space
+
 		if members > 1 {
 			leader.Stop()
 		}
+
 		must(t, cluster.SetNoSpace(within(t, soon), false))
 		put(t, client, "k", "w")
 	}

@@ -11,15 +11,19 @@ func TestPolicyIsKnown(t *testing.T) {
 	if !ok {
 		t.Fatal("gRPC does not know the policy outlier_detection_experimental, want it registered")
 	}
-	if _, err := policy.ParseConfig([]byte(`{
+
+	_, err := policy.ParseConfig([]byte(`{
 		"interval": "10s", "baseEjectionTime": "30s", "maxEjectionTime": "300s", "maxEjectionPercent": 10,
 		"successRateEjection": {"stdevFactor": 1900, "enforcementPercentage": 100, "minimumHosts": 5, "requestVolume": 100},
 		"failurePercentageEjection": {"threshold": 85, "enforcementPercentage": 100, "minimumHosts": 5, "requestVolume": 50},
 		"childPolicy": [{"round_robin": {}}]
-	}`)); err != nil {
+	}`))
+	if err != nil {
 		t.Errorf("ParseConfig of a config with every field: %v, want no error", err)
 	}
-	if _, err := policy.ParseConfig([]byte(`{"childPolicy": [{"unknown": {}}]}`)); err == nil {
+
+	_, err = policy.ParseConfig([]byte(`{"childPolicy": [{"unknown": {}}]}`))
+	if err == nil {
 		t.Error("ParseConfig of a config with an unknown policy succeeds, want an error")
 	}
 }

@@ -14,62 +14,81 @@ import (
 var (
 	own       = regexp.MustCompile(regexp.QuoteMeta(root) + "[^\\s@`]*")
 	continued = regexp.MustCompile(`\\\n\s*`)
-	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" + own.String() + "[^\n`&]*")
-	section   = regexp.MustCompile(`(?ms)^## Quickstart\n(.*?)(?:^## |\z)`)
-	shell     = regexp.MustCompile("(?ms)^```sh( release)?\n(.*?)^```$")
-	answer    = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
+	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" +
+		own.String() + "[^\n`&]*")
+
+	section = regexp.MustCompile(`(?ms)^## Quickstart\n(.*?)(?:^## |\z)`)
+	shell   = regexp.MustCompile("(?ms)^```sh( release)?\n(.*?)^```$")
+	answer  = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
 )
 
 func page(t *testing.T, file string) string {
 	t.Helper()
+
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return string(text)
 }
 
-// commands returns the commands of README and docs that fetch a module of this repository, in code blocks and in prose, without a prompt
-// or &. It omits "go run" commands, which the quickstart runs.
+// commands returns the commands of README and docs that fetch a module of this
+// repository, in code blocks and in prose, without a prompt or &. It omits "go
+// run" commands, which the quickstart runs.
 func commands(t *testing.T) (all []string) {
 	t.Helper()
+
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, file := range append(pages, filepath.Join(repository, "README.md")) {
-		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, file), " "), -1) {
-			if found = strings.TrimSpace(found); !strings.HasPrefix(found, "go run ") {
+		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, file),
+			" "), -1) {
+			found = strings.TrimSpace(found)
+			if !strings.HasPrefix(found, "go run ") {
 				all = append(all, found)
 			} else if !strings.Contains(quickstart(t, true), found) {
 				t.Errorf("%s has %q, which the quickstart does not run", file, found)
 			}
 		}
 	}
+
 	return all
 }
 
-// check returns a command that prints the version that a command has fetched or installed.
+// check returns a command that prints the version that a command has fetched or
+// installed.
 func check(command string) string {
 	path := own.FindString(command)
 	if strings.Contains(command, "go install") {
 		return `go version -m "$(find "$GOBIN" bin -name ` + filepath.Base(path) + `)"`
 	}
+
 	return "go list -m $(go list -f '{{.Module.Path}}' " + path + " || echo " + path + ")"
 }
 
-// quickstart returns the commands of the README's quickstart: those that use a clone or, for a release, the block that takes the place
-// of the first one, and the others that need no clone.
+// quickstart returns the commands of the README's quickstart: those that use a
+// clone or, for a release, the block that takes the place of the first one, and
+// the others that need no clone.
 func quickstart(t *testing.T, release bool) (commands string) {
 	t.Helper()
-	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t, repository+"/README.md")), -1) {
-		if ofRelease, needsClone := block[1] != "", strings.Contains(block[2], "../"); release && !needsClone || !release && !ofRelease {
+
+	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t,
+		repository+"/README.md")), -1) {
+		ofRelease := block[1] != ""
+		needsClone := strings.Contains(block[2], "../")
+		if release && !needsClone || !release && !ofRelease {
 			commands += block[2]
 		}
 	}
+
 	if commands == "" {
 		t.Fatal("the README has no quickstart")
 	}
+
 	return commands
 }
 
@@ -78,6 +97,7 @@ func answering(output string) (servers []string) {
 	for _, match := range answer.FindAllStringSubmatch(output, -1) {
 		servers = append(servers, match[1])
 	}
+
 	return servers
 }
 

@@ -1,6 +1,8 @@
-// Command tokens counts the tokens of the Go files whose names it reads, and prints a line "COUNT NAME" for each: go run ./tokens DIR <names
+// Command tokens counts the tokens of the Go files whose names it reads, and
+// prints a line "COUNT NAME" for each: go run ./tokens DIR <names
 //
-// It counts what somebody typed: neither comments nor the semicolons that the scanner inserts. Names are relative to DIR.
+// It counts what somebody typed: neither comments nor the semicolons that the
+// scanner inserts. Names are relative to DIR.
 package main
 
 import (
@@ -20,6 +22,7 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
+
 		fmt.Println(count(src), name)
 	}
 }
@@ -27,11 +30,13 @@ func main() {
 func count(src []byte) (n int) {
 	var s scanner.Scanner
 	s.Init(token.NewFileSet().AddFile("", -1, len(src)), src, nil, 0)
+
 	for {
 		_, tok, text := s.Scan()
 		if tok == token.EOF {
 			return n
 		}
+
 		if tok != token.SEMICOLON || text != "\n" {
 			n++
 		}

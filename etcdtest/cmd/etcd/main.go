@@ -1,5 +1,6 @@
-// Command etcd runs an etcd of one member for experiments, until it is interrupted. It is a real etcd, but not for production: its
-// data is deleted when it ends.
+// Command etcd runs an etcd of one member for experiments, until it is
+// interrupted. It is a real etcd, but not for production: its data is deleted
+// when it ends.
 package main
 
 import (
@@ -22,6 +23,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if err := run(ctx, *listen); err != nil {
 		log.Fatal(err)
 	}
@@ -33,23 +35,30 @@ func run(ctx context.Context, listen string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+
 	cluster, err := etcdtest.New(dir, etcdtest.WithAddress(listen))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: use it if it is an etcd, or give -listen another port, and name that to the programs by -etcd", err)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	defer cluster.Close()
+
 	fmt.Println("etcd is at", cluster.Endpoints()[0])
 	forget(ctx, cluster.Calls(), time.Second)
+
 	return nil
 }
 
-// forget removes the recorded requests at intervals until ctx ends, so that they do not accumulate.
+// forget removes the recorded requests at intervals until ctx ends, so that
+// they do not accumulate.
 func forget(ctx context.Context, calls *etcdtest.Calls, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():

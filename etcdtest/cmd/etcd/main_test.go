@@ -13,9 +13,12 @@ func TestForget(t *testing.T) {
 	if _, err := cluster.Client(t).Get(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
+
 	go forget(t.Context(), cluster.Calls(), time.Millisecond)
+
 	for polls := 0; len(cluster.Calls().All()) > 0; time.Sleep(time.Millisecond) {
-		if polls++; polls > 30_000 {
+		polls++
+		if polls > 30_000 {
 			t.Fatal("requests are still recorded after 30 s, want none")
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // contextOfOthers is a context of a type that == panics on, such as another
@@ -61,7 +61,7 @@ func TestSendLane(t *testing.T) {
 	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument},
 		{"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
 		ctx, err := (&clientBuilder{
-			client: new(attr.Client),
+			client: new(model.Client),
 		}).addressed(WithLane(context.Background(), tt.lane), false, nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want ||
@@ -75,8 +75,8 @@ func TestSendLane(t *testing.T) {
 // TestContextOfAnotherCall makes calls with the context of a stream, which is
 // also that of its credentials.
 func TestContextOfAnotherCall(t *testing.T) {
-	users := &clientBuilder{service: "users", client: new(attr.Client)}
-	orders := &clientBuilder{service: "orders", client: new(attr.Client)}
+	users := &clientBuilder{service: "users", client: new(model.Client)}
+	orders := &clientBuilder{service: "orders", client: new(model.Client)}
 	outer, _ := users.addressed(WithLane(WithTarget(t.Context(), "u"), "pr-7"), true, nil)
 	for _, tt := range []struct {
 		by   *clientBuilder

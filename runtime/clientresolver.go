@@ -17,10 +17,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -40,7 +40,7 @@ type clientBuilder struct {
 	desc      *ServiceDesc
 	service   string // the key with the namespace
 	authority string
-	client    *attr.Client
+	client    *model.Client
 
 	config serviceconfig.Wrapped // the service config in force while etcd has no live one
 	given  discovery.Given
@@ -67,7 +67,7 @@ func newClientBuilder(
 		config:    config,
 	}
 
-	b.client = &attr.Client{
+	b.client = &model.Client{
 		Client: plan.Client{
 			Zone:   r.opts.zone,
 			Subset: opts.subset,

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // Instances makes calls to each instance of a service, for example to flush
@@ -87,13 +87,13 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 
 	var list []Instance
 
-	inEtcd := attr.State{KeyState: s.KeyState}
+	inEtcd := model.State{KeyState: s.KeyState}
 	client := i.builder.client.Client
 	client.Most = 0
 	inEtcd.Left = nil
 
 	inEtcd.Endpoints = slices.DeleteFunc(slices.Clone(
-		s.Endpoints), func(b *attr.Backend) bool {
+		s.Endpoints), func(b *model.Backend) bool {
 		_, held := s.Held[b.Endpoint.Addr]
 		return held
 	})

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
 )
 
@@ -40,10 +40,10 @@ func (m Methods) route(h *extension.Host, key string) extension.Routing {
 }
 
 // Route implements [discovery.Router].
-func (r *router) Route() attr.Route {
+func (r *router) Route() model.Route {
 	leader := r.Leader()
 
-	return attr.Route{
+	return model.Route{
 		Instance: leader.Instance,
 		Role:     "leader",
 		Header:   TokenHeader,

@@ -47,7 +47,7 @@ type policy struct {
 
 	core core
 
-	// the statistics of calls: those of attr.Client, if it has them
+	// the statistics of calls: those of model.Client, if it has them
 	memory *picking.Memory
 
 	in       *input      // the input of the last plan; without endpoints at first

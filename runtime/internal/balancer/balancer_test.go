@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // TestPolicy_MarshalsItsConfig compares a marshalled config with its source.
@@ -37,16 +37,16 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	none := errors.New(`etcd: no endpoint is registered under "acme/user"`)
 	for _, tt := range []struct {
 		when  string
-		state attr.State
+		state model.State
 		want  string
 		in    connectivity.State
 	}{
-		{"nothing is known", attr.State{}, "waits", connectivity.Connecting},
-		{"the key has no endpoint", attr.State{Err: none}, none.Error(),
+		{"nothing is known", model.State{}, "waits", connectivity.Connecting},
+		{"the key has no endpoint", model.State{Err: none}, none.Error(),
 			connectivity.TransientFailure},
-		{"a bare resolver has no endpoint", attr.State{KeyState: known()},
+		{"a bare resolver has no endpoint", model.State{KeyState: known()},
 			`etcd: no endpoint of "" is known`, connectivity.TransientFailure},
-		{"nothing is known again", attr.State{}, "waits", connectivity.Connecting},
+		{"nothing is known again", model.State{}, "waits", connectivity.Connecting},
 	} {
 		r.updateState(``, tt.state)
 		r.expect(t.Context(), tt.when, tt.want)
@@ -83,9 +83,9 @@ func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r.client.Report = func(problem string) { reports = append(reports, problem) }
 	r.refuse("a")
 	r.updateState(`"drain":["x"]`,
-		attr.State{KeyState: attr.KeyState{Endpoints: endpointsOf("a", "b")}})
+		model.State{KeyState: model.KeyState{Endpoints: endpointsOf("a", "b")}})
 	r.expect(t.Context(), "while only b can be reached", "b")
-	r.updateState(``, attr.State{KeyState: attr.KeyState{Endpoints: endpointsOf("a")}})
+	r.updateState(``, model.State{KeyState: model.KeyState{Endpoints: endpointsOf("a")}})
 	r.set("b", connectivity.Idle)
 	r.expect(t.Context(), "before etcd has answered", "waits")
 	r.update(`"drain":["b"]`, "a")
@@ -110,9 +110,9 @@ func TestPick_AllocatesNothing(t *testing.T) {
 		r := newRig(t)
 		r.client.Routed = map[string]bool{"/s.A/Lead": true}
 		fleet := known("a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
-		r.updateState(config, attr.State{
+		r.updateState(config, model.State{
 			KeyState: fleet,
-			Route:    attr.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"},
+			Route:    model.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"},
 		})
 
 		ctx := calloptions.WithAffinity(lane("red"), "k")

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -154,7 +154,7 @@ func TestBound_CountsCallsByAddress(t *testing.T) {
 		},
 		"moved": func(r *rig) *rig {
 			r.updateState(most,
-				attr.State{KeyState: known("b"), Away: &attr.State{KeyState: known("a")}})
+				model.State{KeyState: known("b"), Away: &model.State{KeyState: known("a")}})
 			r.last("b:1").set(connectivity.TransientFailure, errRefused)
 			r.settle()
 

@@ -12,7 +12,7 @@ import (
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -91,7 +91,7 @@ func (builder) Build(
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	c, _ := defaultConfig() // its policies are always linked
-	in := newInput(&attr.State{Client: bareClient, Name: opts.Target.Endpoint()}, c)
+	in := newInput(&model.State{Client: bareClient, Name: opts.Target.Endpoint()}, c)
 	p := &policy{cc: cc, opts: opts, now: time.Now, memory: new(picking.Memory), in: in}
 	p.queue = &queue{start: func() { go p.do(func() {}) }}
 	p.core = newCore(func(addr string) *picking.Stats {

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -29,7 +29,7 @@ type conn struct {
 	subConn balancer.SubConn
 
 	// The core owns the fields below.
-	endpoint *attr.Backend
+	endpoint *model.Backend
 
 	state  connectivity.State // the state of the SubConn; Connecting from the dial on
 	inPlan bool               // the endpoint is in the plan, and has not left

@@ -14,7 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -41,7 +41,7 @@ func TestConnections_OnePerAddress(t *testing.T) {
 		`"preferZone":true`, drain, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
 		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, peakConfig,
 	} {
-		r.send(config, attr.State{KeyState: known(specs...)})
+		r.send(config, model.State{KeyState: known(specs...)})
 
 		for key := range 50 {
 			got := r.where(keyed(key))
@@ -94,7 +94,7 @@ func TestConnections_NewUnderParents(t *testing.T) {
 	for parent, want := range map[bool]int{false: 2, true: 3} {
 		r := newRig(t)
 		for _, name := range []string{"a", "b", "a"} {
-			r.updateState("", attr.State{KeyState: known(name), InState: parent})
+			r.updateState("", model.State{KeyState: known(name), InState: parent})
 			r.expect(t.Context(), name+" is registered", name)
 		}
 
@@ -110,7 +110,7 @@ func TestConnections_NewUnderParents(t *testing.T) {
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
-		r.updateState("", attr.State{KeyState: known("a"), Health: health})
+		r.updateState("", model.State{KeyState: known("a"), Health: health})
 
 		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
 			t.Errorf("after config %d there were %d health watches, want %d", i, got, want)
@@ -123,20 +123,20 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 // server. If entries have no start times, a new entry or lease counts as a
 // restart.
 func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
-	started := func(at string) attr.State {
+	started := func(at string) model.State {
 		a := endpoint.Endpoint{
 			Instance: "a",
 			Addr:     "a:1",
 			Metadata: map[string]string{endpoint.StartedName: at},
 		}
 
-		return attr.State{KeyState: attr.KeyState{
+		return model.State{KeyState: model.KeyState{
 			Known:     true,
-			Endpoints: append([]*attr.Backend{backend(a)}, endpointsOf("b")...),
+			Endpoints: append([]*model.Backend{backend(a)}, endpointsOf("b")...),
 		}}
 	}
 
-	entered := func(lease, created int64) attr.State {
+	entered := func(lease, created int64) model.State {
 		s := started("")
 		s.Endpoints[0].Lease = lease
 		s.Endpoints[0].Created = created
@@ -146,7 +146,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	for name, tt := range map[string]struct {
 		config        string
 		targetsOnly   bool
-		before, after attr.State
+		before, after model.State
 		leaves        bool // between before and after
 	}{
 		"a server in the plan": {``, false, started("1"), started("2"), false},
@@ -159,7 +159,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		r := newRig(t)
 		r.client.TargetsOnly = tt.targetsOnly
 
-		reached := func(s attr.State) bool {
+		reached := func(s model.State) bool {
 			r.updateState(tt.config, s)
 			_ = r.where(named("a"))
 			r.settle()
@@ -176,7 +176,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		}
 
 		if tt.leaves {
-			reached(attr.State{KeyState: known("b")})
+			reached(model.State{KeyState: known("b")})
 		}
 
 		if !reached(tt.after) {
@@ -193,7 +193,7 @@ func TestConnections_ManyRestarts(t *testing.T) {
 	r.hangs["h:1"] = true
 
 	for lease := range 10 {
-		s := attr.State{KeyState: known("h", "o")}
+		s := model.State{KeyState: known("h", "o")}
 		s.Endpoints[0].Lease = int64(lease)
 		r.updateState(`"drain":["o"]`, s)
 		r.pass(200 * time.Millisecond)
@@ -228,7 +228,7 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 			"is unhealthy": func(r *rig, addr string) { r.unwell[addr] = errors.New("unhealthy") },
 		} {
 			r := newRig(t)
-			r.client = &attr.Client{Client: client}
+			r.client = &model.Client{Client: client}
 			bad(r, at(0)+":1")
 			bad(r, at(1)+":1")
 			r.update("", fleet...)
@@ -268,10 +268,10 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 // calls go to that endpoint, though many others are tried again meanwhile.
 func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
-	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
+	r.client = &model.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
 
 	for _, generation := range []string{"x", "y", "z"} {
-		s := attr.State{KeyState: known(), Away: &attr.State{KeyState: known("away")}}
+		s := model.State{KeyState: known(), Away: &model.State{KeyState: known("away")}}
 		for n := range 400 {
 			name := fmt.Sprint(generation, n)
 			r.hangs[name+":1"] = true
@@ -317,7 +317,7 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 // with a limit, again and again.
 func TestConnections_BoundsUnused(t *testing.T) {
 	r := newRig(t)
-	r.client = &attr.Client{Client: planning.Client{Most: 2, Seed: seedOfTests}}
+	r.client = &model.Client{Client: planning.Client{Most: 2, Seed: seedOfTests}}
 
 	for i := range 9 {
 		r.update("", fmt.Sprint("a", i), fmt.Sprint("b", i))

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -100,7 +100,7 @@ func newCore(statsOf func(addr string) *picking.Stats, first *plan) core {
 }
 
 // connTo returns the connection to the address of an endpoint.
-func (c *core) connTo(ep *attr.Backend) *conn {
+func (c *core) connTo(ep *model.Backend) *conn {
 	addr := ep.Endpoint.Addr
 	conn := c.conns[addr]
 	if conn == nil {
@@ -200,7 +200,7 @@ func (c *core) loosen(conn *conn) {
 
 // left returns the connected endpoints of the current plan that the next input
 // no longer has.
-func (c *core) left(next *input) (left []*attr.Backend) {
+func (c *core) left(next *input) (left []*model.Backend) {
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
@@ -228,7 +228,7 @@ func (c *core) left(next *input) (left []*attr.Backend) {
 }
 
 // renew replaces the endpoint of conn with ep, the newest one at its address.
-func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
+func (c *core) renew(conn *conn, ep *model.Backend, now time.Time) {
 	if conn.endpoint != nil && ep.Restarted(conn.endpoint) {
 		c.restart(conn, now)
 	}
@@ -287,7 +287,7 @@ func (c *core) close(conn *conn) {
 
 // pinTarget connects to ep, the endpoint of an instance that a call has named,
 // and returns the connection.
-func (c *core) pinTarget(ep *attr.Backend, now time.Time) *conn {
+func (c *core) pinTarget(ep *model.Backend, now time.Time) *conn {
 	conn := c.connTo(ep)
 	c.pin(conn, ep, now)
 	c.publish()
@@ -297,7 +297,7 @@ func (c *core) pinTarget(ep *attr.Backend, now time.Time) *conn {
 }
 
 // pin keeps conn open while calls may name its instance, whose endpoint is ep.
-func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
+func (c *core) pin(conn *conn, ep *model.Backend, now time.Time) {
 	conn.named = true
 	conn.closeAt = time.Time{}
 	c.renew(conn, ep, now)

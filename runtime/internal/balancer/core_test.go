@@ -14,8 +14,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -44,7 +44,7 @@ type walks struct {
 }
 
 // variants has, for each endpoint, the two entries that the endpoint may have.
-var variants = func() (all [3][]*attr.Backend) {
+var variants = func() (all [3][]*model.Backend) {
 	for i, name := range []string{"a", "b", "c"} {
 		for _, says := range []string{"v1 x s.A/M", "v2 y s.A/M,New"} {
 			all[i] = append(all[i], endpointsOf(name+" "+says)...)
@@ -268,7 +268,7 @@ var walkedClient = planning.Client{Zone: "x", Seed: seedOfTests}
 
 func (w *walked) update() {
 	in := inputOf(w.configs[w.config], walkedClient, nil)
-	in.state.Away = &attr.State{KeyState: attr.KeyState{Known: true}}
+	in.state.Away = &model.State{KeyState: model.KeyState{Known: true}}
 	for i, v := range w.fleet {
 		switch v {
 		case 1, 2:

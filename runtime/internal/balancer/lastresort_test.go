@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // TestLastResort_ServesWhileAllElseFails makes calls after the server a has
@@ -36,7 +36,7 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r.hangs[tt.hangs] = true
 		r.update(``, "a v1")
 
-		s := attr.State{KeyState: known(tt.fleet...)}
+		s := model.State{KeyState: known(tt.fleet...)}
 		if len(tt.fleet) == 0 {
 			s.Err = none
 		}
@@ -66,16 +66,16 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 // endpoints are not known.
 func TestLastResort_OfANewPolicy(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
-	left := attr.KeyState{Known: true, Left: endpointsOf("a")}
+	left := model.KeyState{Known: true, Left: endpointsOf("a")}
 	for _, tt := range []struct {
-		state      attr.State
+		state      model.State
 		want, down string // where calls go at first, and once that server is down
 		named      string // where calls go that name a
 	}{
-		{attr.State{KeyState: left, Err: none}, "a", none.Error(), "a"},
-		{attr.State{KeyState: left, Err: none, Away: &attr.State{KeyState: known("z")}}, "z",
+		{model.State{KeyState: left, Err: none}, "a", none.Error(), "a"},
+		{model.State{KeyState: left, Err: none, Away: &model.State{KeyState: known("z")}}, "z",
 			none.Error() + "; nor in the cluster to fall back on: refused", "etcd: no instance"},
-		{attr.State{Away: &attr.State{KeyState: known("z")}}, "z", "waits", "waits"},
+		{model.State{Away: &model.State{KeyState: known("z")}}, "z", "waits", "waits"},
 	} {
 		r := newRig(t)
 		r.updateState(``, tt.state)
@@ -134,8 +134,8 @@ func TestLastResort_UsesEjectedEndpoints(t *testing.T) {
 // unreachable one, many times. The fallback, or a drained instance, keeps
 // serving.
 func TestLastResort_KeepsServing(t *testing.T) {
-	for config, told := range map[string]attr.State{
-		``:              {KeyState: known(), Away: &attr.State{KeyState: known("z")}},
+	for config, told := range map[string]model.State{
+		``:              {KeyState: known(), Away: &model.State{KeyState: known("z")}},
 		`"drain":["z"]`: {KeyState: known("z")},
 	} {
 		r := newRig(t)
@@ -192,7 +192,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		r := newRig(t)
 		left := false
 		r.client.CallsLeave = func(leave bool) { left = left || leave }
-		r.updateState(``, attr.State{KeyState: known("a"), Away: &attr.State{KeyState: known("b")}})
+		r.updateState(``, model.State{KeyState: known("a"), Away: &model.State{KeyState: known("b")}})
 		got := []string{r.where(t.Context())}
 		r.pass(time.Second)
 		r.hangs["a:1"] = tt.hangs

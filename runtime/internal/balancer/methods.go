@@ -6,7 +6,7 @@ import (
 	"google.golang.org/grpc/balancer"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // methodsDiffer reports whether the endpoints list different methods. prefix
@@ -14,7 +14,7 @@ import (
 // has, too.
 func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
 	if prefix+suffix == 0 || previous.differ {
-		return slices.ContainsFunc(p.All, func(b *attr.Backend) bool {
+		return slices.ContainsFunc(p.All, func(b *model.Backend) bool {
 			return b.Methods != p.All[0].Methods
 		})
 	}

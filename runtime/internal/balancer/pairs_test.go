@@ -14,15 +14,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // feature is a feature of the policy, of the connection, or of a call.
 type feature struct {
 	name   string
 	config string                                // a field of the policy's JSON, or ""
-	client func(*attr.Client)                    // changes the connection; may be nil
+	client func(*model.Client)                   // changes the connection; may be nil
 	call   func(context.Context) context.Context // changes the context of calls; may be nil
 
 	// the method of the calls; "" means one that all endpoints serve
@@ -35,7 +35,7 @@ func inLane(ctx context.Context) context.Context {
 
 var features = []feature{
 	{name: "subset", config: `"subset":2`},
-	{name: "selector", client: func(c *attr.Client) {
+	{name: "selector", client: func(c *model.Client) {
 		c.Selector = func(e *endpoint.Endpoint) bool { return e.Instance != "k" }
 	}},
 	{name: "drain", config: `"drain":["a"]`},
@@ -49,7 +49,7 @@ var features = []feature{
 		call:   inLane,
 	},
 	{name: "methods", method: "/s.A/New"},
-	{name: "route", method: "/s.A/Lead", client: func(c *attr.Client) {
+	{name: "route", method: "/s.A/Lead", client: func(c *model.Client) {
 		c.Routed = map[string]bool{"/s.A/Lead": true}
 	}},
 	{name: "affinity", call: func(ctx context.Context) context.Context {
@@ -240,7 +240,7 @@ func excluded(a, b feature) bool {
 // TestAllPairs uses every two features together. Some options have no effect on
 // some policies.
 func TestAllPairs(t *testing.T) {
-	s := attr.State{KeyState: known(), Route: attr.Route{Instance: "b"}}
+	s := model.State{KeyState: known(), Route: model.Route{Instance: "b"}}
 	for _, e := range pairedFleet {
 		s.Endpoints = append(s.Endpoints, backend(*e))
 	}

@@ -15,20 +15,20 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // input is the input of a plan, and the state that it comes from. It is
 // immutable once a plan has it.
 type input struct {
-	planning.Input[*attr.Backend]
+	planning.Input[*model.Backend]
 	config *config
-	state  *attr.State // calls may name any of its endpoints
-	route  metadata.MD // the request metadata of the calls of state.Client.Routed
+	state  *model.State // calls may name any of its endpoints
+	route  metadata.MD  // the request metadata of the calls of state.Client.Routed
 }
 
-func newInput(s *attr.State, c *config) *input {
+func newInput(s *model.State, c *config) *input {
 	in := &input{Input: s.Input(&c.Config, &s.Client.Client), config: c, state: s}
 	if s.Route.Header != "" {
 		in.route = metadata.Pairs(s.Route.Header, s.Route.Value)
@@ -39,15 +39,15 @@ func newInput(s *attr.State, c *config) *input {
 
 // bareClient describes connections that were not made by NewClient. All of them
 // use the same subset.
-var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
+var bareClient = &model.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
 // inputFrom returns the input in a resolver's state. target stands for the key
 // if the state has none.
 func inputFrom(s resolver.State, c *config, target string) *input {
-	state := attr.StateOf(s)
+	state := model.StateOf(s)
 	if state == nil {
-		state = &attr.State{
-			KeyState: attr.KeyState{Known: true, Endpoints: distinct(s.Endpoints)},
+		state = &model.State{
+			KeyState: model.KeyState{Known: true, Endpoints: distinct(s.Endpoints)},
 			Client:   bareClient,
 			Name:     target,
 		}
@@ -58,18 +58,18 @@ func inputFrom(s resolver.State, c *config, target string) *input {
 
 // distinct returns the backends of endpoints, sorted, without those that have
 // no address or an earlier endpoint's address.
-func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
+func distinct(endpoints []resolver.Endpoint) []*model.Backend {
 	seen := make(map[string]bool, len(endpoints))
-	rest := make([]*attr.Backend, 0, len(endpoints))
+	rest := make([]*model.Backend, 0, len(endpoints))
 	for _, ep := range endpoints {
-		b := attr.Of(ep)
+		b := model.Of(ep)
 		if addr := b.Endpoint.Addr; addr != "" && !seen[addr] {
 			seen[addr] = true
 			rest = append(rest, b)
 		}
 	}
 
-	slices.SortFunc(rest, attr.Compare)
+	slices.SortFunc(rest, model.Compare)
 
 	return rest
 }
@@ -80,7 +80,7 @@ func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
 // within the tier. The plan is immutable, except that calls open views and add
 // methods, the core sets conns once, and the members that a tier uses change.
 type plan struct {
-	*planning.Plan[*attr.Backend]
+	*planning.Plan[*model.Backend]
 	in     *input
 	traits picking.Traits
 	conns  []*conn // the connections to the endpoints in All; set by the core
@@ -130,7 +130,7 @@ var errTargetsOnly = status.Error(codes.Unavailable,
 // targetsOnly returns a plan whose base has no endpoints. It serves only calls
 // that name their instance.
 func targetsOnly(in *input) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{
+	p := &plan{in: in, Plan: &planning.Plan[*model.Backend]{
 		Input: &in.Input,
 		Base:  new(planning.Lane),
 		Empty: errTargetsOnly,
@@ -334,13 +334,13 @@ func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 }
 
 // weightOf returns the weight in an endpoint's entry, at least 1.
-func weightOf(b *attr.Backend) uint64 {
+func weightOf(b *model.Backend) uint64 {
 	return uint64(max(1, b.Endpoint.Weight))
 }
 
 // commonLengths returns the lengths of the common prefix and suffix of two
 // lists. It does not read entries.
-func commonLengths(a, b []*attr.Backend) (prefix, suffix int) {
+func commonLengths(a, b []*model.Backend) (prefix, suffix int) {
 	n := min(len(a), len(b))
 	for prefix < n && a[prefix] == b[prefix] {
 		prefix++

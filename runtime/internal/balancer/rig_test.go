@@ -18,8 +18,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 var seedOfTests = maphash.MakeSeed()
@@ -37,15 +37,15 @@ type rig struct {
 	*fakeConn
 	t      testing.TB
 	policy *policy
-	client *attr.Client
+	client *model.Client
 	now    time.Time
 }
 
-func inputOf(c *config, client planning.Client, endpoints []*attr.Backend) *input {
-	return newInput(&attr.State{
-		KeyState: attr.KeyState{Known: true, Endpoints: endpoints},
+func inputOf(c *config, client planning.Client, endpoints []*model.Backend) *input {
+	return newInput(&model.State{
+		KeyState: model.KeyState{Known: true, Endpoints: endpoints},
 		Name:     "acme/user",
-		Client:   &attr.Client{Client: client},
+		Client:   &model.Client{Client: client},
 	}, c)
 }
 
@@ -63,7 +63,7 @@ func newRig(t testing.TB) *rig {
 		fakeConn: cc,
 		t:        t,
 		policy:   newPolicy(cc, balancer.BuildOptions{}),
-		client:   &attr.Client{Client: planning.Client{Zone: "x", Seed: seedOfTests}},
+		client:   &model.Client{Client: planning.Client{Zone: "x", Seed: seedOfTests}},
 		now:      time.Now().Add(24 * time.Hour),
 	}
 
@@ -78,24 +78,24 @@ func newRig(t testing.TB) *rig {
 // [endpointsOf], and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
-	r.updateState(config, attr.State{KeyState: known(specs...)})
+	r.updateState(config, model.State{KeyState: known(specs...)})
 }
 
-func (r *rig) updateState(config string, s attr.State) {
+func (r *rig) updateState(config string, s model.State) {
 	r.t.Helper()
 	r.send(config, s)
 	r.settle()
 }
 
 // send gives the policy the JSON fields of a config and a state.
-func (r *rig) send(config string, s attr.State) {
+func (r *rig) send(config string, s model.State) {
 	r.t.Helper()
 
 	if s.Client == nil {
 		s.Client = r.client
 	}
 
-	state := attr.SetState(resolver.State{Endpoints: attr.GRPC(s.Endpoints)}, &s)
+	state := model.SetState(resolver.State{Endpoints: model.GRPC(s.Endpoints)}, &s)
 	err := r.policy.UpdateClientConnState(balancer.ClientConnState{
 		ResolverState:  state,
 		BalancerConfig: mustConfig(r.t, "{"+config+"}"),
@@ -231,8 +231,8 @@ func named(instance string) context.Context {
 
 // endpointsOf makes endpoints from specs of the form "name version zone
 // methods", with "-" for an empty field.
-func endpointsOf(specs ...string) []*attr.Backend {
-	var all []*attr.Backend
+func endpointsOf(specs ...string) []*model.Backend {
+	var all []*model.Backend
 	for _, spec := range specs {
 		f := append(strings.Fields(strings.ReplaceAll(spec, "-", `""`)), `""`, `""`, `""`)
 		for i := range f {
@@ -248,13 +248,13 @@ func endpointsOf(specs ...string) []*attr.Backend {
 	return all
 }
 
-func backend(e endpoint.Endpoint) *attr.Backend {
-	return attr.New(e, endpoint.EndpointJSON)
+func backend(e endpoint.Endpoint) *model.Backend {
+	return model.New(e, endpoint.EndpointJSON)
 }
 
 // known returns the state of a key with the endpoints of specs.
-func known(specs ...string) attr.KeyState {
-	return attr.KeyState{Known: true, Endpoints: endpointsOf(specs...)}
+func known(specs ...string) model.KeyState {
+	return model.KeyState{Known: true, Endpoints: endpointsOf(specs...)}
 }
 
 func mustConfig(t testing.TB, text string) *config {

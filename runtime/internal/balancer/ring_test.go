@@ -19,11 +19,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // weighing returns n endpoints with the weights that weight returns.
-func weighing(n int, weight func(i int) uint32) (all []*attr.Backend) {
+func weighing(n int, weight func(i int) uint32) (all []*model.Backend) {
 	for i := range n {
 		name := fmt.Sprintf("i%03d", i)
 		all = append(all,
@@ -70,12 +70,12 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 	same := func(int) uint32 { return 0 }
 	for _, tt := range []struct {
 		name, config string
-		fleet        []*attr.Backend
+		fleet        []*model.Backend
 	}{
 		{"a few endpoints", `{}`, weighing(3, same)},
 		{"many endpoints", `{}`, weighing(300, same)},
 		{"endpoints of other resolvers", `{}`,
-			[]*attr.Backend{attr.Of(bare("b:1")), attr.Of(bare("a:1"))}},
+			[]*model.Backend{model.Of(bare("b:1")), model.Of(bare("a:1"))}},
 		{"weights", `{}`, weighing(20, func(i int) uint32 { return uint32(i%7 + 1) })},
 		{"weights that differ much", `{}`, weighing(5, func(i int) uint32 {
 			return []uint32{1, 10, 100, 1000, 7}[i]
@@ -96,14 +96,14 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 				`{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
 			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`,
-				attr.State{KeyState: attr.KeyState{Known: true, Endpoints: tt.fleet}})
+				model.State{KeyState: model.KeyState{Known: true, Endpoints: tt.fleet}})
 			builder := balancer.Get(ringhash.Name)
 			theirs := &fakeConn{}
 			parsed, err := builder.(balancer.ConfigParser).ParseConfig(json.RawMessage(config))
 			must.Succeed(t, err)
 			b := builder.Build(theirs, balancer.BuildOptions{})
 			t.Cleanup(b.Close)
-			state := resolver.State{Endpoints: attr.GRPC(tt.fleet)}
+			state := resolver.State{Endpoints: model.GRPC(tt.fleet)}
 			must.Succeed(t, b.UpdateClientConnState(balancer.ClientConnState{
 				ResolverState:  state,
 				BalancerConfig: parsed,
@@ -133,8 +133,8 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 // ring, and later they go back.
 func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r := newRig(t)
-	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{
-		KeyState: attr.KeyState{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })},
+	r.updateState(`"maxConcurrentRequests":1,`+ring, model.State{
+		KeyState: model.KeyState{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })},
 	})
 
 	where := func() (all [200]string) {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // targets holds the connections to instances that calls have named. Picks of
@@ -145,15 +145,15 @@ func (t *targets) connect(target calloptions.Target) {
 
 // find returns the endpoint of an instance, or the error for a call to it. For
 // an instance that is not selected, it returns both.
-func (in *input) find(target calloptions.Target, role string) (*attr.Backend, error) {
-	var found *attr.Backend
+func (in *input) find(target calloptions.Target, role string) (*model.Backend, error) {
+	var found *model.Backend
 
 	all := in.state.Endpoints
 	// an endpoint at target.Addr takes precedence over the first with the id
 	for _, addr := range [...]string{"", target.Addr} {
-		i, _ := slices.BinarySearchFunc(all, &attr.Backend{
+		i, _ := slices.BinarySearchFunc(all, &model.Backend{
 			Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr},
-		}, attr.Compare)
+		}, model.Compare)
 		if i < len(all) &&
 			all[i].Endpoint.Instance == target.Instance &&
 			(found == nil || all[i].Endpoint.Addr == addr) {
@@ -204,7 +204,7 @@ func (t *targets) update(in *input) {
 	now := t.now()
 
 	// pinned only after all unpins: two targets may have the same connection
-	remaining := make(map[*conn]*attr.Backend)
+	remaining := make(map[*conn]*model.Backend)
 	t.conns.Range(func(key, x any) bool {
 		id := key.(targetKey)
 		c := x.(*conn)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // whereNamed makes a call to an instance and, if that starts a connection,
@@ -29,10 +29,10 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	r := newRig(t)
 	r.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
 
-	update := func(sequence uint64, endpoints []*attr.Backend) func() {
+	update := func(sequence uint64, endpoints []*model.Backend) func() {
 		return func() {
-			r.updateState(`"drain":["b"]`, attr.State{
-				KeyState: attr.KeyState{Sequence: sequence, Known: true, Endpoints: endpoints},
+			r.updateState(`"drain":["b"]`, model.State{
+				KeyState: model.KeyState{Sequence: sequence, Known: true, Endpoints: endpoints},
 			})
 		}
 	}
@@ -49,7 +49,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		want     string // how the answer or the error begins, or "waits"
 		open     string // the connections that are open after linger
 	}{
-		{"nothing is known", func() { r.updateState("", attr.State{}) }, "a", 0, "waits", ""},
+		{"nothing is known", func() { r.updateState("", model.State{}) }, "a", 0, "waits", ""},
 		{"the instance is registered", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a",
 			"a"},
 		{"the instance is drained", nil, "b", 0, "b", "ab"},
@@ -143,7 +143,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	const method = "/a.B/Lead"
 
 	r := newRig(t)
-	r.client = &attr.Client{
+	r.client = &model.Client{
 		Client:      planning.Client{Most: 2},
 		TargetsOnly: true,
 		Routed:      map[string]bool{method: true},
@@ -151,7 +151,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 
 	update := func(specs ...string) {
 		r.updateState("",
-			attr.State{KeyState: known(specs...), Route: attr.Route{Instance: "d", Role: "leader"}})
+			model.State{KeyState: known(specs...), Route: model.Route{Instance: "d", Role: "leader"}})
 	}
 
 	to := func(instance string) string {
@@ -288,7 +288,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
 		{"it reconnects, and does not report its health", "s.A", again, false, "waits"},
 	} {
-		r.updateState("", attr.State{KeyState: known("a"), Health: tt.health})
+		r.updateState("", model.State{KeyState: known("a"), Health: tt.health})
 		_ = r.where(named("a"))
 		r.settle()
 		r.silent["a:1"] = true // outlier detection sends no reports for an ejected endpoint
@@ -308,11 +308,11 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 // (K17).
 func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 	r := newRig(t)
-	twin := func(addr string) *attr.Backend {
+	twin := func(addr string) *model.Backend {
 		return backend(endpoint.Endpoint{Instance: "host", Addr: addr})
 	}
-	r.updateState(ring, attr.State{
-		KeyState: attr.KeyState{Known: true, Endpoints: []*attr.Backend{twin("a:1"), twin("b:1")}},
+	r.updateState(ring, model.State{
+		KeyState: model.KeyState{Known: true, Endpoints: []*model.Backend{twin("a:1"), twin("b:1")}},
 	})
 	r.reachAll()
 

@@ -5,7 +5,7 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // bare returns the update with the endpoints for the policy of a bare resolver.
@@ -13,7 +13,7 @@ import (
 // false if no update is due: calls wait for the first state or, if that has no
 // endpoints, fail with the error that bare reports. Later, the policy returns
 // its own error.
-func (c *conn) bare(s *attr.State) (update resolver.State, ok bool) {
+func (c *conn) bare(s *model.State) (update resolver.State, ok bool) {
 	endpoints := s.Endpoints
 	if len(endpoints) <= len(s.Held) {
 		endpoints = s.All()
@@ -29,5 +29,5 @@ func (c *conn) bare(s *attr.State) (update resolver.State, ok bool) {
 		return c.list.lists, true
 	}
 
-	return attr.Lists(endpoints), true
+	return model.Lists(endpoints), true
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // Options configure the resolver of one connection.
 type Options struct {
 	// Client has what our policy needs to know of the connection. It is nil for
 	// a bare resolver, whose connection may have another policy.
-	Client *attr.Client
+	Client *model.Client
 
 	// Default is the default service config that gRPC was given. The live
 	// config is merged into it. A bare resolver does not know gRPC's default
@@ -46,7 +46,7 @@ type Options struct {
 type Router interface {
 	// Route returns the present route. It has no instance while the router has
 	// no readers. Route, Known and Err must not block.
-	Route() attr.Route
+	Route() model.Route
 
 	// Known reports whether the route's instance is known, or etcd refuses to
 	// show it.
@@ -80,9 +80,9 @@ type conn struct {
 	// Only deliver, and rested after it, use the fields below.
 	list *list // the key's last list; nil unless the resolver is bare
 
-	begun bool       // a state was sent
-	sent  uint64     // the sequence number of the last state sent
-	route attr.Route // the route sent with the last state
+	begun bool        // a state was sent
+	sent  uint64      // the sequence number of the last state sent
+	route model.Route // the route sent with the last state
 
 	// the fallback's state sent with the last state; nil without a fallback
 	away *State
@@ -157,7 +157,7 @@ func (c *conn) notify() {
 func (c *conn) deliver() {
 	began := time.Now()
 
-	to := attr.Route{}
+	to := model.Route{}
 	if c.opts.Router != nil {
 		to = c.opts.Router.Route()
 	}
@@ -200,7 +200,7 @@ func (c *conn) rested() {
 
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
-	state := &attr.State{
+	state := &model.State{
 		KeyState: s.KeyState,
 		Client:   c.opts.Client,
 		Name:     c.key.Full(),
@@ -213,7 +213,7 @@ func (c *conn) send(s *State) {
 	away := c.away
 	// calls do not wait for an etcd in trouble
 	if away != nil && (s.Known || s.Err != nil && !s.Provisional) {
-		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err}
+		state.Away = &model.State{KeyState: away.KeyState, Err: away.Err}
 	}
 
 	config := c.config(s)
@@ -245,7 +245,7 @@ func (c *conn) send(s *State) {
 
 // update returns the update for our policy under a config, and sets the fields
 // of s that depend on the config.
-func (c *conn) update(s *attr.State, config *effectiveConfig) resolver.State {
+func (c *conn) update(s *model.State, config *effectiveConfig) resolver.State {
 	w := &c.opts.Default
 	if config != nil {
 		w = &config.Wrapped
@@ -259,10 +259,10 @@ func (c *conn) update(s *attr.State, config *effectiveConfig) resolver.State {
 	// some 3 KB for each endpoint.
 	update := resolver.State{Endpoints: []resolver.Endpoint{}}
 	if s.InState {
-		update.Endpoints = attr.GRPC(s.All())
+		update.Endpoints = model.GRPC(s.All())
 	}
 
-	return attr.SetState(update, s)
+	return model.SetState(update, s)
 }
 
 // config returns the service config to give to gRPC, nil for gRPC's default

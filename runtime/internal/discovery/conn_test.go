@@ -23,8 +23,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // side is gRPC's side of a connection. It parses configs as gRPC does, and
@@ -103,7 +103,7 @@ func TestAStateBeforeTheFirstList(t *testing.T) {
 		ks := silentKeys(t)
 		k := ks.Key("acme/user", endpoint.Reader{})
 		r := Resolve(k, cc,
-			Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
+			Options{Client: new(model.Client), Given: new(Given), Default: defaultOf(t, "")})
 		time.Sleep(silentGrace - 1)
 		synctest.Wait()
 		early := len(cc.given)
@@ -132,7 +132,7 @@ type slowConn struct {
 }
 
 func (c *slowConn) UpdateState(s resolver.State) error {
-	c.given <- attr.StateOf(s).Route.Value
+	c.given <- model.StateOf(s).Route.Value
 	time.Sleep(c.takes)
 
 	return nil
@@ -144,8 +144,8 @@ type valued struct {
 	value string
 }
 
-func (v *valued) Route() attr.Route {
-	return attr.Route{Value: v.value}
+func (v *valued) Route() model.Route {
+	return model.Route{Value: v.value}
 }
 
 // TestConn_DeliversTheLastChange makes changes while a connection handles the
@@ -155,10 +155,10 @@ func TestConn_DeliversTheLastChange(t *testing.T) {
 		k := &Key{keys: &Keys{}}
 		cc := &slowConn{takes: time.Second, given: make(chan string, 4)}
 		router := new(valued)
-		k.state.Store(&State{KeyState: attr.KeyState{Known: true}})
+		k.state.Store(&State{KeyState: model.KeyState{Known: true}})
 
 		c := &conn{key: k, cc: cc, opts: Options{
-			Client:  new(attr.Client),
+			Client:  new(model.Client),
 			Given:   new(Given),
 			Default: defaultOf(t, ""),
 			Router:  router,
@@ -207,7 +207,7 @@ func TestConn_SharesLists(t *testing.T) {
 
 		for i, letters := range []string{"ab", "abc"} {
 			k.state.Store(&State{
-				KeyState: attr.KeyState{Sequence: uint64(i), Known: true, Endpoints: set(letters)},
+				KeyState: model.KeyState{Sequence: uint64(i), Known: true, Endpoints: set(letters)},
 			})
 			(&conn{key: k, cc: o, opts: Options{Given: new(Given)}}).notify()
 			synctest.Wait()
@@ -237,7 +237,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	c := &conn{
 		key:  silentKeys(t).Key("acme/user", endpoint.Reader{}),
 		cc:   s,
-		opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")},
+		opts: Options{Client: new(model.Client), Given: new(Given), Default: defaultOf(t, "")},
 	}
 	for _, live := range []string{`{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`, `{`} {
 		for range 2 {
@@ -246,7 +246,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	}
 
 	// the live config is not known
-	c.send(&State{KeyState: attr.KeyState{Known: true}})
+	c.send(&State{KeyState: model.KeyState{Known: true}})
 
 	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // only this field has it
 	if !ok || config.Methods[""].Timeout == nil {
@@ -264,7 +264,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 // gateway before etcd may return any code.
 func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	away := fmt.Errorf("list: %w", status.Error(codes.PermissionDenied, "RBAC: access denied"))
-	for _, s := range []State{{KeyState: attr.KeyState{Known: true}, Err: away},
+	for _, s := range []State{{KeyState: model.KeyState{Known: true}, Err: away},
 		{Err: fmt.Errorf("%w: %w", rpctypes.ErrPermissionDenied, away)}} {
 		err := s.emptyErr("acme/user")
 		_, is := status.FromError(err)
@@ -279,7 +279,7 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 // gRPC's own field (P16).
 func TestEndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
-	known := &State{KeyState: attr.KeyState{Known: true, Endpoints: set("a")}, LiveKnown: true}
+	known := &State{KeyState: model.KeyState{Known: true, Endpoints: set("a")}, LiveKnown: true}
 	for top, want := range map[string]string{
 		serviceconfig.EtcdName:             "pending:0 empty:0 known:0 lost:0",
 		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given lost:2,given",
@@ -287,7 +287,7 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	} {
 		s := newSide(t)
 		c := &conn{key: key, cc: s, opts: Options{
-			Client:  new(attr.Client),
+			Client:  new(model.Client),
 			Given:   new(Given),
 			Default: serviceconfig.Wrapped{JSON: "{}", Top: top},
 		}}
@@ -299,9 +299,9 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 		c.send(&State{})
 		c.send(&State{Err: rpctypes.ErrPermissionDenied})
 		c.send(known)
-		c.away = &State{KeyState: attr.KeyState{Known: true, Endpoints: set("w")}}
+		c.away = &State{KeyState: model.KeyState{Known: true, Endpoints: set("w")}}
 
-		c.send(&State{KeyState: attr.KeyState{
+		c.send(&State{KeyState: model.KeyState{
 			Known:     true,
 			Endpoints: set("a"),
 			Held:      map[string]struct{}{"a:1": {}},
@@ -317,7 +317,7 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 
 		for i, state := range s.states {
 			word := fmt.Sprintf("%s:%d", names[i], len(state.Endpoints))
-			if ours := attr.StateOf(state); ours != nil && ours.InState {
+			if ours := model.StateOf(state); ours != nil && ours.InState {
 				word += ",given"
 			}
 
@@ -338,19 +338,19 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	// whatever the live config.
 	s := newSide(t)
 	c := &conn{key: key, cc: s, opts: Options{
-		Client:   new(attr.Client),
+		Client:   new(model.Client),
 		Given:    new(Given),
 		Disabled: true,
 		Default:  defaultOf(t, ""),
 	}}
 
 	c.send(&State{
-		KeyState:  attr.KeyState{Known: true},
+		KeyState:  model.KeyState{Known: true},
 		LiveKnown: true,
 		Live:      `{"healthCheckConfig":{"serviceName":"x"}}`,
 	})
 
-	state := attr.StateOf(s.last())
+	state := model.StateOf(s.last())
 	if state.Health != "" || s.last().ServiceConfig != nil {
 		t.Errorf("a connection that ignores live configs got the state %+v, want no health check and no config", state)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // driven is a core that gets its events as text, and describes the results.
@@ -70,7 +70,7 @@ func (d *driven) item(name string, leaving bool) *item {
 			e.Metadata = map[string]string{"grpc_leaving": "true"}
 		}
 
-		d.items[id] = &item{Key: "k/" + name, Value: attr.New(e, endpoint.EndpointJSON)}
+		d.items[id] = &item{Key: "k/" + name, Value: model.New(e, endpoint.EndpointJSON)}
 	}
 
 	return d.items[id]
@@ -348,7 +348,7 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 		{"y:1", "y:1", endpoint.GoZero, false, "b b b c"},
 	} {
 		n := int64(len(items))
-		b := attr.New(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
+		b := model.New(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
 		items = append(slices.Clone(items), &item{Key: "k/" + step.id, Value: b, CreateRevision: n})
 		before := c.state.Sequence
 		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}},
@@ -392,7 +392,7 @@ func TestMerger_FollowsChanges(t *testing.T) {
 						Addr:     fmt.Sprint("10.0.0.1:", random.IntN(addrs)),
 					}
 
-					entries[key] = &item{Key: key, Value: attr.New(e, endpoint.EndpointJSON)}
+					entries[key] = &item{Key: key, Value: model.New(e, endpoint.EndpointJSON)}
 				}
 			}
 

@@ -34,7 +34,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // maxKeys is the number of keys above which Keys drops keys that are not
@@ -350,7 +350,7 @@ func (ks *Keys) decode(
 		return nil, ok, err
 	}
 
-	b := attr.New(e, layout)
+	b := model.New(e, layout)
 	b.Lease = entry.Lease
 	b.Created = entry.CreateRevision
 

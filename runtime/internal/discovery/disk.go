@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 const (
@@ -300,7 +300,7 @@ func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 		}
 
 		e.Instance = cmp.Or(e.Instance, e.Addr)
-		items[i] = &item{Key: strconv.Itoa(i), Value: attr.New(e, endpoint.EndpointJSON)}
+		items[i] = &item{Key: strconv.Itoa(i), Value: model.New(e, endpoint.EndpointJSON)}
 	}
 
 	set, _ := new(merger).merge(items)

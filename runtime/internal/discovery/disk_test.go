@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 func placeOf(from string) place {
@@ -213,7 +213,7 @@ var savedAt = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
 	var set []*Backend
 	for _, e := range endpoints {
-		set = append(set, attr.New(e, endpoint.EndpointJSON))
+		set = append(set, model.New(e, endpoint.EndpointJSON))
 	}
 
 	return set
@@ -288,7 +288,7 @@ func FuzzSnapshot(f *testing.F) {
 			addrs[b.Endpoint.Addr] = true
 		}
 
-		if !slices.IsSortedFunc(s.set, attr.Compare) {
+		if !slices.IsSortedFunc(s.set, model.Compare) {
 			t.Fatalf("decoded an unsorted set from %s", text)
 		}
 

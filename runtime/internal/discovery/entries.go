@@ -6,7 +6,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // item is one entry of a key.
@@ -129,7 +129,7 @@ func valuesOf(items []*item) []*Backend {
 		backends[n] = i.Value
 	}
 
-	slices.SortFunc(backends, attr.Compare)
+	slices.SortFunc(backends, model.Compare)
 
 	return backends
 }
@@ -155,7 +155,7 @@ func replace(set, gone, came []*Backend) []*Backend {
 	rest = append(next, rest...)
 	next = rest[:cap(rest)]
 	for i, b := range slices.Backward(came) {
-		n, _ := slices.BinarySearchFunc(rest, b, attr.Compare)
+		n, _ := slices.BinarySearchFunc(rest, b, model.Compare)
 		copy(next[n+i+1:], rest[n:])
 		next[n+i] = b
 		rest = rest[:n]

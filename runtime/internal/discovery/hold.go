@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // peakWindow is the time in which the lost endpoints of a set are counted:
@@ -92,7 +92,7 @@ func (h *hold) filter(
 	}
 
 	if len(kept) > 0 {
-		slices.SortFunc(next, attr.Compare)
+		slices.SortFunc(next, model.Compare)
 	}
 
 	h.until = kept

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -23,7 +23,7 @@ func set(letters string) []*Backend {
 
 		if pool[name] == nil {
 			// An upper case letter is the same instance at another address.
-			pool[name] = attr.New(endpoint.Endpoint{
+			pool[name] = model.New(endpoint.Endpoint{
 				Instance: strings.ToLower(name),
 				Addr:     name + ":1",
 			}, endpoint.EndpointJSON)
@@ -141,7 +141,7 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{
 			Key:   "k/b",
-			Value: attr.New(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain),
+			Value: model.New(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain),
 		}
 	}
 

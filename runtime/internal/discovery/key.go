@@ -10,7 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // Key is one service key, with a state that all of its readers share. It passes
@@ -72,7 +72,7 @@ func (k *Key) listed() *list {
 
 	s := k.State()
 	if k.list == nil || k.list.State != s && !time.Now().Before(k.list.until) {
-		k.list = &list{s, attr.Lists(s.Endpoints),
+		k.list = &list{s, model.Lists(s.Endpoints),
 			time.Now().Add(listPause * time.Duration(len(s.Endpoints)))}
 	}
 

@@ -10,18 +10,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // Backend is an endpoint of a service.
-type Backend = attr.Backend
+type Backend = model.Backend
 
 // State is the state of a key at one moment. It is immutable and shared by all
 // readers.
 type State struct {
 	// Endpoints are the Backends, or none while calls wait for etcd to replace
 	// the last known ones
-	attr.KeyState
+	model.KeyState
 
 	// the endpoints, with held ones, sorted by instance; the last known ones if
 	// Known is false

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // walked is the core of a key, with the content of etcd and of the disk, and
@@ -61,11 +61,11 @@ var walkedBackends = func() map[string]*Backend {
 	all := make(map[string]*Backend)
 	for name, e := range walkedEntries {
 		ep := endpoint.Endpoint{Instance: name, Addr: e.addr}
-		all[name] = attr.New(ep, e.layout)
-		all[name+" leaving"] = attr.New(ep.WithLeaving(), e.layout)
-		all[name+" on disk"] = attr.New(ep, e.layout)
+		all[name] = model.New(ep, e.layout)
+		all[name+" leaving"] = model.New(ep.WithLeaving(), e.layout)
+		all[name+" on disk"] = model.New(ep, e.layout)
 		ep.Addr = "x:1"
-		all[name+" elsewhere"] = attr.New(ep, e.layout)
+		all[name+" elsewhere"] = model.New(ep, e.layout)
 	}
 
 	return all

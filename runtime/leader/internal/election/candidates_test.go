@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
 // TestYields_ToEffectiveDrain has the candidates a and b, and the candidate red
@@ -49,7 +49,7 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Standing{Candidates: new(Candidates), instance: "a"}
-			state := &discovery.State{KeyState: attr.KeyState{Known: true}}
+			state := &discovery.State{KeyState: model.KeyState{Known: true}}
 			all := []*listwatch.Item[string]{}
 			for _, e := range []endpoint.Endpoint{
 				{Instance: "a", Addr: "10.0.0.1:1"}, {Instance: "b", Addr: "10.0.0.2:1"},

@@ -1,10 +1,11 @@
-// Package attr carries the state of a key, with its endpoints, from discovery
-// to the load balancing policies, in the attributes of gRPC's resolver state.
+// Package model has the types that describe a key to all parts of a client: its
+// endpoints, its state, and the client itself. Discovery makes a state, and the
+// attributes of gRPC's resolver state carry it to the load balancing policies.
 //
 // For policies of other packages, each endpoint also has attributes of its own.
 // They are in Endpoint.Attributes, because a change of Address.Attributes would
 // cause a reconnect.
-package attr
+package model
 
 import (
 	"maps"

@@ -14,7 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
@@ -68,7 +68,7 @@ func newClientBuilder(
 	}
 
 	b.client = &model.Client{
-		Client: plan.Client{
+		Client: planner.Client{
 			Zone:   r.opts.zone,
 			Subset: opts.subset,
 			Most:   r.opts.limits.Connections,

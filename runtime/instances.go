@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
@@ -98,8 +98,8 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		return held
 	})
 
-	in := inEtcd.Input(new(plan.Config), &client)
-	for _, b := range plan.Make(&in).Choose() {
+	in := inEtcd.Input(new(planner.Config), &client)
+	for _, b := range planner.Make(&in).Choose() {
 		e := &b.Endpoint
 		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, targetOption{
 			Target: calloptions.Target{

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -23,7 +23,7 @@ const Name = serviceconfig.EtcdName
 // marshalled and parsed again, as gRPC requires.
 type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
-	planning.Config
+	planner.Config
 
 	policy picking.Policy
 }
@@ -41,7 +41,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	}
 
 	return &config{
-		Config: *planning.NewConfig(e),
+		Config: *planner.NewConfig(e),
 		policy: picking.Of(e.ChildPolicy[0]),
 	}, nil
 }

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -214,7 +214,7 @@ func TestConnections_ManyRestarts(t *testing.T) {
 // and stay while the first ones are tried again.
 func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 	fleet := strings.Split("abcdefgh", "")
-	for name, client := range map[string]planning.Client{
+	for name, client := range map[string]planner.Client{
 		"subset": {Subset: 2, Seed: seedOfTests},
 		"bound":  {Most: 2, Seed: seedOfTests},
 	} {
@@ -268,7 +268,7 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 // calls go to that endpoint, though many others are tried again meanwhile.
 func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
-	r.client = &model.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
+	r.client = &model.Client{Client: planner.Client{Most: 40, Seed: seedOfTests}}
 
 	for _, generation := range []string{"x", "y", "z"} {
 		s := model.State{KeyState: known(), Away: &model.State{KeyState: known("away")}}
@@ -317,7 +317,7 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 // with a limit, again and again.
 func TestConnections_BoundsUnused(t *testing.T) {
 	r := newRig(t)
-	r.client = &model.Client{Client: planning.Client{Most: 2, Seed: seedOfTests}}
+	r.client = &model.Client{Client: planner.Client{Most: 2, Seed: seedOfTests}}
 
 	for i := range 9 {
 		r.update("", fmt.Sprint("a", i), fmt.Sprint("b", i))

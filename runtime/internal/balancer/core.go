@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -131,7 +131,7 @@ func (c *core) update(next *plan, now time.Time) {
 	}
 
 	for i := range next.outside(prefix, suffix) {
-		left := next.ClassOf(i) == planning.Left
+		left := next.ClassOf(i) == planner.Left
 		c.mark(next.conns[i], !left, left, i < next.Live && !next.picksSome())
 	}
 
@@ -151,7 +151,7 @@ func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 		conn := c.connTo(next.All[i])
 		c.renew(conn, next.All[i], now)
 
-		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planning.Left {
+		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planner.Left {
 			// outlier detection has forgotten the SubConn of an endpoint that
 			// had left
 			c.close(conn)

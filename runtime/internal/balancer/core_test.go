@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -97,7 +97,7 @@ func (ws *walks) start() *walked {
 	c, _ := defaultConfig()
 	w := &walked{
 		walks:  ws,
-		core:   newCore(noStats, targetsOnly(inputOf(c, planning.Client{}, nil))),
+		core:   newCore(noStats, targetsOnly(inputOf(c, planner.Client{}, nil))),
 		now:    time.Now(),
 		fleet:  [3]int{1, 1, 0},
 		health: make(map[*conn]bool),
@@ -150,7 +150,7 @@ func (w *walked) happen(event int) bool {
 
 		v := p.views[p.Lane(walkedCalls[i].lane)]
 		// a call of a lane waits while the lane's endpoints connect
-		if v != nil && v != p.base && v.anyBefore(planning.Away, trying, joining, ready) {
+		if v != nil && v != p.base && v.anyBefore(planner.Away, trying, joining, ready) {
 			continue
 		}
 
@@ -236,7 +236,7 @@ func (w *walked) mayServe(conn *conn, call int) bool {
 // awaitsZone reports whether calls may wait for an endpoint of the client's
 // zone while other zones serve.
 func (v *view) awaitsZone() bool {
-	return v.plan.HasZones() && v.anyBefore(planning.OtherZones, trying)
+	return v.plan.HasZones() && v.anyBefore(planner.OtherZones, trying)
 }
 
 // calls reports whether a live tier of a view uses a connection.
@@ -264,7 +264,7 @@ func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx, "")
 }
 
-var walkedClient = planning.Client{Zone: "x", Seed: seedOfTests}
+var walkedClient = planner.Client{Zone: "x", Seed: seedOfTests}
 
 func (w *walked) update() {
 	in := inputOf(w.configs[w.config], walkedClient, nil)

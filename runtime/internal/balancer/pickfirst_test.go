@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -125,7 +125,7 @@ func TestPickFirst_IsShuffled(t *testing.T) {
 	for range 100 {
 		in := inputOf(
 			mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`),
-			planning.Client{Seed: maphash.MakeSeed()}, endpointsOf("a", "b", "c", "d", "e"))
+			planner.Client{Seed: maphash.MakeSeed()}, endpointsOf("a", "b", "c", "d", "e"))
 		firstOf := func() string {
 			p := makePlan(in)
 			p.base.open()

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -22,7 +22,7 @@ import (
 // input is the input of a plan, and the state that it comes from. It is
 // immutable once a plan has it.
 type input struct {
-	planning.Input[*model.Backend]
+	planner.Input[*model.Backend]
 	config *config
 	state  *model.State // calls may name any of its endpoints
 	route  metadata.MD  // the request metadata of the calls of state.Client.Routed
@@ -39,7 +39,7 @@ func newInput(s *model.State, c *config) *input {
 
 // bareClient describes connections that were not made by NewClient. All of them
 // use the same subset.
-var bareClient = &model.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
+var bareClient = &model.Client{Client: planner.Client{Seed: maphash.MakeSeed()}}
 
 // inputFrom returns the input in a resolver's state. target stands for the key
 // if the state has none.
@@ -80,12 +80,12 @@ func distinct(endpoints []resolver.Endpoint) []*model.Backend {
 // within the tier. The plan is immutable, except that calls open views and add
 // methods, the core sets conns once, and the members that a tier uses change.
 type plan struct {
-	*planning.Plan[*model.Backend]
+	*planner.Plan[*model.Backend]
 	in     *input
 	traits picking.Traits
 	conns  []*conn // the connections to the endpoints in All; set by the core
 	base   *view
-	views  map[*planning.Lane]*view // nil without lanes
+	views  map[*planner.Lane]*view // nil without lanes
 
 	// called when a call is the first to need some connections
 	opened func()
@@ -101,13 +101,13 @@ type plan struct {
 
 // makePlan makes the plan of an input. A view opens when a call uses it.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, traits: in.config.policy.Traits(), Plan: planning.Make(&in.Input)}
+	p := &plan{in: in, traits: in.config.policy.Traits(), Plan: planner.Make(&in.Input)}
 	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.sequence.Shuffle()
 
 	p.base = &view{plan: p, Lane: p.Base}
 	if p.HasLanes() {
-		p.views = map[*planning.Lane]*view{p.Base: p.base}
+		p.views = map[*planner.Lane]*view{p.Base: p.base}
 	}
 
 	for l := range p.Lanes() {
@@ -130,9 +130,9 @@ var errTargetsOnly = status.Error(codes.Unavailable,
 // targetsOnly returns a plan whose base has no endpoints. It serves only calls
 // that name their instance.
 func targetsOnly(in *input) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[*model.Backend]{
+	p := &plan{in: in, Plan: &planner.Plan[*model.Backend]{
 		Input: &in.Input,
-		Base:  new(planning.Lane),
+		Base:  new(planner.Lane),
 		Empty: errTargetsOnly,
 	}}
 
@@ -207,7 +207,7 @@ func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
 // view is a lane, or the base, with its groups. All views of a plan share its
 // connections.
 type view struct {
-	*planning.Lane
+	*planner.Lane
 	plan *plan
 
 	// takes calls that this view cannot take; nil for the base and for strict
@@ -256,8 +256,8 @@ func (v *view) open() bool {
 
 // tier is a tier of a group, and which of its members the connection uses.
 type tier struct {
-	planning.Tier
-	group *planning.Group
+	planner.Tier
+	group *planner.Group
 	used  atomic.Pointer[picking.Tier]
 
 	// under pick_first, the connection that takes all calls; set by the core;
@@ -265,12 +265,12 @@ type tier struct {
 	first atomic.Pointer[conn]
 }
 
-func (p *plan) makeTier(group *planning.Group, of planning.Tier) *tier {
+func (p *plan) makeTier(group *planner.Group, of planner.Tier) *tier {
 	if p.traits.Shuffles {
 		of.Members = p.Rank(of.Members)
 	}
 
-	if p.traits.Single && of.Class != planning.Left {
+	if p.traits.Single && of.Class != planner.Left {
 		of.Most = 1
 	}
 
@@ -315,7 +315,7 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 
 // anyBefore reports whether any connection in a tier before class has one of
 // the given readinesses.
-func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
+func (v *view) anyBefore(class planner.Class, of ...readiness) bool {
 	for _, tiers := range v.groups {
 		for _, t := range tiers {
 			if t.Class >= class {

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
@@ -41,7 +41,7 @@ type rig struct {
 	now    time.Time
 }
 
-func inputOf(c *config, client planning.Client, endpoints []*model.Backend) *input {
+func inputOf(c *config, client planner.Client, endpoints []*model.Backend) *input {
 	return newInput(&model.State{
 		KeyState: model.KeyState{Known: true, Endpoints: endpoints},
 		Name:     "acme/user",
@@ -63,7 +63,7 @@ func newRig(t testing.TB) *rig {
 		fakeConn: cc,
 		t:        t,
 		policy:   newPolicy(cc, balancer.BuildOptions{}),
-		client:   &model.Client{Client: planning.Client{Zone: "x", Seed: seedOfTests}},
+		client:   &model.Client{Client: planner.Client{Zone: "x", Seed: seedOfTests}},
 		now:      time.Now().Add(24 * time.Hour),
 	}
 

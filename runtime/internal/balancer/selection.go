@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/grpc/connectivity"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 )
 
 // selectConns selects the connections that the plan uses, connects them, and
@@ -164,7 +164,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 		case !c.isDue(v, t):
 			continue
 
-		case t.Class == planning.Left:
+		case t.Class == planner.Left:
 			for _, m := range t.used.Load().Members {
 				conn := c.plan.conns[m]
 				// healthy or not
@@ -175,7 +175,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 
 			continue
 
-		case t.Class == planning.Away:
+		case t.Class == planner.Away:
 			c.leaves = true
 		}
 
@@ -229,12 +229,12 @@ func (c *core) isDue(v *view, t *tier) bool {
 	}
 
 	serves := func(m int32) bool {
-		return t.Class == planning.Left || c.plan.conns[m].is(ready)
+		return t.Class == planner.Left || c.plan.conns[m].is(ready)
 	}
 
 	// drained endpoints do not wait for those that have left, which may stop
 	// soon
-	before := min(t.Class, planning.Left)
+	before := min(t.Class, planner.Left)
 	if slices.ContainsFunc(t.used.Load().Members, serves) ||
 		v.plan.picksSome() && v.anyBefore(before, late) {
 		return !v.anyBefore(before, ready)

@@ -13,7 +13,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -39,7 +39,7 @@ type snapshot struct {
 // readyGroup is a group with the state of its connections, and its share of the
 // calls.
 type readyGroup struct {
-	*planning.Group
+	*planner.Group
 	counts
 	serves bool // some endpoint is ready
 	live   bool // some of sets have live endpoints
@@ -63,7 +63,7 @@ type readyGroup struct {
 // readySet is the ready endpoints of a tier.
 type readySet struct {
 	*picking.Set
-	class planning.Class
+	class planner.Class
 	conns []*conn // the connections of Set's members
 }
 
@@ -143,7 +143,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	all := counts{}
 
 	// in a subset, calls wait once, and not for each replacement
-	waited := v.plan.picksSome() && v.anyBefore(planning.Away, late)
+	waited := v.plan.picksSome() && v.anyBefore(planner.Away, late)
 	for i, tiers := range v.groups {
 		g := v.stateOf(tiers, lacking)
 		if waited {
@@ -195,7 +195,7 @@ func (v *view) stateOf(tiers []*tier, lacking []string) readyGroup {
 	g := v.stateWith(tiers, lacking, false)
 	if g.ejected > 0 &&
 		v.base == nil &&
-		(len(g.sets) == 0 || g.sets[0].class > planning.Away) {
+		(len(g.sets) == 0 || g.sets[0].class > planner.Away) {
 		return v.stateWith(tiers, lacking, true)
 	}
 
@@ -210,19 +210,19 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		// lane awaits a live one, or none is live at all.
 		if !t.Class.IsLive() && (g.serves || v.base != nil &&
 			v.plan.Live > 0 &&
-			!v.anyBefore(planning.Left, trying, joining)) {
+			!v.anyBefore(planner.Left, trying, joining)) {
 			break
 		}
 
 		set, n := v.setOf(t, lacking, ejected)
-		if t.Class == planning.Away {
+		if t.Class == planner.Away {
 			n.err, n.awayErr = nil, n.err
 		}
 
 		// nothing precedes the tier, which is not live
 		first := v.plan.Live == 0 &&
-			(t.Class == planning.Away || len(v.plan.Fallback()) == 0)
-		waits := t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || first)
+			(t.Class == planner.Away || len(v.plan.Fallback()) == 0)
+		waits := t.Class.IsLive() || t.Class != planner.Left && (lacking == nil || first)
 		if waits { // calls may wait for an endpoint of the tier
 			g.addAll(n)
 		}
@@ -236,14 +236,14 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 
 		g.sets = append(g.sets, set)
 		switch {
-		case t.Class == planning.OtherZones && len(g.sets) == 1:
+		case t.Class == planner.OtherZones && len(g.sets) == 1:
 			g.waits = g.awaited > n.awaited // the client's zone has awaited endpoints
 		case percent == 0 || !v.plan.HasZones():
-		case len(g.sets) == 1 && t.Class == planning.OwnZone:
+		case len(g.sets) == 1 && t.Class == planner.OwnZone:
 			g.stay = staying(percent, n.ready+n.awaited, n.members)
 
-		case g.sets[0].class == planning.OwnZone &&
-			t.Class == planning.OtherZones &&
+		case g.sets[0].class == planner.OwnZone &&
+			t.Class == planner.OtherZones &&
 			g.rest == 0:
 			g.rest = len(g.sets) - 1
 		}
@@ -333,7 +333,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 	for i, m := range used.Members {
 		member := p.conns[m]
 		if slices.Contains(lacking, p.All[m].Methods) ||
-			t.Class == planning.Left && member.spare.Load() {
+			t.Class == planner.Left && member.spare.Load() {
 			s.LeaveOut(false)
 			continue
 		}
@@ -346,7 +346,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		n.add(c)
 
 		if c.readiness != ready {
-			s.LeaveOut(c.readiness == trying && t.Class != planning.Left)
+			s.LeaveOut(c.readiness == trying && t.Class != planner.Left)
 
 			if c.readiness == trying && member.reached.Load() {
 				s.Connects.Store(true)

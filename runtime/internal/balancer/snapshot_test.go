@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -31,7 +31,7 @@ func TestShares_StayingInAZone(t *testing.T) {
 // its share while a part of the group's calls leaves the zone.
 func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 	in := inputOf(mustConfig(
-		t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), planning.Client{Zone: "x"},
+		t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), planner.Client{Zone: "x"},
 		endpointsOf("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y",
 			"z v3 x"))
 
@@ -124,7 +124,7 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 		s := &snapshot{}
 		for id, weight := range weights {
 			if weight > 0 {
-				s.add(weight, readyGroup{Group: &planning.Group{ID: uint64(id)}, stay: 1})
+				s.add(weight, readyGroup{Group: &planner.Group{ID: uint64(id)}, stay: 1})
 			}
 		}
 

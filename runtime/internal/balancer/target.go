@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
@@ -121,7 +121,7 @@ func (p *plan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
 		e := &p.All[i].Endpoint
 		if e.Instance == target.Instance &&
 			(target.Addr == "" || target.Addr == e.Addr) &&
-			(i < p.Live || p.ClassOf(i) == planning.Left) {
+			(i < p.Live || p.ClassOf(i) == planner.Left) {
 			return p.conns[i], p.conns[i].current.Load().subConn
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
@@ -144,7 +144,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 
 	r := newRig(t)
 	r.client = &model.Client{
-		Client:      planning.Client{Most: 2},
+		Client:      planner.Client{Most: 2},
 		TargetsOnly: true,
 		Routed:      map[string]bool{method: true},
 	}

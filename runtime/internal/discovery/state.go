@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
@@ -102,7 +102,7 @@ func (s *State) leftUntil() time.Time {
 
 // Drained returns the endpoints that a policy drains.
 func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool {
-	config := plan.NewConfig(policy)
+	config := planner.NewConfig(policy)
 
 	all := make([]*endpoint.Endpoint, len(s.Backends))
 	for i, b := range s.Backends {

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/resolver/ringhash"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -260,8 +260,8 @@ func (s *State) Pending() bool {
 
 // Input returns the input of a plan for a connection. Its endpoints are shared,
 // unless a fallback has some of the same addresses.
-func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[*Backend] {
-	in := plan.Input[*Backend]{
+func (s *State) Input(config *planner.Config, client *planner.Client) planner.Input[*Backend] {
+	in := planner.Input[*Backend]{
 		Service:   s.Name,
 		Config:    config,
 		Client:    client,
@@ -322,7 +322,7 @@ type Route struct {
 
 // Client describes a ClientConn to its policy.
 type Client struct {
-	plan.Client
+	planner.Client
 
 	// each call names its instance, so the policy connects only to named
 	// instances

@@ -11,7 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -22,7 +22,7 @@ type plan struct {
 	policy  *Policy
 	ring    *serviceconfig.RingHash // nil if another policy picks endpoints
 	prefix  string                  // the prefix of the names of the service's clusters
-	made    *planning.Plan[int]     // of endpoints, by their indexes
+	made    *planner.Plan[int]      // of endpoints, by their indexes
 	base    *set                    // the endpoints in no lane
 
 	// calls in unknown lanes fail, because the route by label is strict
@@ -86,10 +86,10 @@ func (m *mapping) plan(s *Service) *plan {
 }
 
 // makePlan sets p.made to the plan that the runtime's clients would make.
-func (p *plan) makePlan(config *planning.Config) {
-	in := &planning.Input[int]{
+func (p *plan) makePlan(config *planner.Config) {
+	in := &planner.Input[int]{
 		Config: config,
-		Client: &planning.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed},
+		Client: &planner.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed},
 		Held:   p.Held,
 		Of:     func(i *int) *endpoint.Endpoint { return &p.Endpoints[*i] },
 	}
@@ -97,7 +97,7 @@ func (p *plan) makePlan(config *planning.Config) {
 		in.Endpoints = append(in.Endpoints, i)
 	}
 
-	p.made = planning.Make(in)
+	p.made = planner.Make(in)
 	p.base = p.setOf("", p.made.Base)
 
 	if p.made.Live > maxConnections {
@@ -119,10 +119,10 @@ var seed = maphash.MakeSeed()
 
 // setOf returns the endpoints of a lane that clients can call and that are not
 // drained. A nil l is an empty lane.
-func (p *plan) setOf(name string, l *planning.Lane) *set {
+func (p *plan) setOf(name string, l *planner.Lane) *set {
 	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 
-	var groups []planning.Group
+	var groups []planner.Group
 	if l != nil {
 		groups = p.made.Groups(l)
 	}

@@ -3,13 +3,13 @@ package mapping
 import (
 	"fmt"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // Policy is a parsed service config.
 type Policy struct {
-	etcd    *planning.Config
+	etcd    *planner.Config
 	outlier *serviceconfig.OutlierDetection // nil for none
 
 	// the policy that picks an endpoint of a cluster
@@ -43,7 +43,7 @@ func ReadPolicy(text string) (*Policy, error) {
 	top := config.LoadBalancing[0]
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
 	etcd := top.Etcd()
-	p.etcd = planning.NewConfig(etcd)
+	p.etcd = planner.NewConfig(etcd)
 	p.child = etcd.ChildPolicy[0]
 	p.limitValues()
 

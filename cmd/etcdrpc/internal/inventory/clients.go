@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -144,7 +144,7 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 }
 
 // Plan is a client's selection of the instances to call.
-type Plan = plan.Plan[*Instance]
+type Plan = planner.Plan[*Instance]
 
 // Plan returns the plan of a client in zone under policy, which may be nil. s
 // must be [Service.Merged]: clients plan with merged instances.
@@ -158,10 +158,10 @@ func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 		all[n] = &s.Instances[n]
 	}
 
-	return plan.Make(&plan.Input[*Instance]{
+	return planner.Make(&planner.Input[*Instance]{
 		Service:   s.Key,
-		Config:    plan.NewConfig(policy),
-		Client:    &plan.Client{Zone: zone, Seed: maphash.MakeSeed()},
+		Config:    planner.NewConfig(policy),
+		Client:    &planner.Client{Zone: zone, Seed: maphash.MakeSeed()},
 		Endpoints: all,
 		Of:        func(i **Instance) *endpoint.Endpoint { return &(*i).Endpoint },
 	})

@@ -11,7 +11,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -106,7 +106,7 @@ func (x *Explanation) note(format string, args ...any) {
 }
 
 // members returns a lane's instances without the drained ones.
-func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
+func (x *Explanation) members(l *planner.Lane) (all []*inventory.Instance) {
 	for _, m := range l.Members {
 		if int(m) < x.plan.Live {
 			all = append(all, x.plan.All[m])
@@ -118,7 +118,7 @@ func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 
 // lane returns the lane that the caller's calls go to, and adds a note on the
 // choice.
-func (x *Explanation) lane() *plan.Lane {
+func (x *Explanation) lane() *planner.Lane {
 	base := x.plan.Base
 
 	if !x.plan.HasLanes() {
@@ -129,7 +129,7 @@ func (x *Explanation) lane() *plan.Lane {
 		return base
 	}
 
-	l := cmp.Or(x.plan.Lane(x.Lane), &plan.Lane{Name: x.Lane, Strict: true})
+	l := cmp.Or(x.plan.Lane(x.Lane), &planner.Lane{Name: x.Lane, Strict: true})
 	switch called := len(x.members(l)) > 0; {
 	case l != base && called:
 		return l
@@ -149,9 +149,9 @@ func (x *Explanation) lane() *plan.Lane {
 
 // share sets the share of each instance of a lane. Drained instances get a
 // share only if all in the lane are drained.
-func (x *Explanation) share(l *plan.Lane) {
+func (x *Explanation) share(l *planner.Lane) {
 	members := x.members(l)
-	groups := slices.DeleteFunc(x.plan.Groups(l), func(g plan.Group) bool {
+	groups := slices.DeleteFunc(x.plan.Groups(l), func(g planner.Group) bool {
 		return !g.Tiers[0].Class.IsLive() && len(members) > 0
 	})
 	total := 0.0
@@ -184,7 +184,7 @@ func (x *Explanation) share(l *plan.Lane) {
 }
 
 // why returns the reason why the instances of a lane's group are called.
-func (x *Explanation) why(l *plan.Lane, g plan.Group) string {
+func (x *Explanation) why(l *planner.Lane, g planner.Group) string {
 	first := x.plan.All[g.Tiers[0].Members[0]]
 	splits := x.etcd.Split
 	switch at := x.plan.Config.Group(&first.Endpoint); {
@@ -243,7 +243,7 @@ func (x *Explanation) distribute(members []int32, percent float64, why string) {
 
 // reason returns why an instance, which is in a lane or not, gets no calls of
 // that lane.
-func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) string {
+func (x *Explanation) reason(i *inventory.Instance, l *planner.Lane, in bool) string {
 	at := x.plan.Config.Group(&i.Endpoint)
 	switch {
 	case x.plan.Drain.Drained[&i.Endpoint]:

@@ -1,4 +1,4 @@
-// Package plan decides which endpoints of a key a call may go to, and in which
+// Package planner decides which endpoints of a key a call may go to, and in which
 // order of preference. A plan leads from the endpoints in etcd to the endpoints
 // among which a policy picks. The package does no I/O, and equal input gives
 // equal plans.
@@ -18,7 +18,7 @@
 // An endpoint that has left in order is the last resort of each view: it takes
 // calls only while nothing else of the view, or of its base, can take them or
 // soon will. TestWalkCore of package balancer checks this after each event.
-package plan
+package planner
 
 import (
 	"errors"

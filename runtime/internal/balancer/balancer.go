@@ -258,7 +258,7 @@ func (p *policy) store(s resolver.State, c *config) {
 // waits for the next picker, whose plan has the connections to instances that
 // have left.
 func (p *policy) replan() {
-	var next *plan
+	var next *connPlan
 
 	in := *p.in
 	in.Left = p.core.left(&in)

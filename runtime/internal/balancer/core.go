@@ -48,7 +48,7 @@ var errUnhealthy = errors.New(
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	plan    *plan                            // nil once the policy is closed
+	plan    *connPlan                        // nil once the policy is closed
 
 	selection uint64 // the number of the last selection of connections
 
@@ -89,7 +89,7 @@ const (
 	shutDown               // close
 )
 
-func newCore(statsOf func(addr string) *picking.Stats, first *plan) core {
+func newCore(statsOf func(addr string) *picking.Stats, first *connPlan) core {
 	// conn.selected of a new conn is 0
 	return core{
 		statsOf:   statsOf,
@@ -113,7 +113,7 @@ func (c *core) connTo(ep *model.Backend) *conn {
 
 // update puts a new plan in force. It looks only at the endpoints outside the
 // common prefix and suffix of both plans.
-func (c *core) update(next *plan, now time.Time) {
+func (c *core) update(next *connPlan, now time.Time) {
 	previous := c.plan
 	prefix := 0
 	suffix := 0
@@ -143,7 +143,7 @@ func (c *core) update(next *plan, now time.Time) {
 
 // connsOf returns the connections to the endpoints of the next plan.
 // Connections outside its prefix and suffix get new endpoints.
-func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
+func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*conn {
 	previous := c.plan
 	changed := []*conn(nil)
 	same := len(next.All) == len(previous.All) && next.Live == previous.Live

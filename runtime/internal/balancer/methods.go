@@ -12,7 +12,7 @@ import (
 // methodsDiffer reports whether the endpoints list different methods. prefix
 // and suffix are the numbers of first and last endpoints that the previous plan
 // has, too.
-func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
+func (p *connPlan) methodsDiffer(previous *connPlan, prefix, suffix int) bool {
 	if prefix+suffix == 0 || previous.differ {
 		return slices.ContainsFunc(p.All, func(b *model.Backend) bool {
 			return b.Methods != p.All[0].Methods
@@ -30,7 +30,7 @@ func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
 
 // methodTexts returns the distinct method lists of members, or nil if there are
 // more than methods.MaxTexts.
-func (p *plan) methodTexts(members []int32) (texts []string) {
+func (p *connPlan) methodTexts(members []int32) (texts []string) {
 	for _, m := range members {
 		text := p.All[m].Methods
 		switch {
@@ -62,7 +62,7 @@ const maxMethod = 1024
 
 // methodOf returns the method that the endpoint of a call must serve, or "" if
 // any endpoint will do.
-func (p *plan) methodOf(info *balancer.PickInfo) string {
+func (p *connPlan) methodOf(info *balancer.PickInfo) string {
 	if !p.differ || len(info.FullMethodName) > maxMethod {
 		return ""
 	}
@@ -76,7 +76,7 @@ const maxMethods = 64
 
 // need records a method that a call needs and some endpoints lack. Then the
 // core connects to an endpoint with the method.
-func (p *plan) need(method string) {
+func (p *connPlan) need(method string) {
 	if !p.picksSome() {
 		return
 	}
@@ -92,7 +92,7 @@ func (p *plan) need(method string) {
 }
 
 // needs returns the methods that calls need and that some endpoints lack.
-func (p *plan) needs() []string {
+func (p *connPlan) needs() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 

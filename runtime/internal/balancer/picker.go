@@ -24,7 +24,7 @@ type epoch struct{ atomic.Uint64 }
 type picker struct {
 	targets *targets
 	epoch   uint64
-	plan    *plan
+	plan    *connPlan
 }
 
 // Pick implements [balancer.Picker].
@@ -74,7 +74,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 // viewOf returns the view of a call.
-func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, error) {
+func (p *connPlan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, error) {
 	if !p.HasLanes() {
 		return p.base, nil
 	}

@@ -410,7 +410,7 @@ var (
 // have yet to connect, the call goes to another set that serves or, without
 // one, waits. It also waits if its group waits for the client's zone: other
 // groups would get more than their shares.
-func (p *plan) pickFrom(
+func (p *connPlan) pickFrom(
 	ctx context.Context,
 	o *calloptions.Options,
 	s *snapshot,
@@ -452,7 +452,7 @@ func (p *plan) pickFrom(
 }
 
 // pickIn picks a connection of a set, and counts the call if calls are counted.
-func (p *plan) pickIn(
+func (p *connPlan) pickIn(
 	ctx context.Context,
 	o *calloptions.Options,
 	s *readySet,

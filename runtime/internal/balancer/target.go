@@ -38,7 +38,7 @@ type targetKey struct{ instance, addr string }
 // "" for a call that names its instance. A routed call waits while the instance
 // is not registered.
 func (t *targets) pick(
-	p *plan,
+	p *connPlan,
 	target calloptions.Target,
 	role string,
 ) (balancer.PickResult, error) {
@@ -61,7 +61,7 @@ func (t *targets) pick(
 
 // underLimit returns the connection to an instance, or an error if the instance
 // has max_concurrent_requests calls under way.
-func (p *plan) underLimit(
+func (p *connPlan) underLimit(
 	instance string,
 	conn *conn,
 	subConn balancer.SubConn,
@@ -85,7 +85,7 @@ func (p *plan) underLimit(
 // the call that named the instance. If the instance has left, but is still
 // connected, open picks that connection. A leader that has left gets no calls.
 func (t *targets) open(
-	p *plan,
+	p *connPlan,
 	target calloptions.Target,
 	role string,
 ) (none balancer.PickResult, err error) {
@@ -111,7 +111,7 @@ func (t *targets) open(
 
 // leftAt returns the connection to a target that has left, and its SubConn,
 // which is nil unless it takes calls.
-func (p *plan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
+func (p *connPlan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
 	begin := p.Live
 	if len(p.in.state.Endpoints) == 0 { // those that have left last are live
 		begin = 0
@@ -230,7 +230,7 @@ func (t *targets) update(in *input) {
 // waits. Routed calls are wait-for-ready, so that they also wait for an
 // unreachable instance. At their deadline they end with the error of the last
 // pick.
-func (t *targets) follow(p *plan) (balancer.PickResult, error) {
+func (t *targets) follow(p *connPlan) (balancer.PickResult, error) {
 	route := p.in.state.Route
 	if route.Instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

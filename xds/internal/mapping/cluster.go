@@ -21,7 +21,7 @@ import (
 
 // addCluster makes a cluster of the endpoints in tiers, the preferred tier
 // first. It does nothing if the cluster exists.
-func (p *plan) addCluster(name string, tiers [][]int) {
+func (p *serviceTargets) addCluster(name string, tiers [][]int) {
 	if p.clusters[name] != nil || p.err != nil {
 		return
 	}
@@ -52,7 +52,7 @@ func (p *plan) addCluster(name string, tiers [][]int) {
 // setPolicy sets the policy that picks an endpoint of a cluster, round robin by
 // default. A list of policies ends in round robin, because a client rejects a
 // cluster if it knows none of the policies.
-func (p *plan) setPolicy(c *clusterv3.Cluster) {
+func (p *serviceTargets) setPolicy(c *clusterv3.Cluster) {
 	switch child := p.policy.child.Config.(type) {
 	case *serviceconfig.RingHash:
 		if p.ring == nil {
@@ -84,7 +84,7 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 }
 
 // leastRequest returns a policy that picks within each locality.
-func (p *plan) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
+func (p *serviceTargets) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
 	picks := p.orRoundRobin(&leastrequestv3.LeastRequest{
 		ChoiceCount: wrapperspb.UInt32(choices),
 	})
@@ -92,11 +92,11 @@ func (p *plan) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
 	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: picks})
 }
 
-func (p *plan) orRoundRobin(config proto.Message) *clusterv3.LoadBalancingPolicy {
+func (p *serviceTargets) orRoundRobin(config proto.Message) *clusterv3.LoadBalancingPolicy {
 	return p.policies(config, &roundrobinv3.RoundRobin{})
 }
 
-func (p *plan) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy {
+func (p *serviceTargets) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy {
 	list := &clusterv3.LoadBalancingPolicy{}
 	for _, config := range configs {
 		list.Policies = append(
@@ -114,7 +114,7 @@ func (p *plan) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy
 // none. Unset fields have the same defaults in gRPC and in xDS, except the
 // enforcement percentages: see
 // https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
-func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
+func (p *serviceTargets) outlierDetection() *clusterv3.OutlierDetection {
 	c := p.policy.outlier
 	if c == nil {
 		return nil
@@ -173,7 +173,7 @@ func (m *mapping) parseAddresses() {
 // load returns the endpoints of a cluster by priority. Priorities have no gaps,
 // which grpc-go rejects. Localities are not empty: an empty one crashes C core
 // 1.51.
-func (p *plan) load(name string, tiers [][]int) *Resource {
+func (p *serviceTargets) load(name string, tiers [][]int) *Resource {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for priority, members := range tiers {
 		load.Endpoints = append(load.Endpoints,
@@ -189,7 +189,7 @@ func (p *plan) load(name string, tiers [][]int) *Resource {
 // rings of several localities differently. With the policy etcd_weighted each
 // endpoint has its own locality, because gRPC uses the weights of localities
 // and ignores those of endpoints: see grpc/grpc#32004.
-func (p *plan) localities(
+func (p *serviceTargets) localities(
 	members []int,
 	priority uint32,
 ) (all []*endpointv3.LocalityLbEndpoints) {
@@ -232,7 +232,7 @@ func (p *plan) localities(
 	return all
 }
 
-func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
+func (p *serviceTargets) endpoint(i int) *endpointv3.LbEndpoint {
 	at := p.addresses[i]
 
 	return &endpointv3.LbEndpoint{

@@ -149,7 +149,7 @@ func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 	m.parseAddresses()
 
 	for i := range h.Services {
-		m.plans = append(m.plans, m.plan(&h.Services[i]))
+		m.plans = append(m.plans, m.targetsOf(&h.Services[i]))
 	}
 
 	s := &Snapshot{
@@ -171,9 +171,9 @@ type mapping struct {
 	*Host
 	client          Client
 	maxLanes        int
-	fewer           bool             // more lanes can be omitted
-	addresses       []netip.AddrPort // by endpoint; zero for a host name
-	plans           []*plan          // by service
+	fewer           bool              // more lanes can be omitted
+	addresses       []netip.AddrPort  // by endpoint; zero for a host name
+	plans           []*serviceTargets // by service
 	clusters, loads map[string]*Resource
 	clusterBytes    int
 	unsupported     map[string]bool

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// plan holds the targets of the calls of one service.
-type plan struct {
+// serviceTargets holds the targets of the calls of one service.
+type serviceTargets struct {
 	*mapping
 	service *Service
 	policy  *Policy
@@ -51,9 +51,9 @@ type group struct {
 	tiers  [][]int // the endpoints that the client uses, by priority; no tier is empty
 }
 
-// plan returns the plan of a service.
-func (m *mapping) plan(s *Service) *plan {
-	p := &plan{
+// targetsOf returns the targets of the calls of a service.
+func (m *mapping) targetsOf(s *Service) *serviceTargets {
+	p := &serviceTargets{
 		mapping: m,
 		service: s,
 		policy:  s.Policy,
@@ -86,7 +86,7 @@ func (m *mapping) plan(s *Service) *plan {
 }
 
 // makePlan sets p.made to the plan that the runtime's clients would make.
-func (p *plan) makePlan(config *planner.Config) {
+func (p *serviceTargets) makePlan(config *planner.Config) {
 	in := &planner.Input[int]{
 		Config: config,
 		Client: &planner.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed},
@@ -119,7 +119,7 @@ var seed = maphash.MakeSeed()
 
 // setOf returns the endpoints of a lane that clients can call and that are not
 // drained. A nil l is an empty lane.
-func (p *plan) setOf(name string, l *planner.Lane) *set {
+func (p *serviceTargets) setOf(name string, l *planner.Lane) *set {
 	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 
 	var groups []planner.Group
@@ -168,7 +168,7 @@ func (p *plan) setOf(name string, l *planner.Lane) *set {
 // and, with a strict label, every lane that a route names. If there are too
 // many, it omits the last lanes whose calls go where calls in an unknown lane
 // go.
-func (p *plan) lanes() []*set {
+func (p *serviceTargets) lanes() []*set {
 	names := p.policy.etcd.NamedLanes()
 	for l := range p.made.Lanes() {
 		names = append(names, l.Name)
@@ -212,7 +212,7 @@ const (
 // be nil, take the calls while no own endpoint is reachable: without them the
 // calls would fail, see grpc/grpc-go#8383. Of endpoints with one address, only
 // the first is used, because clients reject duplicates.
-func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
+func (p *serviceTargets) tiers(s, fallback *set, g int) (tiers [][]int) {
 	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
@@ -254,7 +254,7 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 // chosen returns the endpoints of a tier that the client uses, at most the
 // given number unless that is 0, by rendezvous hashing with the client's id. It
 // picks held endpoints last, because they may be dead.
-func (p *plan) chosen(members []int, most int) []int {
+func (p *serviceTargets) chosen(members []int, most int) []int {
 	if most == 0 {
 		return members
 	}

@@ -63,7 +63,7 @@ func (m *mapping) lacks(format string, args ...any) {
 }
 
 // noteUnsupported records the features of the service config that xDS lacks.
-func (p *plan) noteUnsupported() {
+func (p *serviceTargets) noteUnsupported() {
 	c := p.policy.config
 	e := p.policy.etcd
 	for _, field := range []struct {

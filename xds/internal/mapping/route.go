@@ -28,7 +28,7 @@ type path struct{ service, method string }
 // of its service, and routes of every call come last. For each path, routes of
 // lanes come before those of the base.
 func (m *mapping) routes() *Resource {
-	owners := make(map[path]*plan)
+	owners := make(map[path]*serviceTargets)
 	for _, p := range m.plans {
 		for _, at := range p.paths() {
 			owners[at] = p
@@ -111,7 +111,7 @@ func (p path) full() string {
 // paths returns the paths that need routes: those that the service config
 // names, and those for the leader. The first service of a host also takes all
 // calls that match no other path.
-func (p *plan) paths() []path {
+func (p *serviceTargets) paths() []path {
 	all := slices.Collect(maps.Keys(p.policy.methods))
 	for _, method := range p.service.Leading {
 		service, name := methods.Split(method)
@@ -144,7 +144,7 @@ type share struct {
 
 // setTargets sets the targets of the service. All methods have the same
 // targets, except the leader's methods.
-func (p *plan) setTargets() {
+func (p *serviceTargets) setTargets() {
 	p.closed = p.policy.etcd.Strict("")
 	lanes := p.lanes()
 	p.spare = maxSpare / ((len(lanes) + 1) * (len(p.policy.etcd.Split) + 1))
@@ -192,14 +192,14 @@ func (p *plan) setTargets() {
 }
 
 // single adds a cluster, and returns it as the only share of a target.
-func (p *plan) single(name string, tiers [][]int) []share {
+func (p *serviceTargets) single(name string, tiers [][]int) []share {
 	p.addCluster(p.prefix+name, tiers)
 	return []share{{p.prefix + name, 1}}
 }
 
 // toLeader returns the cluster of the leader, drained or not. Without a leader,
 // calls fail: an xDS client cannot wait for a leader.
-func (p *plan) toLeader() []share {
+func (p *serviceTargets) toLeader() []share {
 	var tiers [][]int
 	for i := range p.Endpoints {
 		if p.Endpoints[i].Instance == p.Leader && p.addresses[i].IsValid() {
@@ -214,7 +214,7 @@ func (p *plan) toLeader() []share {
 
 // routesOf returns the routes of a path: first the routes of lanes, last the
 // route of all other calls.
-func (p *plan) routesOf(at path) (routes []*routev3.Route) {
+func (p *serviceTargets) routesOf(at path) (routes []*routev3.Route) {
 	targets := p.targets
 	if slices.Contains(p.service.Leading, at.full()) {
 		targets = []target{{to: p.toLeader()}}
@@ -229,7 +229,7 @@ func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 
 // route returns the route that sends the calls of a path to a target, with the
 // service config's options for the path.
-func (p *plan) route(at path, t target) *routev3.Route {
+func (p *serviceTargets) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
 	action := &routev3.RouteAction{ClusterSpecifier: weighted(t.to)}
@@ -316,7 +316,7 @@ var retried = map[string]string{
 	"RESOURCE_EXHAUSTED": "resource-exhausted", "UNAVAILABLE": "unavailable",
 }
 
-func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
+func (p *serviceTargets) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 	if r == nil {
 		return nil
 	}
@@ -351,7 +351,7 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 // destination adds the clusters of a set, and returns them with their shares.
 // While no endpoint of the set is reachable, the endpoints of fallback, which
 // may be nil, take the calls.
-func (p *plan) destination(s, fallback *set) (to []share) {
+func (p *serviceTargets) destination(s, fallback *set) (to []share) {
 	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {
 		if s.groups[0].weight > 0 {
@@ -388,7 +388,7 @@ func scaled(weights []uint32) []uint32 {
 
 // nameOf returns the name of a group's cluster. The name contains the group's
 // match, not its share, so a client keeps its connections when shares change.
-func (p *plan) nameOf(s *set, g int) string {
+func (p *serviceTargets) nameOf(s *set, g int) string {
 	name := p.prefix
 
 	switch {

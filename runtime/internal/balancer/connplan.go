@@ -74,12 +74,12 @@ func distinct(endpoints []resolver.Endpoint) []*model.Backend {
 	return rest
 }
 
-// plan is a plan of package plan with connections. The lane of a call selects a
+// connPlan is a connPlan of package connPlan with connections. The lane of a call selects a
 // view, and the weights of the split select a group of the view. The call goes
 // to the first tier of the group with a ready endpoint, and the policy chooses
-// within the tier. The plan is immutable, except that calls open views and add
+// within the tier. The connPlan is immutable, except that calls open views and add
 // methods, the core sets conns once, and the members that a tier uses change.
-type plan struct {
+type connPlan struct {
 	*planner.Plan[*model.Backend]
 	in     *input
 	traits picking.Traits
@@ -100,8 +100,8 @@ type plan struct {
 }
 
 // makePlan makes the plan of an input. A view opens when a call uses it.
-func makePlan(in *input) *plan {
-	p := &plan{in: in, traits: in.config.policy.Traits(), Plan: planner.Make(&in.Input)}
+func makePlan(in *input) *connPlan {
+	p := &connPlan{in: in, traits: in.config.policy.Traits(), Plan: planner.Make(&in.Input)}
 	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.sequence.Shuffle()
 
@@ -129,8 +129,8 @@ var errTargetsOnly = status.Error(codes.Unavailable,
 
 // targetsOnly returns a plan whose base has no endpoints. It serves only calls
 // that name their instance.
-func targetsOnly(in *input) *plan {
-	p := &plan{in: in, Plan: &planner.Plan[*model.Backend]{
+func targetsOnly(in *input) *connPlan {
+	p := &connPlan{in: in, Plan: &planner.Plan[*model.Backend]{
 		Input: &in.Input,
 		Base:  new(planner.Lane),
 		Empty: errTargetsOnly,
@@ -144,7 +144,7 @@ func targetsOnly(in *input) *plan {
 
 // adopt opens the base view, and the views of those lanes that calls used in
 // the previous plan. It also copies the methods that calls need.
-func (p *plan) adopt(previous *plan) {
+func (p *connPlan) adopt(previous *connPlan) {
 	p.base.open()
 
 	for _, v := range previous.called() {
@@ -159,7 +159,7 @@ func (p *plan) adopt(previous *plan) {
 }
 
 // called returns the views that calls have used.
-func (p *plan) called() []*view {
+func (p *connPlan) called() []*view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -168,12 +168,12 @@ func (p *plan) called() []*view {
 
 // picksSome reports whether a connection may use only some of the live
 // endpoints.
-func (p *plan) picksSome() bool {
+func (p *connPlan) picksSome() bool {
 	return p.traits.Single || p.traits.Rings || p.Chooses()
 }
 
 // reach records that a call has reached conn, to which the core then connects.
-func (p *plan) reach(conn *conn) {
+func (p *connPlan) reach(conn *conn) {
 	if !conn.reached.Load() &&
 		conn.reached.CompareAndSwap(false, true) &&
 		!conn.is(ready) {
@@ -183,13 +183,13 @@ func (p *plan) reach(conn *conn) {
 
 // selectsByReadiness reports whether the selection of connections depends on
 // calls and on readiness.
-func (p *plan) selectsByReadiness() bool {
+func (p *connPlan) selectsByReadiness() bool {
 	return p.picksSome() || p.Live < len(p.All)
 }
 
 // outside yields the indexes in All, except those of the first prefix and of
 // the last suffix live endpoints.
-func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
+func (p *connPlan) outside(prefix, suffix int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := prefix; i < len(p.All)-suffix; i++ {
 			at := i
@@ -208,7 +208,7 @@ func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
 // connections.
 type view struct {
 	*planner.Lane
-	plan *plan
+	plan *connPlan
 
 	// takes calls that this view cannot take; nil for the base and for strict
 	// lanes
@@ -265,7 +265,7 @@ type tier struct {
 	first atomic.Pointer[conn]
 }
 
-func (p *plan) makeTier(group *planner.Group, of planner.Tier) *tier {
+func (p *connPlan) makeTier(group *planner.Group, of planner.Tier) *tier {
 	if p.traits.Shuffles {
 		of.Members = p.Rank(of.Members)
 	}
@@ -281,7 +281,7 @@ func (p *plan) makeTier(group *planner.Group, of planner.Tier) *tier {
 }
 
 // setMembers sets which members of a tier the connection uses.
-func (t *tier) setMembers(p *plan, members []int32) {
+func (t *tier) setMembers(p *connPlan, members []int32) {
 	if t.Most > 0 {
 		members = slices.Sorted(slices.Values(members))
 	}
@@ -295,7 +295,7 @@ func (t *tier) setMembers(p *plan, members []int32) {
 
 // ringOf returns the names and weights from which picking makes the members'
 // ring.
-func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
+func (p *connPlan) ringOf(members []int32) (names []string, weights []uint64) {
 	names = make([]string, len(members))
 	weights = make([]uint64, len(members))
 	for i, m := range members {

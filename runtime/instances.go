@@ -90,7 +90,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	inEtcd := model.State{KeyState: s.KeyState}
 	client := i.builder.client.Client
 	client.Most = 0
-	inEtcd.Left = nil
+	inEtcd.Departed = nil
 
 	inEtcd.Endpoints = slices.DeleteFunc(slices.Clone(
 		s.Endpoints), func(b *model.Backend) bool {

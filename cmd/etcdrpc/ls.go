@@ -214,7 +214,7 @@ func leaseOf(i *inventory.Instance) string {
 		return "expired"
 	}
 
-	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
+	return output.Seconds(i.Lease.Remaining) + " of " + output.Seconds(i.Lease.Granted)
 }
 
 // fieldOf returns an entry's value in the column called name or, without such a

@@ -179,7 +179,7 @@ func (p *Plan[E]) HasZones() bool {
 // tier returns the tier of the given members. limit bounds the members that the
 // client uses, 0 for all.
 func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
-	if limit == 0 || len(members) <= limit || class == Left {
+	if limit == 0 || len(members) <= limit || class == Departed {
 		return Tier{Class: class, Members: members}
 	}
 
@@ -223,7 +223,7 @@ func (p *Plan[E]) subset() int {
 // tooMany reports whether a class has more endpoints than the client may use.
 func (p *Plan[E]) tooMany() bool {
 	return p.Client.Most > 0 &&
-		max(p.Live, p.ends[Away]-p.Live, len(p.All)-p.ends[Left]) > p.Client.Most
+		max(p.Live, p.ends[Away]-p.Live, len(p.All)-p.ends[Departed]) > p.Client.Most
 }
 
 // Chooses reports whether the client may use only some of the live endpoints.

@@ -34,7 +34,7 @@ func (p *Plan[E]) Lane(name string) *Lane {
 
 // LaneError returns the error of a call for which Lane returns nil.
 func (p *Plan[E]) LaneError(name string) error {
-	if slices.ContainsFunc(p.All[p.ends[Left]:], func(e E) bool {
+	if slices.ContainsFunc(p.All[p.ends[Departed]:], func(e E) bool {
 		return slices.Contains(p.Placed.Of[p.Of(&e)], name)
 	}) {
 		return fmt.Errorf(
@@ -85,7 +85,7 @@ func (p *Plan[E]) placeAll() {
 
 	for i := range p.All {
 		e := p.Of(&p.All[i])
-		if p.Placed.IsBase(e) || p.ClassOf(i) == Left &&
+		if p.Placed.IsBase(e) || p.ClassOf(i) == Departed &&
 			(p.Live == 0 || !slices.ContainsFunc(p.Placed.Of[e], p.Config.Strict)) {
 			p.Base.Members = append(p.Base.Members, int32(i))
 		}
@@ -112,7 +112,7 @@ func (p *Plan[E]) addTo(name string, i int) {
 	strict := p.Config.Strict(name)
 	switch class := p.ClassOf(i); {
 	case class == Away &&
-		!strict, class == Left && l == nil && p.Live > 0 && !strict, class == Drained:
+		!strict, class == Departed && l == nil && p.Live > 0 && !strict, class == Drained:
 		return
 	case l == nil:
 		l = &Lane{Name: name, Strict: strict}

@@ -87,7 +87,7 @@ type Input[E any] struct {
 	Client    *Client
 	Endpoints []E
 	Away      []E // of the fallback cluster
-	Left      []E // no longer under the key, but still connected
+	Departed  []E // no longer under the key, but still connected
 	Of        func(*E) *endpoint.Endpoint
 	Held      map[string]struct{} // addresses of Endpoints that vanished from etcd
 
@@ -104,9 +104,9 @@ type Class int
 const (
 	OwnZone Class = iota // or any zone, if zones do not count
 	OtherZones
-	Away    // of the fallback cluster
-	Left    // no longer in etcd, but still connected
-	Drained // by an operator
+	Away     // of the fallback cluster
+	Departed // no longer in etcd, but still connected
+	Drained  // by an operator
 	classes
 )
 
@@ -141,13 +141,13 @@ func Make[E any](in *Input[E]) *Plan[E] {
 	p := &Plan[E]{Input: in, Drain: new(Drain), Reports: slices.Clip(in.Config.dropped)}
 	if len(in.Config.Route) > 0 {
 		p.Placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints),
-			p.pointers(in.Away), p.pointers(in.Left)))
+			p.pointers(in.Away), p.pointers(in.Departed)))
 	}
 
 	p.followDrain()
 	live, drained := p.undrained(in.Endpoints)
 	away, more := p.undrained(in.Away)
-	p.Divide(p.selected(live), p.selected(away), p.selected(in.Left),
+	p.Divide(p.selected(live), p.selected(away), p.selected(in.Departed),
 		p.selected(slices.Concat(drained, more)))
 
 	if p.Live == 0 {

@@ -147,9 +147,9 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// noneLeft is the report of a drain that leaves calls without a lane no
+// noneUndrained is the report of a drain that leaves calls without a lane no
 // endpoint.
-const noneLeft = "drain leaves no endpoint for calls without a lane, which go to drained ones"
+const noneUndrained = "drain leaves no endpoint for calls without a lane, which go to drained ones"
 
 func TestLanes(t *testing.T) {
 	const (
@@ -181,9 +181,9 @@ func TestLanes(t *testing.T) {
 		{"one of each is drained", `{"drain":["a","d"],` + loose + `}`, "1: be > a",
 			"1: c, else the base", "1: be > a", ""},
 		{"all are drained", `{"drain":["a","b","c","d","e"],` + loose + `}`, "1: abe", "1: abe",
-			"1: abe", noneLeft},
+			"1: abe", noneUndrained},
 		{"the base is drained", `{"drain":["a","b","e"],` + loose + `}`, "1: abe",
-			"1: cd, else the base", "1: abe", noneLeft},
+			"1: cd, else the base", "1: abe", noneUndrained},
 		{"zones", `{"preferZone":true,` + loose + `}`, "1: ae > b", "1: c > d, else the base",
 			"1: ae > b", ""},
 		{"a split", `{"split":[{"match":{"instance":"a"},"weight":1},{"match":{"instance":"c"},"weight":2}],` +
@@ -200,9 +200,9 @@ func TestLanes(t *testing.T) {
 	}
 }
 
-// TestAwayAndLeft plans with endpoints in the fallback cluster, and endpoints
+// TestAwayAndDeparted plans with endpoints in the fallback cluster, and endpoints
 // that have left.
-func TestAwayAndLeft(t *testing.T) {
+func TestAwayAndDeparted(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
 		{"the classes in order", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
 		{"drained endpoints of both clusters are the last resort", `{"drain":["a","b"]}`, "a",
@@ -232,7 +232,7 @@ func TestAwayAndLeft(t *testing.T) {
 			})...)
 		}
 
-		in.Endpoints, in.Away, in.Left = list(tt.home), list(tt.away), list(tt.left)
+		in.Endpoints, in.Away, in.Departed = list(tt.home), list(tt.away), list(tt.left)
 
 		if p := Make(in); targets(p, "") != tt.base || targets(p, "red") != tt.red {
 			t.Errorf("%s: %s, and %s in the lane; want %s and %s", tt.name, targets(p, ""),
@@ -255,7 +255,7 @@ func TestSelector(t *testing.T) {
 		{`{` + loose + `}`, "cd", "1: cd",
 			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 		// no selected endpoint is left in the base
-		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", noneLeft},
+		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", noneUndrained},
 		// the percentage is of all endpoints in no lane
 		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},
 		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d",

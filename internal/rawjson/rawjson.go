@@ -45,8 +45,8 @@ const most = 1024
 // yield returns false. object must be valid. Names are unescaped; values are
 // slices of object.
 func Members(object []byte, yield func(name, value []byte) bool) {
-	for rest, left := next(SkipSpace(object)[1:]), most; rest != nil &&
-		left > 0; rest, left = next(rest), left-1 {
+	for rest, remaining := next(SkipSpace(object)[1:]), most; rest != nil &&
+		remaining > 0; rest, remaining = next(rest), remaining-1 {
 		n := valueLen(rest)
 		name := rest[1 : n-1]
 		if bytes.IndexByte(name, '\\') >= 0 {

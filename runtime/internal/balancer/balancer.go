@@ -261,7 +261,7 @@ func (p *policy) replan() {
 	var next *connPlan
 
 	in := *p.in
-	in.Left = p.core.left(&in)
+	in.Departed = p.core.departures(&in)
 
 	if in.state.Client.TargetsOnly {
 		next = targetsOnly(&in)

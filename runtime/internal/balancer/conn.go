@@ -31,9 +31,9 @@ type conn struct {
 	// The core owns the fields below.
 	endpoint *model.Backend
 
-	state  connectivity.State // the state of the SubConn; Connecting from the dial on
-	inPlan bool               // the endpoint is in the plan, and has not left
-	left   bool               // the plan has the endpoint, which has left
+	state    connectivity.State // the state of the SubConn; Connecting from the dial on
+	inPlan   bool               // the endpoint is in the plan, and has not left
+	departed bool               // the plan has the endpoint, which has left
 
 	// the plan uses the endpoint, whichever endpoints are ready
 	always bool

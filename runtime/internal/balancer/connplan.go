@@ -136,7 +136,7 @@ func targetsOnly(in *input) *connPlan {
 		Empty: errTargetsOnly,
 	}}
 
-	p.Divide(nil, nil, in.Left, nil)
+	p.Divide(nil, nil, in.Departed, nil)
 	p.base = &view{plan: p, Lane: p.Base}
 
 	return p
@@ -270,7 +270,7 @@ func (p *connPlan) makeTier(group *planner.Group, of planner.Tier) *tier {
 		of.Members = p.Rank(of.Members)
 	}
 
-	if p.traits.Single && of.Class != planner.Left {
+	if p.traits.Single && of.Class != planner.Departed {
 		of.Most = 1
 	}
 

@@ -131,7 +131,7 @@ func (c *core) update(next *connPlan, now time.Time) {
 	}
 
 	for i := range next.outside(prefix, suffix) {
-		left := next.ClassOf(i) == planner.Left
+		left := next.ClassOf(i) == planner.Departed
 		c.mark(next.conns[i], !left, left, i < next.Live && !next.picksSome())
 	}
 
@@ -151,7 +151,7 @@ func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*con
 		conn := c.connTo(next.All[i])
 		c.renew(conn, next.All[i], now)
 
-		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planner.Left {
+		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planner.Departed {
 			// outlier detection has forgotten the SubConn of an endpoint that
 			// had left
 			c.close(conn)
@@ -177,7 +177,7 @@ func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*con
 func (c *core) mark(conn *conn, inPlan, left, always bool) {
 	was := c.isSelected(conn)
 	conn.inPlan = inPlan
-	conn.left = left
+	conn.departed = left
 	conn.always = always
 
 	switch is := c.isSelected(conn); {
@@ -198,9 +198,9 @@ func (c *core) loosen(conn *conn) {
 	}
 }
 
-// left returns the connected endpoints of the current plan that the next input
+// departures returns the connected endpoints of the current plan that the next input
 // no longer has.
-func (c *core) left(next *input) (left []*model.Backend) {
+func (c *core) departures(next *input) (left []*model.Backend) {
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
@@ -210,7 +210,7 @@ func (c *core) left(next *input) (left []*model.Backend) {
 	}
 
 	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix],
-		previous.Left)
+		previous.Departed)
 	if next.state.Away != nil {
 		before = append(before, previous.Away...)
 	}

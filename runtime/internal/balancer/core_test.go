@@ -278,7 +278,7 @@ func (w *walked) update() {
 		}
 	}
 
-	in.Left = w.core.left(in)
+	in.Departed = w.core.departures(in)
 	next := makePlan(in)
 	next.opened = func() { w.asks = true }
 	w.core.update(next, w.now)

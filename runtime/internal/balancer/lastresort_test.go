@@ -66,7 +66,7 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 // endpoints are not known.
 func TestLastResort_OfANewPolicy(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
-	left := model.KeyState{Known: true, Left: endpointsOf("a")}
+	left := model.KeyState{Known: true, Departed: endpointsOf("a")}
 	for _, tt := range []struct {
 		state      model.State
 		want, down string // where calls go at first, and once that server is down

@@ -85,7 +85,7 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 		limit := c.plan.in.Client.Most
 		lingers := now.Before(conn.closeAt)
 
-		outlasts := conn.left && conn.outlasts && (limit == 0 || len(c.conns) <= limit)
+		outlasts := conn.departed && conn.outlasts && (limit == 0 || len(c.conns) <= limit)
 		if useful && (lingers || outlasts) && (limit == 0 || *kept < limit) {
 			*kept++
 
@@ -164,7 +164,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 		case !c.isDue(v, t):
 			continue
 
-		case t.Class == planner.Left:
+		case t.Class == planner.Departed:
 			for _, m := range t.used.Load().Members {
 				conn := c.plan.conns[m]
 				// healthy or not
@@ -229,12 +229,12 @@ func (c *core) isDue(v *view, t *tier) bool {
 	}
 
 	serves := func(m int32) bool {
-		return t.Class == planner.Left || c.plan.conns[m].is(ready)
+		return t.Class == planner.Departed || c.plan.conns[m].is(ready)
 	}
 
 	// drained endpoints do not wait for those that have left, which may stop
 	// soon
-	before := min(t.Class, planner.Left)
+	before := min(t.Class, planner.Departed)
 	if slices.ContainsFunc(t.used.Load().Members, serves) ||
 		v.plan.picksSome() && v.anyBefore(before, late) {
 		return !v.anyBefore(before, ready)

@@ -210,7 +210,7 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		// lane awaits a live one, or none is live at all.
 		if !t.Class.IsLive() && (g.serves || v.base != nil &&
 			v.plan.Live > 0 &&
-			!v.anyBefore(planner.Left, trying, joining)) {
+			!v.anyBefore(planner.Departed, trying, joining)) {
 			break
 		}
 
@@ -222,7 +222,7 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		// nothing precedes the tier, which is not live
 		first := v.plan.Live == 0 &&
 			(t.Class == planner.Away || len(v.plan.Fallback()) == 0)
-		waits := t.Class.IsLive() || t.Class != planner.Left && (lacking == nil || first)
+		waits := t.Class.IsLive() || t.Class != planner.Departed && (lacking == nil || first)
 		if waits { // calls may wait for an endpoint of the tier
 			g.addAll(n)
 		}
@@ -333,7 +333,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 	for i, m := range used.Members {
 		member := p.conns[m]
 		if slices.Contains(lacking, p.All[m].Methods) ||
-			t.Class == planner.Left && member.spare.Load() {
+			t.Class == planner.Departed && member.spare.Load() {
 			s.LeaveOut(false)
 			continue
 		}
@@ -346,7 +346,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		n.add(c)
 
 		if c.readiness != ready {
-			s.LeaveOut(c.readiness == trying && t.Class != planner.Left)
+			s.LeaveOut(c.readiness == trying && t.Class != planner.Departed)
 
 			if c.readiness == trying && member.reached.Load() {
 				s.Connects.Store(true)

@@ -90,7 +90,7 @@ func (t *targets) open(
 	role string,
 ) (none balancer.PickResult, err error) {
 	if ep, err := p.in.find(target, role); err != nil {
-		if conn, subConn := p.leftAt(target); ep == nil && role == "" && subConn != nil {
+		if conn, subConn := p.departedAt(target); ep == nil && role == "" && subConn != nil {
 			return p.underLimit(target.Instance, conn, subConn)
 		}
 
@@ -109,9 +109,9 @@ func (t *targets) open(
 	return none, balancer.ErrNoSubConnAvailable
 }
 
-// leftAt returns the connection to a target that has left, and its SubConn,
+// departedAt returns the connection to a target that has left, and its SubConn,
 // which is nil unless it takes calls.
-func (p *connPlan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
+func (p *connPlan) departedAt(target calloptions.Target) (*conn, balancer.SubConn) {
 	begin := p.Live
 	if len(p.in.state.Endpoints) == 0 { // those that have left last are live
 		begin = 0
@@ -121,7 +121,7 @@ func (p *connPlan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
 		e := &p.All[i].Endpoint
 		if e.Instance == target.Instance &&
 			(target.Addr == "" || target.Addr == e.Addr) &&
-			(i < p.Live || p.ClassOf(i) == planner.Left) {
+			(i < p.Live || p.ClassOf(i) == planner.Departed) {
 			return p.conns[i], p.conns[i].current.Load().subConn
 		}
 	}

@@ -24,9 +24,9 @@ const (
 	// followed before.
 	silentGrace = 100 * time.Millisecond
 
-	// leftGrace is how long the last endpoints of a key may be called after
+	// departedGrace is how long the last endpoints of a key may be called after
 	// their owners have withdrawn them.
-	leftGrace = 5 * time.Second
+	departedGrace = 5 * time.Second
 )
 
 // core holds the state of one key. Each of its methods handles an event: it
@@ -119,7 +119,7 @@ func (c *core) joined(now time.Time) effects {
 		next.Provisional = false
 		next.Held = nil
 		next.Endpoints = nil
-		next.Left = nil
+		next.Departed = nil
 		next.Changed = time.Time{}
 		c.state = &next
 
@@ -136,8 +136,8 @@ func (c *core) followed() bool {
 	return c.readers > 0 || !c.unfollow.IsZero()
 }
 
-// left removes a reader.
-func (c *core) left(now time.Time) effects {
+// onReaderClosed removes a reader.
+func (c *core) onReaderClosed(now time.Time) effects {
 	c.readers--
 	if c.readers == 0 {
 		c.unfollow = now.Add(linger)
@@ -206,8 +206,8 @@ func (c *core) tick(now time.Time) effects {
 	}
 
 	next := *c.state
-	if !now.Before(next.leftUntil()) {
-		next.Left = nil
+	if !now.Before(next.departedUntil()) {
+		next.Departed = nil
 	}
 
 	return c.update(next, nil, now)
@@ -241,7 +241,7 @@ func (c *core) due(e effects) effects {
 	}
 
 	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(),
-		configDeadline, c.state.leftUntil()} {
+		configDeadline, c.state.departedUntil()} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
 			e.wake = at
 		}
@@ -288,13 +288,13 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	if same {
 		next.Backends = old.Backends
 	} else {
-		next.Endpoints, next.Left, next.Changed = next.Backends, lastLeft(published,
+		next.Endpoints, next.Departed, next.Changed = next.Backends, lastDeparted(published,
 			next.Backends, withdrawn), now
 	}
 
 	news := !etcderr.Same(next.Err, old.Err)
 	matters := !same ||
-		len(next.Left) < len(old.Left) ||
+		len(next.Departed) < len(old.Departed) ||
 		!maps.Equal(next.Held, old.Held) ||
 		!maps.Equal(next.names, old.names) ||
 
@@ -328,9 +328,9 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	return c.due(e)
 }
 
-// lastLeft returns the endpoints of published that their owners have withdrawn,
+// lastDeparted returns the endpoints of published that their owners have withdrawn,
 // if next has no endpoints.
-func lastLeft(
+func lastDeparted(
 	published, next []*Backend,
 	withdrawn map[string]struct{},
 ) (left []*Backend) {

@@ -92,7 +92,7 @@ func (d *driven) do(event string) effects {
 	case "join":
 		return d.joined(d.now)
 	case "leave":
-		return d.left(d.now)
+		return d.onReaderClosed(d.now)
 	case "list":
 		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(rest)}, d.now)
 
@@ -159,7 +159,7 @@ func (d *driven) describe(e effects) string {
 
 	slices.Sort(held)
 	word(len(held) > 0, "held=%s", strings.Join(held, ""))
-	word(len(s.Left) > 0, "left=%s", names(s.Left))
+	word(len(s.Departed) > 0, "left=%s", names(s.Departed))
 	word(s.Provisional, "provisional")
 	word(s.Live != "", "live=%s", s.Live)
 	word(s.LiveErr != nil, "badlive")

@@ -118,7 +118,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 		defer k.mu.Unlock()
 
 		delete(k.readers, r)
-		k.apply(k.core.left(time.Now()))
+		k.apply(k.core.onReaderClosed(time.Now()))
 	})
 }
 

@@ -57,7 +57,7 @@ func (s *State) Callable() []*Backend {
 		return merged
 	}
 
-	return slices.Concat(s.Backends, s.Left) // one of them is empty
+	return slices.Concat(s.Backends, s.Departed) // one of them is empty
 }
 
 // NameOf returns the id that an instance has in Backends. An instance may have
@@ -91,13 +91,13 @@ func (s *State) NameOf(instance string) string {
 	return instance
 }
 
-// leftUntil returns when Left ends, zero if it is empty.
-func (s *State) leftUntil() time.Time {
-	if len(s.Left) == 0 {
+// departedUntil returns when Departed ends, zero if it is empty.
+func (s *State) departedUntil() time.Time {
+	if len(s.Departed) == 0 {
 		return time.Time{}
 	}
 
-	return s.Changed.Add(leftGrace)
+	return s.Changed.Add(departedGrace)
 }
 
 // Drained returns the endpoints that a policy drains.

@@ -405,7 +405,7 @@ func (w *walked) settle() string {
 
 // shown returns the part of a state that a reader sees.
 func shown(s *State) string {
-	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), names(s.Left),
+	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), names(s.Departed),
 		s.Live, s.LiveKnown, s.Err)
 }
 
@@ -552,7 +552,7 @@ var keyEvents = []modelcheck.Event[walked]{
 		return w.core.readers < 2 && w.take(w.core.joined(w.now))
 	}},
 	{Name: "a reader leaves", Do: func(w *walked) bool {
-		return w.core.readers > 0 && w.take(w.core.left(w.now))
+		return w.core.readers > 0 && w.take(w.core.onReaderClosed(w.now))
 	}},
 	{Name: "the next tick comes", Do: func(w *walked) bool {
 		return !w.wake.IsZero() && w.pass(w.wake.Sub(w.now))

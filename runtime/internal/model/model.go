@@ -221,9 +221,9 @@ type KeyState struct {
 	// the addresses of Endpoints that etcd no longer has; may be nil
 	Held map[string]struct{}
 
-	// Left are the last endpoints of the key, if there are none now and the
+	// Departed are the last endpoints of the key, if there are none now and the
 	// owners have just withdrawn these.
-	Left []*Backend
+	Departed []*Backend
 }
 
 // State is the part of a resolver's state that gRPC has no fields for. It is
@@ -297,7 +297,7 @@ func (s *State) All() []*Backend {
 // servers still take calls during the drain delay, or are soon back.
 func (s *State) primary() []*Backend {
 	if len(s.Endpoints) == 0 && (s.Away == nil || len(s.Away.Endpoints) == 0) {
-		return s.Left
+		return s.Departed
 	}
 
 	return s.Endpoints

@@ -41,15 +41,15 @@ func TestLease_Rechecked(t *testing.T) {
 		{"replaced, expired", 2, -1, recheckDelay, true, true, true, false},
 	} {
 		l := lease{
-			LeaseTime: inventory.LeaseTime{Left: tt.before, Granted: 15},
+			LeaseTime: inventory.LeaseTime{Remaining: tt.before, Granted: 15},
 			replaced:  tt.replaced,
 		}
 
-		l = l.rechecked(inventory.LeaseTime{Left: tt.now, Granted: 15}, tt.after)
+		l = l.rechecked(inventory.LeaseTime{Remaining: tt.now, Granted: 15}, tt.after)
 		if l.notRenewed != tt.notRenewed ||
 			l.renewed != tt.renewed ||
 			l.missedRenewal != tt.missedRenewal ||
-			l.Left != tt.now {
+			l.Remaining != tt.now {
 			t.Errorf("%s: rechecked() = %+v, want %+v", tt.name, l, tt)
 		}
 	}
@@ -101,7 +101,7 @@ func TestLongLease(t *testing.T) {
 			p.addresses()[0]: errors.New("connection refused"),
 		}
 		p.leases = map[int64]lease{
-			1: {LeaseTime: inventory.LeaseTime{Left: granted - 1, Granted: granted}},
+			1: {LeaseTime: inventory.LeaseTime{Remaining: granted - 1, Granted: granted}},
 		}
 		p.check()
 

@@ -95,7 +95,7 @@ func (p *examination) leaseState(id int64) string {
 		state = "nobody renews its lease %s, which has %s of %s left"
 	}
 
-	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)),
+	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Remaining, 0)),
 		output.Seconds(l.Granted))
 }
 
@@ -119,7 +119,7 @@ func (x *subject) unreachableAddress() {
 		cause := i.Addr
 		fix := "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
 
-		if i.Entry.Lease == 0 || x.leases[i.Entry.Lease].Left > longWait {
+		if i.Entry.Lease == 0 || x.leases[i.Entry.Lease].Remaining > longWait {
 			cause = i.Entry.Key
 			fix = fmt.Sprintf("if the server is dead: %s; else ",
 				x.deleteCommand(i.Entry.Key))

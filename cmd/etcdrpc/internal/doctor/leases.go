@@ -95,10 +95,10 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 // rechecked returns the lease updated by a second read. It was renewed if over
 // 1 s more is left than expected: etcd rounds down.
 func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
-	before := l.Left
+	before := l.Remaining
 	l.LeaseTime = now
 
-	l.renewed = !now.Expired() && time.Duration(now.Left-before-1)*time.Second > -after
+	l.renewed = !now.Expired() && time.Duration(now.Remaining-before-1)*time.Second > -after
 	if !l.renewed {
 		l.notRenewed = now.Expired() || untilAlmostExpired(now) <= 0
 		l.missedRenewal = l.replaced && (now.Expired() || untilMissedRenewal(now) <= 0)
@@ -110,14 +110,14 @@ func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 // untilAlmostExpired returns how long until a lease has almost expired, unless
 // it is renewed. Some clients renew only then.
 func untilAlmostExpired(t inventory.LeaseTime) time.Duration {
-	return time.Duration(t.Left-max(t.Granted/10, 2)) * time.Second
+	return time.Duration(t.Remaining-max(t.Granted/10, 2)) * time.Second
 }
 
 // untilMissedRenewal returns how long until a lease has missed a renewal by
 // more than a second.
 func untilMissedRenewal(t inventory.LeaseTime) time.Duration {
 	const grace = 2 // seconds; etcd rounds down by up to one
-	return time.Duration(t.Left-(t.Granted*2/3-grace)) * time.Second
+	return time.Duration(t.Remaining-(t.Granted*2/3-grace)) * time.Second
 }
 
 // suspectLeases returns the leases of leaving entries, and the leases of

@@ -152,7 +152,7 @@ func (x *subject) leader() {
 	}
 
 	fix := "if its server is dead, the candidate goes with its lease"
-	if left := x.leases[all[0].Lease].Left; left > longWait {
+	if left := x.leases[all[0].Lease].Remaining; left > longWait {
 		fix += fmt.Sprintf(", in %s, or by: %s", output.Seconds(left),
 			x.deleteCommand(all[0].Key))
 	}

@@ -278,19 +278,19 @@ func (s *Service) setStates() {
 // LeaseTime is the time left on a lease and its granted TTL, in seconds.
 type LeaseTime struct {
 	// -1 if expired; 0 if less than a second or not read
-	Left    int64 `json:"ttl,omitempty"`
-	Granted int64 `json:"grantedTTL,omitempty"` // 0 if not read
+	Remaining int64 `json:"ttl,omitempty"`
+	Granted   int64 `json:"grantedTTL,omitempty"` // 0 if not read
 }
 
 // Expired reports whether the lease has expired or was revoked.
 func (t LeaseTime) Expired() bool {
-	return t.Left < 0
+	return t.Remaining < 0
 }
 
 // RunsOut reports whether a lease missed two renewals: etcd's clients renew
 // after a third of the TTL.
 func (t LeaseTime) RunsOut() bool {
-	return t.Left*3 <= t.Granted
+	return t.Remaining*3 <= t.Granted
 }
 
 // JSON is the JSON output of an instance.

@@ -306,7 +306,7 @@ func (s *Store) Leases(
 			mu.Lock()
 			defer mu.Unlock()
 
-			left[id] = inventory.LeaseTime{Left: resp.TTL, Granted: resp.GrantedTTL}
+			left[id] = inventory.LeaseTime{Remaining: resp.TTL, Granted: resp.GrantedTTL}
 
 			return nil
 		})

@@ -141,8 +141,10 @@ func inTurns[T any](
 	measured := make([][]T, len(r.peers))
 
 	for i, peer := range r.peers {
-		p.Peer, p.Key = peer, fmt.Sprint(serviceKey, i)
+		p.Peer = peer
+		p.Key = fmt.Sprint(serviceKey, i)
 		var err error
+
 		procs[i], err = r.ready(p)
 		if err != nil {
 			return nil, err

@@ -58,7 +58,10 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 		f.router = route(r.host, desc.Key).Router
 		stopKey := f.stop
 		stopRouter := f.router.Read(notify)
-		f.stop = func() { stopKey(); stopRouter() }
+		f.stop = func() {
+			stopKey()
+			stopRouter()
+		}
 	}
 
 	return f, nil

@@ -59,7 +59,11 @@ func (r *Registry) NewInstances(
 	life, end := context.WithCancel(r.ctx)
 	stop := i.key.Read(func() {}) // follows the key while the connection is idle, too
 	i.life = life
-	i.stop = func() { end(); stop() }
+
+	i.stop = func() {
+		end()
+		stop()
+	}
 
 	return i, nil
 }

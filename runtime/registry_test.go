@@ -195,7 +195,8 @@ func TestErrorsNameTheNamespace(t *testing.T) {
 // A client that was put together from parts needs no Lease for discovery.
 func TestAClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())
-	client.KV, client.Watcher = away(t).KV, away(t).Watcher
+	client.KV = away(t).KV
+	client.Watcher = away(t).Watcher
 	r := NewRegistry(client)
 	defer r.Close(t.Context())
 
@@ -310,7 +311,11 @@ func TestCloseIsBounded(t *testing.T) {
 	release := make(chan struct{})
 	for range conns {
 		hangs := manual.NewBuilderWithScheme("hangs")
-		hangs.CloseCallback = func() { begun <- struct{}{}; <-release }
+		hangs.CloseCallback = func() {
+			begun <- struct{}{}
+			<-release
+		}
+
 		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs),
 			grpc.WithTransportCredentials(insecure.NewCredentials()))
 		must(t, err)
@@ -451,7 +456,10 @@ func TestOnStatus_Hangs(t *testing.T) {
 		var got []int
 
 		hang := make(chan struct{})
-		heard := queued(func(s Status) { <-hang; got = append(got, int(s.LeaseID)) })
+		heard := queued(func(s Status) {
+			<-hang
+			got = append(got, int(s.LeaseID))
+		})
 		for i := range maxQueue + 10 {
 			heard(Status{LeaseID: clientv3.LeaseID(i)})
 

@@ -190,7 +190,8 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 	if o.CA != "" {
 		files := map[string]string{"ca_certificate_file": o.CA}
 		if o.Cert != "" {
-			files["certificate_file"], files["private_key_file"] = o.Cert, o.Key
+			files["certificate_file"] = o.Cert
+			files["private_key_file"] = o.Key
 		}
 
 		creds = map[string]any{"type": "tls", "config": files}

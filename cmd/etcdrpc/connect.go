@@ -42,8 +42,12 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"},
 		"`addresses` of etcd, separated by commas")
-	s.files.AddTo(flags, "", "verify etcd's certificate with the CA bundle in this `file`",
-		"identify to etcd by the TLS certificate in this `file`", "the TLS key `file` of --cert")
+
+	s.files.AddTo(flags, "",
+		"verify etcd's certificate with the CA bundle in this `file`",
+		"identify to etcd by the TLS certificate in this `file`",
+		"the TLS key `file` of --cert")
+
 	flags.StringVar(&s.user, "user", "",
 		"`name[:password]` of etcd's user; the password is asked for if it is not given")
 	flags.StringVar(&s.password, "password", "",

@@ -37,7 +37,10 @@ func unleased(value string) plant {
 
 // with returns a plant that runs p, and also plants instances of a service.
 func (p plant) with(key string, metadata ...string) plant {
-	return func(f *planted, at string) { f.instances(key, metadata...); p(f, at) }
+	return func(f *planted, at string) {
+		f.instances(key, metadata...)
+		p(f, at)
+	}
 }
 
 // instance plants an instance whose address leads to a server of newYard, by

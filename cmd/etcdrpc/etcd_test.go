@@ -109,7 +109,11 @@ func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
 	must(t, err)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // nil after a stop
-	t.Cleanup(func() { server.Stop(); serving.Wait() })
+
+	t.Cleanup(func() {
+		server.Stop()
+		serving.Wait()
+	})
 
 	return listener.Addr().String()
 }

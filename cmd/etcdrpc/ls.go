@@ -293,8 +293,10 @@ func filtered(services []*inventory.Service, filters []filter) []*inventory.Serv
 	}
 
 	return slices.DeleteFunc(services, func(s *inventory.Service) bool {
-		s.Instances, s.Malformed = slices.DeleteFunc(
-			s.Instances, fails), slices.DeleteFunc(s.Malformed, fails)
+		s.Instances = slices.DeleteFunc(
+			s.Instances, fails)
+		s.Malformed = slices.DeleteFunc(s.Malformed, fails)
+
 		return !s.InUse()
 	})
 }
@@ -405,8 +407,10 @@ func entriesOf(s *inventory.Service) (all []change) {
 			c.text = c.etcdKey + ": malformed: " + c.Malformed.Error
 		} else {
 			i := s.JSON(e)
-			c.Instance, c.text, c.methods = &i, describe(
-				&i), i.Metadata[endpoint.MethodsName]
+			c.Instance = &i
+			c.text = describe(
+				&i)
+			c.methods = i.Metadata[endpoint.MethodsName]
 		}
 
 		all = append(all, c)

@@ -161,7 +161,8 @@ Exit codes: 0 success; 1 an error, or doctor has findings; 2 invalid usage;
 		SilenceErrors: true,
 	}
 
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "Global Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}",
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(),
+		"Global Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}",
 		"'{{.Root.CommandPath}} --help' shows the flags of the connection and the output, which every command has.", 1))
 	flags := root.PersistentFlags()
 	flags.AddFlagSet(a.settings.flags())
@@ -234,7 +235,9 @@ func keyArgs(numbers cobra.PositionalArgs) cobra.PositionalArgs {
 
 // ofService makes cmd take the key of a service as its only argument.
 func (a *app) ofService(cmd *cobra.Command) *cobra.Command {
-	cmd.Args, cmd.ValidArgsFunction = keyArgs(cobra.ExactArgs(1)), a.completion(nil)
+	cmd.Args = keyArgs(cobra.ExactArgs(1))
+	cmd.ValidArgsFunction = a.completion(nil)
+
 	return cmd
 }
 

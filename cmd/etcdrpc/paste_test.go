@@ -22,10 +22,18 @@ func otherShell(t testing.TB, dir string) (paste func(line string) string) {
 		t.Helper()
 
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+
+		cmd.Dir = dir
+
+		cmd.Env = append(os.Environ(), "PATH="+dir+
 			":"+os.Getenv("PATH"), "ETCDCTL_ENDPOINTS="+bare(other), "ETCDCTL_NAMESPACE=elsewhere/",
-			"ETCDCTL_USER=nobody", "ETCDCTL_PASSWORD=secret", "ETCDCTL_CACERT=no.pem", "ETCDCTL_CERT=no.pem", "ETCDCTL_KEY=no.pem", "ETCDCTL_DIAL_TIMEOUT=1m", "ETCDCTL_COMMAND_TIMEOUT=1m",
-			"ETCDCTL_DISCOVERY_SRV=acme.internal", "ETCDCTL_INSECURE_TRANSPORT=false", "ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true", "ETCDCTL_AUTH_JWT_TOKEN=x")
+			"ETCDCTL_USER=nobody", "ETCDCTL_PASSWORD=secret", "ETCDCTL_CACERT=no.pem",
+			"ETCDCTL_CERT=no.pem",
+			"ETCDCTL_KEY=no.pem",
+			"ETCDCTL_DIAL_TIMEOUT=1m",
+			"ETCDCTL_COMMAND_TIMEOUT=1m",
+			"ETCDCTL_DISCOVERY_SRV=acme.internal", "ETCDCTL_INSECURE_TRANSPORT=false",
+			"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true",
+			"ETCDCTL_AUTH_JWT_TOKEN=x")
 
 		out, err := cmd.CombinedOutput()
 		if at := revision(t, other); line == "" || err != nil || at != 1 {

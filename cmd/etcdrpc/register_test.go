@@ -72,8 +72,10 @@ func TestRegister_FollowsHealth(t *testing.T) {
 
 	cmd := exec.Command(
 		"etcdrpc",
-		at(etcd, "register", "acme/user", "--health", "acme.Users", "--instance", "a", "--version", "v2",
-			"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay", "1h")...,
+		at(etcd, "register", "acme/user", "--health", "acme.Users", "--instance", "a", "--version",
+			"v2",
+			"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay",
+			"1h")...,
 	)
 
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", advertiseEnv+"="+addr)

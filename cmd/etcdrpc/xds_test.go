@@ -57,8 +57,12 @@ func TestXDS(t *testing.T) {
 	code := make(chan int, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
-		code <- newApp().execute(ctx, at(etcd, "xds", "--listen", "127.0.0.1:0", "--http", ":0", "--service", "acme/user", "--service", "acme/other=other.example:443",
-			"--server-cert", cert, "--server-key", key, "--client-cacert", ca), io.Discard, stderr)
+		code <- newApp().execute(ctx,
+			at(etcd, "xds", "--listen", "127.0.0.1:0", "--http", ":0", "--service", "acme/user",
+				"--service",
+				"acme/other=other.example:443",
+				"--server-cert", cert, "--server-key", key, "--client-cacert", ca), io.Discard,
+			stderr)
 	}()
 
 	defer func() {

@@ -87,7 +87,9 @@ func parseInit(args []string) (project quickstart.Project, err error) {
 
 	err = flags.Parse(args)
 
-	project.Module, project.Key = flags.Arg(0), flags.Arg(1)
+	project.Module = flags.Arg(0)
+
+	project.Key = flags.Arg(1)
 	switch {
 	case err != nil:
 	case flags.NArg() == 0 || flags.NArg() > 2 || strings.HasPrefix(project.Key, "-"):

@@ -100,7 +100,8 @@ func TestBothDirections(t *testing.T) {
 		})
 
 	world.Becomes(w, "they list", func() ([]string, error) { return list(w, "user") },
-		"latest [127.0.0.1:1 127.0.0.1:2 127.0.0.1:3 127.0.0.1:4] map[k:w version:v3 weight:5 zone:eu-1b]", "latest-2 [127.0.0.1:9] map[]")
+		"latest [127.0.0.1:1 127.0.0.1:2 127.0.0.1:3 127.0.0.1:4] map[k:w version:v3 weight:5 zone:eu-1b]",
+		"latest-2 [127.0.0.1:9] map[]")
 }
 
 func TestSecondLayout(t *testing.T) {

@@ -58,7 +58,8 @@ func serve(
 ) {
 	var config zrpc.RpcServerConf
 	world.Check(conf.FillDefault(&config))
-	config.Name, config.ListenOn = "greeter", world.FreeAddr()
+	config.Name = "greeter"
+	config.ListenOn = world.FreeAddr()
 	config.Mode = service.TestMode // no calls are shed on a busy machine
 	config.DevServer.Enabled = false
 	server, err := newServer(config, &world.Greeter{Name: name})

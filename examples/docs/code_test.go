@@ -184,7 +184,9 @@ func exports(t *testing.T) importer.Lookup {
 // the service has another name.
 func TestCompat(t *testing.T) {
 	source := squeezed(sources(t, ".go", repository+"/compat"))
-	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user", "greeterv1.GreeterService", "basic.Greeter",
+	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user",
+		"greeterv1.GreeterService",
+		"basic.Greeter",
 		"GreeterService", "Greeter")
 	for _, b := range all(t, "go compat") {
 		if !strings.Contains(source, "\n"+squeezed(ours.Replace(b.text))) {

@@ -309,7 +309,11 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := x509.NewCertPool()
 	var stolen atomic.Int64
-	thief := func(context.Context) error { stolen.Add(1); return nil }
+	thief := func(context.Context) error {
+		stolen.Add(1)
+		return nil
+	}
+
 	honest := w.register(w.serve("honest", certified(t, roots, "helloworld.greeter")))
 
 	conn := w.conn(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{

@@ -269,7 +269,12 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	home.registry = home.newRegistry(home.client, runtime.WithNamespace(
 		"east/"), runtime.WithEmptyGrace(time.Second),
 		runtime.WithFallback(away.registry), metered(reader))
-	awayConns := func() float64 { n, _ := value(t, reader, "etcdrpc.discovery.away"); return n }
+
+	awayConns := func() float64 {
+		n, _ := value(t, reader, "etcdrpc.discovery.away")
+		return n
+	}
+
 	a1 := away.serve("a1")
 	away.put("west/"+key+"/a1", a1.addr)
 	conn := home.conn()

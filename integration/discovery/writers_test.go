@@ -280,7 +280,11 @@ func (v *victim) begin(config string) {
 		})
 	}
 
-	v.calls = sync.OnceFunc(func() { cancel(); calling.Wait() })
+	v.calls = sync.OnceFunc(func() {
+		cancel()
+		calling.Wait()
+	})
+
 	v.t.Cleanup(v.calls)
 	kit.Eventually(v.t, "the service is known", func() bool { return v.status().Known })
 }

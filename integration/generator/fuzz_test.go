@@ -39,7 +39,8 @@ func FuzzOptions(f *testing.F) {
 	add(`key: "/größe" authority: "a.b:1" lease_ttl { seconds: 5 } layout: LAYOUT_LEASE_SUFFIX`,
 		`affinity: "sub.id" timeout { seconds: 1 }`, "module=example.com/hello")
 	add(`key: "acme/other/x" load_balancing { ring_hash {} prefer_zone: true outlier_detection {} }`,
-		`affinity: "name" wait_for_ready: true retry { max_attempts: 3 }`, "Mhello/hello.proto=example.com/y,nope=1")
+		`affinity: "name" wait_for_ready: true retry { max_attempts: 3 }`,
+		"Mhello/hello.proto=example.com/y,nope=1")
 	add(`key: "acme/a" load_balancing { least_request { choice_count: 3 } outlier_detection { interval { seconds: 1 } success_rate_ejection { request_volume: 1 } } }`,
 		`retry { max_attempts: 3 initial_backoff { nanos: 1 } max_backoff { seconds: 1 } backoff_multiplier: 1.5 codes: CODE_UNAVAILABLE }`, "")
 	f.Fuzz(func(t *testing.T, service, method []byte, file, pkg, name, rpc, parameter string) {

@@ -31,7 +31,8 @@ func TestFeatures(t *testing.T) {
 	if got.GetMinimumEdition() != want.GetMinimumEdition() ||
 		got.GetMaximumEdition() != want.GetMaximumEdition() {
 		t.Errorf("editions %d to %d, want %d to %d as protoc-gen-go has",
-			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(), want.GetMaximumEdition())
+			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(),
+			want.GetMaximumEdition())
 	}
 }
 

@@ -193,7 +193,8 @@ func TestBufMessages(t *testing.T) {
 			inProject(t, dir, "bash", "-euc", broken)
 			cmd := exec.CommandContext(t.Context(), "bash", "-ec",
 				"go tool -modfile=tools/go.mod buf generate && go vet ./gen/...")
-			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 			output, err := cmd.CombinedOutput()
 
 			parts := strings.Split(message, "…")

@@ -173,7 +173,13 @@ var leaving = []row{
 			next.start()
 			next.list(true)
 			reached := make(chan struct{})
-			go func() { defer close(reached); w.sleep(time.Second); next.link.set(sound) }()
+			go func() {
+				defer close(reached)
+
+				w.sleep(time.Second)
+				next.link.set(sound)
+			}()
+
 			w.servers[0].end(true)
 			<-reached
 		}},

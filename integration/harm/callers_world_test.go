@@ -133,7 +133,8 @@ func runRow(t *testing.T, r row) *world {
 		r.prepare(w)
 	}
 
-	w.us, w.them = w.ourClient(), w.grpcsClient()
+	w.us = w.ourClient()
+	w.them = w.grpcsClient()
 
 	if !r.cold {
 		var warming sync.WaitGroup
@@ -270,7 +271,10 @@ func (w *world) ourClient() *client {
 	opts := []runtime.Option{runtime.WithNamespace(w.namespace),
 		runtime.WithLogger(slog.New(slog.DiscardHandler))}
 	registry := runtime.NewRegistry(etcdClient, append(opts, w.row.registry...)...)
-	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
+	w.closers = append(w.closers, func() {
+		closeRegistry(registry)
+		_ = etcdClient.Close()
+	})
 
 	if w.cold {
 		for _, err := range registry.Watch(w.t.Context(), key) {

@@ -165,7 +165,11 @@ func TestResign_FailsNoUnaryCall(t *testing.T) {
 
 			call(60, "")
 			cut := make(chan struct{})
-			all.Go(func() { watch(status.Error(codes.Unavailable, "")); close(cut) })
+			all.Go(func() {
+				watch(status.Error(codes.Unavailable, ""))
+				close(cut)
+			})
+
 			kit.Eventually(t, "61 calls to be under way", func() bool {
 				return h.under.Load() == 61
 			})
@@ -310,7 +314,10 @@ func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	kit.Must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
 	ctx, end := context.WithCancel(t.Context())
 
-	err := a.leads.Run(ctx, func(context.Context, int64) error { end(); return nil })
+	err := a.leads.Run(ctx, func(context.Context, int64) error {
+		end()
+		return nil
+	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Run after the end of its context: %v, want Canceled", err)
 	}

@@ -156,7 +156,10 @@ func (w *world) serve(name string) *server {
 	basic.RegisterGreeterServer(g, greeter{name: name})
 	stop := kit.Serve(w.t, g, lis)
 
-	return &server{name: name, addr: lis.Addr().String(), stop: func() { g.GracefulStop(); stop() }}
+	return &server{name: name, addr: lis.Addr().String(), stop: func() {
+		g.GracefulStop()
+		stop()
+	}}
 }
 
 // publish starts a server with a registry of its own, and returns once the

@@ -299,7 +299,11 @@ func (c *callers) load(
 		}
 	}
 
-	stop = func() { cancel(); running.Wait() }
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+
 	c.t.Cleanup(stop)
 
 	return all, stop
@@ -370,7 +374,11 @@ func (c *callers) compareSeen(what string, ours, plain *times, start time.Time, 
 // cell then says how late ours was.
 func (c *callers) await(ours, plain *times, all ...string) {
 	<-c.over
-	seen := func(x *times) bool { _, missing := x.since(c.end, all...); return missing == 0 }
+	seen := func(x *times) bool {
+		_, missing := x.since(c.end, all...)
+		return missing == 0
+	}
+
 	until(c.end.Add(soon/2), func() bool { return seen(ours) && seen(plain) })
 	until(c.end.Add(soon), func() bool { return seen(ours) })
 }
@@ -386,7 +394,10 @@ func (c *callers) finish(n int) {
 // endWell complains if something is wrong soon after the fault.
 func (c *callers) endWell(wrong func() string) {
 	var text string
-	if !until(c.end.Add(soon), func() bool { text = wrong(); return text == "" }) {
+	if !until(c.end.Add(soon), func() bool {
+		text = wrong()
+		return text == ""
+	}) {
 		c.complain("%v after the fault, %s", soon, text)
 	}
 

@@ -134,7 +134,8 @@ func watched(c *callers, n int) {
 
 	var before, after []string
 	for i := range n {
-		before, after = append(before, followed(i)+"/old"), append(after, followed(i)+"/new")
+		before = append(before, followed(i)+"/old")
+		after = append(after, followed(i)+"/new")
 		c.putBoth(before[i], entryOf("127.0.0.1:1"))
 		following.Go(func() { c.followOurs(ctx, followed(i), ours) })
 		following.Go(func() { c.followPlain(ctx, followed(i), plain) })
@@ -263,7 +264,11 @@ func said(c *callers, n int) {
 		}
 	})
 
-	until(c.start.Add(c.fault.lasts), func() bool { wrong(); return false })
+	until(c.start.Add(c.fault.lasts), func() bool {
+		wrong()
+		return false
+	})
+
 	<-c.over
 
 	for _, source := range []string{"Status", "Watch", "the metric"} {
@@ -396,7 +401,11 @@ func closed(c *callers, n int) {
 	for _, conn := range conns {
 		y := &tally{times: newTimes()}
 		streams.Add(1)
-		running.Go(func() { _ = oneStream(background, conn, y); streams.Add(-1) })
+
+		running.Go(func() {
+			_ = oneStream(background, conn, y)
+			streams.Add(-1)
+		})
 
 		kit.Eventually(c.t, "a stream", func() bool {
 			_, missing := y.since(time.Time{}, anyServer)

@@ -69,7 +69,10 @@ var faults = []fault{
 	outage("silent", 3, silence, (*bed).speak), outage("silent", 20, silence, (*bed).speak),
 	outage("answers lost", 3, func(b *bed) {
 		b.way.set(func(w *way) { w.lose = true })
-	}, func(b *bed) { cut(b); restore(b) }),
+	}, func(b *bed) {
+		cut(b)
+		restore(b)
+	}),
 	{name: "resets now and then", lasts: 6 * time.Second,
 		during: func(b *bed) {
 			for range 8 {
@@ -90,8 +93,14 @@ var faults = []fault{
 	slow(150 * ms), slow(600 * ms), slow(3500 * ms),
 	streams(2), streams(4), streams(8),
 	{name: "no space", lasts: 3 * time.Second, tries: 4, refuses: true,
-		begin: func(b *bed) { b.hold(); b.must(b.cluster.SetNoSpace(background, true)) },
-		end:   func(b *bed) { b.must(b.cluster.SetNoSpace(background, false)); b.rewrite() }},
+		begin: func(b *bed) {
+			b.hold()
+			b.must(b.cluster.SetNoSpace(background, true))
+		},
+		end: func(b *bed) {
+			b.must(b.cluster.SetNoSpace(background, false))
+			b.rewrite()
+		}},
 	{name: "right taken", user: true, lasts: 4 * time.Second, down: true, tries: 5, refuses: true,
 		begin: func(b *bed) {
 			_, err := b.judge.RoleRevokePermission(background, user, "\x00", "\x00")
@@ -205,8 +214,14 @@ func hung(name string, leader bool) fault {
 			b.release()
 			time.Sleep(300 * ms)
 		},
-		begin: func(b *bed) { b.target.Pause(); b.target.PausePeers() },
-		end:   func(b *bed) { b.target.ResumePeers(); b.target.Resume() }}
+		begin: func(b *bed) {
+			b.target.Pause()
+			b.target.PausePeers()
+		},
+		end: func(b *bed) {
+			b.target.ResumePeers()
+			b.target.Resume()
+		}}
 }
 
 // aim chooses the member that will hang.

@@ -69,7 +69,10 @@ func (c *cell) ourCandidate(name string) candidate {
 	leadership := leader.Of(server, &desc)
 	kit.Must(c.t, server.Announce(kit.Context(c.t), name+":1"))
 
-	return candidate{end: o.end, leads: func() bool { _, ok := leadership.Token(); return ok }}
+	return candidate{end: o.end, leads: func() bool {
+		_, ok := leadership.Token()
+		return ok
+	}}
 }
 
 func (c *cell) plainCandidate(name string) candidate {

@@ -257,7 +257,10 @@ func (o *ours) serve(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- o.server.Serve(running, lis) }()
 
-	o.stop = func() error { quit(); return <-served }
+	o.stop = func() error {
+		quit()
+		return <-served
+	}
 	for {
 		st := o.server.Status()
 		if len(st) == 1 && st[0].State == runtime.StateRegistered {

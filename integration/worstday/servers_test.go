@@ -167,7 +167,10 @@ func (op operation) run(c *cell) {
 	<-c.over
 
 	if !op.ends {
-		together(all, func(p *process) { p.quit(); _ = p.end(kit.Context(c.t)) })
+		together(all, func(p *process) {
+			p.quit()
+			_ = p.end(kit.Context(c.t))
+		})
 	}
 
 	op.compare(c, c.sumUp(all[:pairs]), c.sumUp(all[pairs:]), pairs)
@@ -211,7 +214,10 @@ func (op operation) prepare(c *cell, p *process) {
 		}
 	})
 
-	p.quit = func() { cancel(); updates.Wait() }
+	p.quit = func() {
+		cancel()
+		updates.Wait()
+	}
 }
 
 // measure does the operation, and waits until etcd shows the wanted state.
@@ -307,8 +313,10 @@ func (c *cell) sumUp(all []*process) (o outcome) {
 			o.err = p.err
 		}
 
-		o.state, o.returned, o.messages = max(
-			o.state, p.state), max(o.returned, p.returned), o.messages+p.meter.sum()
+		o.state = max(
+			o.state, p.state)
+		o.returned = max(o.returned, p.returned)
+		o.messages = o.messages + p.meter.sum()
 	}
 
 	until(time.Now().Add(2*time.Second), func() bool { // what hung may still arrive

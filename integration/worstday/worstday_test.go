@@ -163,7 +163,12 @@ func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) 
 				}
 
 				played := make(chan struct{})
-				go func() { defer close(played); b.play() }()
+				go func() {
+					defer close(played)
+
+					b.play()
+				}()
+
 				t.Cleanup(func() { <-played })
 			})
 		}

@@ -53,7 +53,10 @@ func TestNoCallFails(t *testing.T) {
 				func() { servers = append(servers, w.add("s2", runtime.WithVersion("v2"))) },
 				func() { servers[0].stop() },
 				func() { w.change(policy(halves)) },
-				func() { w.restart(); w.acknowledged() },
+				func() {
+					w.restart()
+					w.acknowledged()
+				},
 				func() { w.change(policy(`"route":[{"label":"version"}]`)) },
 				// the client reconnects, with routes to clusters that the new
 				// policy does not have

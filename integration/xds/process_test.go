@@ -35,7 +35,9 @@ func (w *world) process(zone string, command ...string) caller {
 	kit.Must(w.t, err)
 	out, err := cmd.StdoutPipe()
 	kit.Must(w.t, err)
-	c.orders, c.out, c.wait = in, bufio.NewReader(out), sync.OnceValue(cmd.Wait)
+	c.orders = in
+	c.out = bufio.NewReader(out)
+	c.wait = sync.OnceValue(cmd.Wait)
 	kit.Must(w.t, cmd.Start())
 
 	w.t.Cleanup(func() {

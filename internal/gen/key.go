@@ -66,7 +66,8 @@ func checkKeys(services []*service) {
 			return suffixed[k]
 		})
 		if outer != "" {
-			noteOverlap(sharing[outer], sharing[key], "continues, with a digit,", "with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
+			noteOverlap(sharing[outer], sharing[key], "continues, with a digit,",
+				"with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
 				"a lease id continues LAYOUT_LEASE_SUFFIX keys so, end one of them otherwise")
 		}
 	}
@@ -119,7 +120,8 @@ func checkShared(services []*service) {
 			known(first.options.GetLayout()) &&
 			s.layoutText() != first.layoutText() {
 			at.layoutPosition().problem("is %v, but %v has %v for the same key %q: services that share a key have one layout",
-				at.layoutText(), other.layoutPosition(), other.layoutText(), at.options.GetKey())
+				at.layoutText(), other.layoutPosition(), other.layoutText(),
+				at.options.GetKey())
 		}
 
 		if validTTL(s.options.GetLeaseTtl()) &&

@@ -77,7 +77,8 @@ func (r *reader) read(file *protogen.File) []*service {
 
 		for _, m := range methods {
 			m.option.problem("has the option (%s), but its service %s has no (%s): give the service one, or the method none",
-				discoveryv1.E_Method.TypeDescriptor().FullName(), s.Desc.FullName(), discoveryv1.E_Service.TypeDescriptor().FullName())
+				discoveryv1.E_Method.TypeDescriptor().FullName(), s.Desc.FullName(),
+				discoveryv1.E_Service.TypeDescriptor().FullName())
 		}
 	}
 

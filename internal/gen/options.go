@@ -43,7 +43,8 @@ func newReader(files []*descriptorpb.FileDescriptorProto, problems *problems) *r
 		if declares(file.GetExtension(), file.GetMessageType()) {
 			ours := file.GetPackage() == string(
 				discoveryv1.File_etcd_discovery_v1_options_proto.Package())
-			r.ours, r.others = r.ours || ours, r.others || !ours
+			r.ours = r.ours || ours
+			r.others = r.others || !ours
 		}
 	}
 

@@ -145,7 +145,9 @@ func (p position) fault(f *serviceconfig.Fault, policy string) {
 			at = at.index(i)
 		} else if fd := at.message.Fields().ByJSONName(cmp.Or(
 			names[step], step)); fd != nil { // otherwise step is a key of a map, and the map has one position
-			fields, at, field = at.message.Fields(), at.in(fd.Name()), fd
+			fields = at.message.Fields()
+			at = at.in(fd.Name())
+			field = fd
 		}
 	}
 

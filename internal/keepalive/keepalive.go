@@ -230,7 +230,9 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 
 	if err == nil {
 		first := s.queued
-		s.grpc, s.since, s.queued = grpc, time.Now(), nil
+		s.grpc = grpc
+		s.since = time.Now()
+		s.queued = nil
 		r.mu.Unlock()
 
 		s.send(first...)

@@ -151,7 +151,8 @@ func TestOpening(t *testing.T) {
 	}
 
 	r.onSilence(opening, 0)
-	opening.grpc, opening.since = sent, time.Now()
+	opening.grpc = sent
+	opening.since = time.Now()
 	r.onSilence(opening, time.Hour)
 
 	if ended {

@@ -76,7 +76,8 @@ func (l *listing[T]) page() page {
 func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
-		l.header, l.load = resp.Header, s.load()
+		l.header = resp.Header
+		l.load = s.load()
 	case resp.Header.GetClusterId() != l.header.GetClusterId():
 		return false, errCluster
 	case resp.Header.GetRevision() < l.header.GetRevision():

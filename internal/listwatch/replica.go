@@ -87,7 +87,8 @@ type replica[T any] struct {
 func (r *replica[T]) listed(l *listing[T], provisional bool) {
 	r.known = true
 	r.provisional = provisional
-	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
+	r.cluster = l.header.GetClusterId()
+	r.term = l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
 	r.applied = r.revision
 	r.agreed = r.revision

@@ -61,8 +61,11 @@ func watchAnswer(h *etcdserverpb.ResponseHeader) *clientv3.WatchResponse {
 	resp := &clientv3.WatchResponse{}
 	switch to := any(&resp.Header).(type) {
 	case *etcdserverpb.ResponseHeader:
-		to.ClusterId, to.MemberId, to.Revision, to.RaftTerm =
-			h.GetClusterId(), h.GetMemberId(), h.GetRevision(), h.GetRaftTerm()
+		to.ClusterId = h.GetClusterId()
+		to.MemberId = h.GetMemberId()
+		to.Revision = h.GetRevision()
+		to.RaftTerm = h.GetRaftTerm()
+
 	case **etcdserverpb.ResponseHeader:
 		*to = h
 	}

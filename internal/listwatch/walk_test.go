@@ -188,7 +188,8 @@ func (w *walked) step(e event) {
 
 	if d.update != nil {
 		w.judge(d.update)
-		w.last, w.had = d.update, itemsOf(d.update)
+		w.last = d.update
+		w.had = itemsOf(d.update)
 		w.core.published(0, w.now)
 	}
 
@@ -390,7 +391,8 @@ func (w *walked) fail(err error) bool {
 		return false
 	case callWait:
 		if w.opening {
-			w.opening, w.now = false, w.now.Add(maxTimeout)
+			w.opening = false
+			w.now = w.now.Add(maxTimeout)
 
 			if errors.Is(err, context.DeadlineExceeded) {
 				err = errNotOpened

@@ -27,7 +27,7 @@ func FuzzMethods(f *testing.F) {
 		own, base, _ := strings.Cut(lines, "\n\n")
 		texts := slices.Compact(slices.Sorted(strings.SplitSeq(own, "\n")))
 
-		others := []string(nil)
+		var others []string
 		if base != "" {
 			others = slices.Compact(slices.Sorted(strings.SplitSeq(base, "\n")))
 		}

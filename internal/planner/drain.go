@@ -32,7 +32,9 @@ func (c *Config) FollowDrain(
 	known := make(map[string]bool)
 	for _, e := range slices.Concat(all, away) {
 		if c.drained[e.Instance] || c.drained[e.Addr] {
-			d.Drained[e], known[e.Instance], known[e.Addr] = true, true, true
+			d.Drained[e] = true
+			known[e.Instance] = true
+			known[e.Addr] = true
 		}
 	}
 

@@ -32,7 +32,8 @@ func newMatcher(matches []map[string]string) *matcher {
 		for _, name := range slices.Sorted(maps.Keys(match)) {
 			f := field{slices.Index(m.names, name), match[name]}
 			if f.name < 0 {
-				f.name, m.names = len(m.names), append(m.names, name)
+				f.name = len(m.names)
+				m.names = append(m.names, name)
 			}
 
 			fields = append(fields, f)

@@ -57,7 +57,8 @@ func NewConfig(e *serviceconfig.Etcd) *Config {
 		routes = append(routes, r.Match)
 	}
 
-	c.splits, c.routes = newMatcher(splits), newMatcher(routes)
+	c.splits = newMatcher(splits)
+	c.routes = newMatcher(routes)
 
 	for _, d := range e.Drain {
 		c.drained[d.Instance] = true

@@ -232,7 +232,9 @@ func TestAwayAndDeparted(t *testing.T) {
 			})...)
 		}
 
-		in.Endpoints, in.Away, in.Departed = list(tt.home), list(tt.away), list(tt.left)
+		in.Endpoints = list(tt.home)
+		in.Away = list(tt.away)
+		in.Departed = list(tt.left)
 
 		if p := Make(in); targets(p, "") != tt.base || targets(p, "red") != tt.red {
 			t.Errorf("%s: %s, and %s in the lane; want %s and %s", tt.name, targets(p, ""),
@@ -279,7 +281,9 @@ func TestSelector(t *testing.T) {
 	}
 
 	in := input(t, `{}`)
-	in.Endpoints, in.Err = nil, errors.New("why")
+	in.Endpoints = nil
+
+	in.Err = errors.New("why")
 	if p := Make(in); !errors.Is(p.Empty, in.Err) {
 		t.Errorf("without endpoints, Empty is %v, want %v", p.Empty, in.Err)
 	}
@@ -381,7 +385,10 @@ func TestMake_BoundsAllocations(t *testing.T) {
 		`{"split":[`+strings.Join(split, ",")+`],"drain":[`+strings.Join(drain, ",")+`]}`)
 	in.Endpoints = ends(specs...)
 
-	n := testing.AllocsPerRun(1, func() { p := Make(in); p.Groups(p.Base) })
+	n := testing.AllocsPerRun(1, func() {
+		p := Make(in)
+		p.Groups(p.Base)
+	})
 	if n > 2500 {
 		t.Errorf("%v allocations, want at most 2500", n)
 	}
@@ -398,7 +405,9 @@ func TestLanes_UseFewEndpoints(t *testing.T) {
 		`{"route":[{"label":"build"},{"lane":"red","match":{"version":"v1"}}]}`,
 		`{"route":[{"label":"version"}]}`} {
 		in := input(t, config)
-		in.Client.Most, in.Endpoints = 100, ends(specs...)
+		in.Client.Most = 100
+		in.Endpoints = ends(specs...)
+
 		p := Make(in)
 		if n := p.Groups(p.Base)[0].Tiers[0].Most; n != 100 {
 			t.Errorf("%s: the base uses %d endpoints, want 100", config, n)
@@ -425,7 +434,8 @@ func TestSubset_CoversLargeFleet(t *testing.T) {
 	called := make(map[string]bool)
 	for range 200 {
 		in := input(t, `{}`)
-		in.Endpoints, in.Client = ends(specs...), &Client{Most: 50, Seed: maphash.MakeSeed()}
+		in.Endpoints = ends(specs...)
+		in.Client = &Client{Most: 50, Seed: maphash.MakeSeed()}
 
 		for _, e := range Make(in).Choose() {
 			called[e.Instance] = true

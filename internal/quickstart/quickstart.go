@@ -160,7 +160,8 @@ func (p Project) Files() (map[string]string, error) {
 		return nil, err
 	}
 
-	rename := strings.NewReplacer(p.example().path, p.Module, `"acme/greeter"`, strconv.Quote(names.Key),
+	rename := strings.NewReplacer(p.example().path, p.Module, `"acme/greeter"`,
+		strconv.Quote(names.Key),
 		"GreeterService", names.Service, "greeter", names.Package)
 	all := map[string]string{"third_party/etcd/" + options: string(text)}
 

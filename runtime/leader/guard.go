@@ -124,7 +124,10 @@ func untilEnded(leading context.Context, handler func() error) error {
 	reason := any(nil)
 	returned := make(chan struct{})
 	go func() {
-		defer func() { reason = recover(); close(returned) }()
+		defer func() {
+			reason = recover()
+			close(returned)
+		}()
 
 		err = handler()
 	}()

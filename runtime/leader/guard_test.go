@@ -41,7 +41,10 @@ func TestUntilEnded_ReturnsWhatTheHandlerDoes(t *testing.T) {
 		t.Errorf("the stream of a handler that fails ended with %v, want its error", err)
 	}
 
-	err := untilEnded(leading, func() error { runtime.Goexit(); return nil })
+	err := untilEnded(leading, func() error {
+		runtime.Goexit()
+		return nil
+	})
 	if status.Code(err) != codes.Internal {
 		t.Errorf("the stream of a handler that calls Goexit ended with %v, want INTERNAL", err)
 	}

@@ -124,7 +124,8 @@ func Of[P *runtime.Registry | *runtime.Server](
 		h, l.err = desc.Extension.Extend(desc.Name)
 	}
 
-	l.key, l.methods = desc.Key, slices.Clone(h.Methods)
+	l.key = desc.Key
+	l.methods = slices.Clone(h.Methods)
 
 	if l.err == nil && len(h.Methods) == 0 {
 		l.err = fmt.Errorf("etcd: no call of service %s goes to a leader: give a method the option `to: LEADER` in its proto, or Extension: leader.Methods in its description", desc.Name)

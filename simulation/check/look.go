@@ -202,7 +202,8 @@ func (l Look) Named(name, addr string) (named bool) {
 func (l Look) said(addr string) (all fixtures.Said) {
 	l.shop(func(e fixtures.Entry) {
 		if e.Addr == addr {
-			all.Version, all.Zone = cmp.Or(all.Version, e.Version), cmp.Or(all.Zone,
+			all.Version = cmp.Or(all.Version, e.Version)
+			all.Zone = cmp.Or(all.Zone,
 				e.Zone)
 			all.Weight = max(all.Weight, e.Weight)
 		}

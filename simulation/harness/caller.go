@@ -173,7 +173,8 @@ func (c *caller) stop(killed bool) {
 
 		s := &c.snapshots
 		status := keyStatus(c.registry, fixtures.ShopKey)
-		s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) &&
+		s.knew = fixtures.Addrs(status.Endpoints)
+		s.exact = c.w.calmSince(time.Now()) &&
 			status.Changed.After(s.spoilt)
 
 		if killed {

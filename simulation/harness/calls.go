@@ -231,14 +231,18 @@ func (c *caller) ask(
 	defer cancel()
 
 	from, err := fixtures.Ask(bounded, conn, call.Method)
-	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(
-		err), strings.HasPrefix(from, schedule.AwayName)
+	call.End = time.Now()
+	call.From = from
+	call.Code = status.Code(
+		err)
+	call.Abroad = strings.HasPrefix(from, schedule.AwayName)
 
 	if err != nil {
 		call.Err = err.Error()
 	}
 
-	call.After, call.Plain = c.knows(fixtures.ShopKey), call.Plain && c.plain()
+	call.After = c.knows(fixtures.ShopKey)
+	call.Plain = call.Plain && c.plain()
 
 	if beside != nil {
 		// by the method's timeout, which round_robin ignores

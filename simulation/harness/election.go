@@ -165,7 +165,8 @@ func (c *candidate) begin(ctx context.Context, token int64) {
 		return
 	}
 
-	c.ctx, c.term = ctx, &check.Term{Incarnation: c.id, Token: token, Began: time.Now()}
+	c.ctx = ctx
+	c.term = &check.Term{Incarnation: c.id, Token: token, Began: time.Now()}
 	c.w.record(func(h *check.History) { h.Terms = append(h.Terms, c.term) })
 }
 

@@ -51,7 +51,9 @@ func (s *server) serveIncarnation() {
 	s.leaving = new(atomic.Bool)
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.mu.Lock()
-	s.in, s.live, s.health = true, s.registry, health.NewServer()
+	s.in = true
+	s.live = s.registry
+	s.health = health.NewServer()
 	s.mu.Unlock()
 
 	s.w.up(&check.Incarnation{ID: s.id, Name: s.named, Process: s.name(), Addr: s.addr})

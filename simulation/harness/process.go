@@ -183,7 +183,9 @@ func (p *process) dialOptions() []grpc.DialOption {
 // once the incarnation with the host from has ended.
 func (p *process) noteLink(from string, to int, l check.Link) {
 	if _, now := p.current(); now == from {
-		l.At, l.A, l.B = time.Now(), p.name(), p.w.plan.Name(to)
+		l.At = time.Now()
+		l.A = p.name()
+		l.B = p.w.plan.Name(to)
 		p.w.record(func(h *check.History) { h.Links = append(h.Links, l) })
 	}
 }

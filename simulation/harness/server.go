@@ -115,9 +115,13 @@ func (s *server) appear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf(
+	s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
+	s.id = fmt.Sprintf(
 		"%s%s, incarnation %d", s.name(), s.suffix, s.incarnation)
-	s.server, s.entries, s.candidate = nil, nil, &candidate{
+	s.server = nil
+	s.entries = nil
+
+	s.candidate = &candidate{
 		w:    s.w,
 		id:   s.id,
 		name: cmp.Or(s.named, s.addr),
@@ -223,7 +227,8 @@ func (s *server) look() check.Server {
 	}
 
 	seen.Expected = len(s.keys()) * s.spec.Servers()
-	seen.Elects, seen.Leads = s.elects(), candidate.leadsWith() != 0
+	seen.Elects = s.elects()
+	seen.Leads = candidate.leadsWith() != 0
 	seen.Leases = s.w.leases(from)
 
 	return seen

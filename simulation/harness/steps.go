@@ -204,7 +204,10 @@ func init() {
 
 // once returns a fault that only calls do, and is then over.
 func once(do func(*world, schedule.Step)) fault {
-	return func(w *world, s schedule.Step) func() { do(w, s); return nil }
+	return func(w *world, s schedule.Step) func() {
+		do(w, s)
+		return nil
+	}
 }
 
 // during returns a fault that set turns on, and off after the time of the step.

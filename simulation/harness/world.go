@@ -54,7 +54,8 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 
 	cluster, err := etcd.New(network, w.memberAddrs(), 0)
 	must(err)
-	w.etcd, w.began = cluster, time.Now()
+	w.etcd = cluster
+	w.began = time.Now()
 	w.history = check.NewHistory(w.began)
 
 	w.etcd.OnCommit(func(c *etcd.Change) {

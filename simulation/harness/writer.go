@@ -54,7 +54,8 @@ func (o *writer) start() {
 		o.connect()
 		listener, err := o.w.network.Listen(o.addr())
 		must(err)
-		o.listener, o.grpc = listener, grpc.NewServer()
+		o.listener = listener
+		o.grpc = grpc.NewServer()
 		o.id = fmt.Sprintf("%s, incarnation %d", o.name(), o.incarnation)
 		fixtures.Instance{Name: o.id}.Register(o.grpc, fixtures.ShopName, "Who")
 		o.w.up(&check.Incarnation{ID: o.id, Process: o.name(), Addr: o.addr()})

@@ -107,8 +107,10 @@ func read(room, text string) (all []*mutant, err error) {
 			in = edit{dir: cmp.Or(first, dir), function: rest}
 
 		case "never", "always", "not", "zero", "drop", "change":
-			in.op, in.kind, in.words = field, cmp.Or(
-				first, rest), strings.Fields(value)[min(1, len(value)):]
+			in.op = field
+			in.kind = cmp.Or(
+				first, rest)
+			in.words = strings.Fields(value)[min(1, len(value)):]
 			m.edits = append(m.edits, in)
 
 		case "to":

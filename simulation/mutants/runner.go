@@ -121,7 +121,8 @@ func parseOutput(t test, out string, failed error) result {
 		}
 	}
 
-	r.failed, r.why = &t, strings.TrimSpace(complaint.FindString(said))
+	r.failed = &t
+	r.why = strings.TrimSpace(complaint.FindString(said))
 
 	return r
 }

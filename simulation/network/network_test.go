@@ -38,7 +38,11 @@ func connect(t testing.TB, n *Network, lis net.Listener) (dialled, accepted net.
 	must.Succeed(t, err)
 	accepted, err = lis.Accept()
 	must.Succeed(t, err)
-	t.Cleanup(func() { dialled.Close(); accepted.Close() })
+
+	t.Cleanup(func() {
+		dialled.Close()
+		accepted.Close()
+	})
 
 	return dialled, accepted
 }

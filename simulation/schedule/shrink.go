@@ -79,8 +79,14 @@ var simplifications = []func(Schedule) Schedule{
 
 		return s
 	},
-	func(s Schedule) Schedule { s.Line = 0; return s },
-	func(s Schedule) Schedule { s.TTL = 0; return s },
+	func(s Schedule) Schedule {
+		s.Line = 0
+		return s
+	},
+	func(s Schedule) Schedule {
+		s.TTL = 0
+		return s
+	},
 	plain("Servers", "Unready"), plain("Servers", "Second"), plain(
 		"Servers", "Parts"), plain("Callers", "Parts"), plain("Callers", "Own"),
 	plain("Servers", "Both"), plain("Servers", "Newer"), plain(
@@ -117,7 +123,11 @@ func needs(s Schedule, kinds ...Kind) bool {
 }
 
 func clone(s Schedule) Schedule {
-	s.Servers, s.Callers, s.Writers, s.Steps = slices.Clone(s.Servers), slices.Clone(
-		s.Callers), slices.Clone(s.Writers), slices.Clone(s.Steps)
+	s.Servers = slices.Clone(s.Servers)
+	s.Callers = slices.Clone(
+		s.Callers)
+	s.Writers = slices.Clone(s.Writers)
+	s.Steps = slices.Clone(s.Steps)
+
 	return s
 }

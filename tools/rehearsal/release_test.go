@@ -56,7 +56,8 @@ func (p place) try(script string) (string, error) {
 	defer cancel()
 
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail\n"+scripts+script)
-	cmd.Dir, cmd.Env = p.dir, append(plain(), p.env...)
+	cmd.Dir = p.dir
+	cmd.Env = append(plain(), p.env...)
 
 	// The script has its own process group, so that its background jobs can be
 	// killed, too.

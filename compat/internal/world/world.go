@@ -69,7 +69,8 @@ func (w *World) NewRegistry() *runtime.Registry {
 func (w *World) Quiet(config *clientv3.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
-	config.Context, config.Logger = ctx, zap.NewNop()
+	config.Context = ctx
+	config.Logger = zap.NewNop()
 }
 
 // EtcdAddr returns the etcd member's address as host:port, for registries that
@@ -253,7 +254,11 @@ func (w *World) Run(name string, run func() error, stop func()) func() {
 		}
 	})
 
-	all := sync.OnceFunc(func() { stop(); running.Wait() })
+	all := sync.OnceFunc(func() {
+		stop()
+		running.Wait()
+	})
+
 	w.t.Cleanup(all)
 
 	return all

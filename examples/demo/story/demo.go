@@ -257,7 +257,8 @@ func (d *demo) conclude(out io.Writer) error {
 
 	for _, server := range d.servers {
 		if broken := servers[server.Addr].broken; broken > 0 {
-			fmt.Fprintf(out, "Calls that came to nothing on %s (%s): %d. gRPC made each again elsewhere, as greeter.proto says.\n",
+			fmt.Fprintf(out,
+				"Calls that came to nothing on %s (%s): %d. gRPC made each again elsewhere, as greeter.proto says.\n",
 				server.Name, server.state, broken)
 		}
 	}

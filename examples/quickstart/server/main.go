@@ -96,6 +96,7 @@ func serve(ctx context.Context) error {
 	// this server leaves, and reaches another.
 	streams, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
+
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, endStreams) })
 
 	registry := runtime.NewRegistry(client)

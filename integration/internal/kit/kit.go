@@ -120,7 +120,12 @@ func Run(t testing.TB, run func(context.Context) error) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx) }()
-	stop = sync.OnceValue(func() error { cancel(); return <-ended })
+
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+
 	t.Cleanup(func() { _ = stop() })
 
 	return stop

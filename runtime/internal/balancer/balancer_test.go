@@ -79,7 +79,7 @@ func TestPolicy_RefusesAnothersConfig(t *testing.T) {
 // has answered. Problems of the live config are reported only then.
 func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r := newRig(t)
-	reports := []string(nil)
+	var reports []string
 	r.client.Report = func(problem string) { reports = append(reports, problem) }
 	r.refuse("a")
 	r.updateState(`"drain":["x"]`,

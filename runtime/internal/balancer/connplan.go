@@ -101,7 +101,12 @@ type connPlan struct {
 
 // makePlan makes the plan of an input. A view opens when a call uses it.
 func makePlan(in *input) *connPlan {
-	p := &connPlan{in: in, traits: in.config.policy.Traits(), Plan: planner.Make(&in.Input)}
+	p := &connPlan{
+		in:     in,
+		traits: in.config.policy.Traits(),
+		Plan:   planner.Make(&in.Input),
+	}
+
 	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.sequence.Shuffle()
 
@@ -306,8 +311,9 @@ func (p *connPlan) ringOf(members []int32) (names []string, weights []uint64) {
 			before = p.All[m-1].Endpoint.Instance
 		}
 
-		names[i], weights[i] = endpoint.RingName(
-			e.Instance, e.Addr, before), weightOf(p.All[m])
+		names[i] = endpoint.RingName(
+			e.Instance, e.Addr, before)
+		weights[i] = weightOf(p.All[m])
 	}
 
 	return names, weights

@@ -145,7 +145,8 @@ func (c *core) update(next *connPlan, now time.Time) {
 // Connections outside its prefix and suffix get new endpoints.
 func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*conn {
 	previous := c.plan
-	changed := []*conn(nil)
+	var changed []*conn
+
 	same := len(next.All) == len(previous.All) && next.Live == previous.Live
 	for i := range next.outside(prefix, suffix) {
 		conn := c.connTo(next.All[i])

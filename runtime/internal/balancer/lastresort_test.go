@@ -192,7 +192,8 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		r := newRig(t)
 		left := false
 		r.client.CallsLeave = func(leave bool) { left = left || leave }
-		r.updateState(``, model.State{KeyState: known("a"), Away: &model.State{KeyState: known("b")}})
+		r.updateState(``,
+			model.State{KeyState: known("a"), Away: &model.State{KeyState: known("b")}})
 		got := []string{r.where(t.Context())}
 		r.pass(time.Second)
 		r.hangs["a:1"] = tt.hangs

@@ -74,7 +74,10 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 // viewOf returns the view of a call.
-func (p *connPlan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, error) {
+func (p *connPlan) viewOf(
+	info *balancer.PickInfo,
+	o *calloptions.Options,
+) (*view, error) {
 	if !p.HasLanes() {
 		return p.base, nil
 	}

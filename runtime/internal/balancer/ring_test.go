@@ -134,7 +134,9 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r := newRig(t)
 	r.updateState(`"maxConcurrentRequests":1,`+ring, model.State{
-		KeyState: model.KeyState{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })},
+		KeyState: model.KeyState{Known: true, Endpoints: weighing(5, func(int) uint32 {
+			return 1
+		})},
 	})
 
 	where := func() (all [200]string) {

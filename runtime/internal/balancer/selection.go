@@ -85,7 +85,9 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 		limit := c.plan.in.Client.Most
 		lingers := now.Before(conn.closeAt)
 
-		outlasts := conn.departed && conn.outlasts && (limit == 0 || len(c.conns) <= limit)
+		outlasts := conn.departed &&
+			conn.outlasts &&
+			(limit == 0 || len(c.conns) <= limit)
 		if useful && (lingers || outlasts) && (limit == 0 || *kept < limit) {
 			*kept++
 
@@ -388,7 +390,8 @@ func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 // selection may be ready because calls have named their instances.
 func (c *core) selectReady(t *tier, members []int32) bool {
 	before := t.first.Load()
-	first := (*conn)(nil)
+	var first *conn
+
 	wasSelected := func(conn *conn) bool { return conn.selected >= c.selection-1 }
 	for _, m := range members {
 		conn := c.plan.conns[m]

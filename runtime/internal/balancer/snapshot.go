@@ -216,13 +216,15 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 
 		set, n := v.setOf(t, lacking, ejected)
 		if t.Class == planner.Away {
-			n.err, n.awayErr = nil, n.err
+			n.awayErr = n.err
+			n.err = nil
 		}
 
 		// nothing precedes the tier, which is not live
 		first := v.plan.Live == 0 &&
 			(t.Class == planner.Away || len(v.plan.Fallback()) == 0)
-		waits := t.Class.IsLive() || t.Class != planner.Departed && (lacking == nil || first)
+		waits := t.Class.IsLive() ||
+			t.Class != planner.Departed && (lacking == nil || first)
 		if waits { // calls may wait for an endpoint of the tier
 			g.addAll(n)
 		}

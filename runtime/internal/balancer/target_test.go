@@ -151,7 +151,10 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 
 	update := func(specs ...string) {
 		r.updateState("",
-			model.State{KeyState: known(specs...), Route: model.Route{Instance: "d", Role: "leader"}})
+			model.State{
+				KeyState: known(specs...),
+				Route:    model.Route{Instance: "d", Role: "leader"},
+			})
 	}
 
 	to := func(instance string) string {
@@ -312,8 +315,12 @@ func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 		return backend(endpoint.Endpoint{Instance: "host", Addr: addr})
 	}
 	r.updateState(ring, model.State{
-		KeyState: model.KeyState{Known: true, Endpoints: []*model.Backend{twin("a:1"), twin("b:1")}},
+		KeyState: model.KeyState{
+			Known:     true,
+			Endpoints: []*model.Backend{twin("a:1"), twin("b:1")},
+		},
 	})
+
 	r.reachAll()
 
 	at := map[string]int{}

@@ -288,8 +288,10 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	if same {
 		next.Backends = old.Backends
 	} else {
-		next.Endpoints, next.Departed, next.Changed = next.Backends, lastDeparted(published,
-			next.Backends, withdrawn), now
+		next.Endpoints = next.Backends
+		next.Departed = lastDeparted(published,
+			next.Backends, withdrawn)
+		next.Changed = now
 	}
 
 	news := !etcderr.Same(next.Err, old.Err)

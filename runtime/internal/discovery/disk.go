@@ -101,7 +101,8 @@ func (d *disk) flush() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
-	d.timer, d.next = nil, time.Now().Add(max(pause, 50*time.Since(began)))
+	d.timer = nil
+	d.next = time.Now().Add(max(pause, 50*time.Since(began)))
 
 	if len(d.unsaved) > 0 {
 		d.schedule()

@@ -98,7 +98,7 @@ func TestHold(t *testing.T) {
 	} {
 		h := hold{grace: 30 * time.Second}
 		now := start
-		publish := []*Backend(nil)
+		var publish []*Backend
 		for i, step := range tt.steps {
 			now = now.Add(step.after)
 
@@ -146,7 +146,7 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	}
 
 	h := hold{grace: 30 * time.Second}
-	publish := []*Backend(nil)
+	var publish []*Backend
 	for _, step := range []struct {
 		items   []*item
 		publish string

@@ -180,7 +180,10 @@ func (k *Key) follow() {
 	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
-	k.stop = func() { stopEndpoints(); stopConfig() }
+	k.stop = func() {
+		stopEndpoints()
+		stopConfig()
+	}
 }
 
 // event passes an event to the core, unless its subscription has ended, and

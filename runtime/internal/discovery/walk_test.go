@@ -83,7 +83,8 @@ func startWalk() *walked {
 		disk:      "?",
 	}
 
-	w.state, w.seen = w.core.state, w.core.state
+	w.state = w.core.state
+	w.seen = w.core.state
 
 	return w
 }
@@ -405,7 +406,8 @@ func (w *walked) settle() string {
 
 // shown returns the part of a state that a reader sees.
 func shown(s *State) string {
-	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), names(s.Departed),
+	return fmt.Sprint(s.Known, names(
+		s.Backends), slices.Sorted(maps.Keys(s.Held)), names(s.Departed),
 		s.Live, s.LiveKnown, s.Err)
 }
 
@@ -581,16 +583,36 @@ func TestWalk(t *testing.T) {
 		return func() *walked { return startRead(names...) }
 	}
 	walk("endpoints come and go", reading("a", "b", "c"), "a is put", "a is marked", "a is deleted",
-		"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list is answered", "etcd is away", "a second passes", "10 s pass", "the next tick comes")
+		"b is put", "b is marked", "b is deleted", "c is put", "c is deleted",
+		"the watch sends changes",
+		"a list is answered",
+		"etcd is away",
+		"a second passes",
+		"10 s pass",
+		"the next tick comes")
+
 	walk("K3: a mark, and a layout without marks", reading(
 		"a", "p", "b"), "a is put", "a is marked", "a is deleted",
-		"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list is answered", "10 s pass")
+		"a's plain entry is put", "a's plain entry is deleted", "b is deleted",
+		"the watch sends changes",
+		"a list is answered",
+		"10 s pass")
+
 	walk("K3: another comes to the address of a marked one", reading(
 		"a", "b"), "a is put", "a is marked", "a is deleted",
-		"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass")
+		"another is put at a's address", "another at a's address is deleted",
+		"a's plain entry is put",
+		"the watch sends changes",
+		"a list is answered",
+		"10 s pass")
+
 	walk("K3: another shares the address of a marked one", reading(
 		"a", "n"), "a is put", "a is marked", "a is deleted",
-		"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass")
+		"another is put at a's address", "another at a's address is deleted",
+		"a's plain entry is put",
+		"the watch sends changes",
+		"a list is answered",
+		"10 s pass")
 
 	walk("an entry names another address for a while", func() *walked {
 		w := startRead("a", "p")
@@ -598,10 +620,19 @@ func TestWalk(t *testing.T) {
 		w.sync()
 
 		return w
-	}, "a is put", "a is deleted", "a's plain entry is put", "a's plain entry names another address", "a's plain entry is deleted",
+	}, "a is put", "a is deleted", "a's plain entry is put",
+		"a's plain entry names another address",
+		"a's plain entry is deleted",
 		"the watch sends changes", "a list is answered", "10 s pass")
 
-	walk("readers, the config and the disk", startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
-		"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
+	walk("readers, the config and the disk", startWalk, "a reader joins", "a reader leaves",
+		"a is put",
+		"a is marked",
+		"a is deleted",
+		"the watch sends changes",
+		"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y",
+		"a bad config",
+		"no config",
+		"the config is denied",
 		"the config is away", "a second passes", "the next tick comes")
 }

@@ -34,7 +34,11 @@ func TestConnKnowsTheCause(t *testing.T) {
 	}, Logger: slog.New(slog.DiscardHandler), Changed: func(is bool) { back <- is }})
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	ended := make(chan struct{})
-	go func() { defer close(ended); c.Run(ctx) }()
+	go func() {
+		defer close(ended)
+
+		c.Run(ctx)
+	}()
 
 	for c.standing().Cause == nil && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)

@@ -17,7 +17,11 @@ import (
 // revocation, which is retried until etcd answers.
 func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	if _, revokes := o.(reconcile.RevokeOp); revokes {
-		s.wg.Go(func() { s.finish(o, timeout); s.poke() })
+		s.wg.Go(func() {
+			s.finish(o, timeout)
+			s.poke()
+		})
+
 		return
 	}
 
@@ -106,8 +110,10 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 		a.Err = err
 
 		if err == nil {
-			a.Made, a.KVs, a.Revision = resp.Succeeded, valuesOf(
-				resp), resp.Header.GetRevision()
+			a.Made = resp.Succeeded
+			a.KVs = valuesOf(
+				resp)
+			a.Revision = resp.Header.GetRevision()
 		}
 	}
 

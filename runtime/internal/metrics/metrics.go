@@ -64,9 +64,11 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists", metric.WithUnit(
 		"{relist}"),
 		metric.WithDescription("Times that a range of etcd was listed again because its watch failed, by cause."))
-	m.malformedValues, errs[1] = meter.Int64Counter("etcdrpc.discovery.malformed_values", metric.WithUnit("{value}"),
+	m.malformedValues, errs[1] = meter.Int64Counter("etcdrpc.discovery.malformed_values",
+		metric.WithUnit("{value}"),
 		metric.WithDescription(
 			"Values in etcd that were skipped because they could not be read."))
+
 	m.registrations, errs[2] =
 		meter.Int64UpDownCounter("etcdrpc.registration.count", metric.WithUnit(
 			"{registration}"),
@@ -165,7 +167,8 @@ type observed struct {
 func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) error {
 	o := &m.observed
 	var errs [5]error
-	o.status, errs[0] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.status", metric.WithUnit("{key}"),
+	o.status, errs[0] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.status",
+		metric.WithUnit("{key}"),
 		metric.WithDescription("1 for the state that a key is in, 0 for the others."))
 	o.endpoints, errs[1] =
 		meter.Int64ObservableUpDownCounter("etcdrpc.endpoint.count", metric.WithUnit(

@@ -260,7 +260,10 @@ func (s *State) Pending() bool {
 
 // Input returns the input of a plan for a connection. Its endpoints are shared,
 // unless a fallback has some of the same addresses.
-func (s *State) Input(config *planner.Config, client *planner.Client) planner.Input[*Backend] {
+func (s *State) Input(
+	config *planner.Config,
+	client *planner.Client,
+) planner.Input[*Backend] {
 	in := planner.Input[*Backend]{
 		Service:   s.Name,
 		Config:    config,

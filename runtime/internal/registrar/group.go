@@ -288,7 +288,8 @@ func (g *Group) report() {
 	registered := false
 	g.with(func(c *core) {
 		if g.config.Report != nil {
-			report, registered = g.config.Report, g.life.Err() == nil &&
+			report = g.config.Report
+			registered = g.life.Err() == nil &&
 				c.registered(g.states)
 		}
 	})

@@ -284,7 +284,10 @@ func TestCallsInAnyOrder(t *testing.T) {
 				g.Ended()
 			},
 			func() { _ = r.Close(ctx) },
-			func() { g.Status(); r.Status() },
+			func() {
+				g.Status()
+				r.Status()
+			},
 		}
 
 		var wg sync.WaitGroup

@@ -268,7 +268,9 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 	}
 
 	wait := func(f Found) Found {
-		s.upcoming[name], *waits = a, true
+		s.upcoming[name] = a
+		*waits = true
+
 		return f
 	}
 
@@ -394,7 +396,9 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 	}
 
 	s.nonce++
-	s.fresh, s.pending, s.version = false, true, strconv.FormatUint(version.Sum64(), 16)
+	s.fresh = false
+	s.pending = true
+	s.version = strconv.FormatUint(version.Sum64(), 16)
 
 	return &Answer{k, resources, s.version, strconv.Itoa(s.nonce)}
 }

@@ -214,8 +214,10 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 // identify stores the identity of the client, from its first request. It cuts
 // long texts, because the source keeps them.
 func (c *stream) identify(n *corev3.Node) {
-	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(
-		n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(
+	c.client.ID = short(n.GetId())
+	c.client.Agent = short(
+		n.GetUserAgentName() + " " + n.GetUserAgentVersion())
+	c.client.Zone = short(
 		n.GetLocality().GetZone())
 	c.inputs = mapping.Client{Zone: c.client.Zone, ID: c.client.ID}
 

@@ -41,7 +41,8 @@ func (p *serviceTargets) addCluster(name string, tiers [][]int) {
 	}
 
 	p.setPolicy(c)
-	p.clusters[name], p.loads[name] = p.resource(name, c), p.load(name, tiers)
+	p.clusters[name] = p.resource(name, c)
+	p.loads[name] = p.load(name, tiers)
 
 	p.clusterBytes += proto.Size(p.clusters[name].Body)
 	if p.clusterBytes > maxBytes {
@@ -92,11 +93,15 @@ func (p *serviceTargets) leastRequest(choices uint32) *clusterv3.LoadBalancingPo
 	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: picks})
 }
 
-func (p *serviceTargets) orRoundRobin(config proto.Message) *clusterv3.LoadBalancingPolicy {
+func (p *serviceTargets) orRoundRobin(
+	config proto.Message,
+) *clusterv3.LoadBalancingPolicy {
 	return p.policies(config, &roundrobinv3.RoundRobin{})
 }
 
-func (p *serviceTargets) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy {
+func (p *serviceTargets) policies(
+	configs ...proto.Message,
+) *clusterv3.LoadBalancingPolicy {
 	list := &clusterv3.LoadBalancingPolicy{}
 	for _, config := range configs {
 		list.Policies = append(
@@ -128,18 +133,21 @@ func (p *serviceTargets) outlierDetection() *clusterv3.OutlierDetection {
 		EnforcingFailurePercentage: wrapperspb.UInt32(0),
 	}
 	if s := c.SuccessRate; s != nil {
-		o.SuccessRateStdevFactor, o.EnforcingSuccessRate = number(
-			s.StdevFactor), number(s.EnforcementPercentage)
-		o.SuccessRateMinimumHosts, o.SuccessRateRequestVolume = number(
-			s.MinimumHosts), number(s.RequestVolume)
+		o.SuccessRateStdevFactor = number(
+			s.StdevFactor)
+		o.EnforcingSuccessRate = number(s.EnforcementPercentage)
+		o.SuccessRateMinimumHosts = number(
+			s.MinimumHosts)
+		o.SuccessRateRequestVolume = number(s.RequestVolume)
 	}
 
 	if f := c.FailurePercentage; f != nil {
 		o.FailurePercentageThreshold = number(f.Threshold)
 		o.EnforcingFailurePercentage = cmp.Or(number(f.EnforcementPercentage),
 			wrapperspb.UInt32(100))
-		o.FailurePercentageMinimumHosts, o.FailurePercentageRequestVolume = number(
-			f.MinimumHosts), number(f.RequestVolume)
+		o.FailurePercentageMinimumHosts = number(
+			f.MinimumHosts)
+		o.FailurePercentageRequestVolume = number(f.RequestVolume)
 	}
 
 	return o

@@ -303,10 +303,14 @@ func (p *editPage) add(
 		return status
 	}
 
-	p.Guard, p.Changes, p.Command = guard(e), e.Changes(), command(e)
+	p.Guard = guard(e)
+	p.Changes = e.Changes()
+	p.Command = command(e)
 
 	if !p.Refused {
-		p.Warnings, p.Notes, p.Diff = e.Warnings(), e.Notes, e.Diff()
+		p.Warnings = e.Warnings()
+		p.Notes = e.Notes
+		p.Diff = e.Diff()
 	}
 
 	return status

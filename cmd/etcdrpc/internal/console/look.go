@@ -71,7 +71,8 @@ func newLine(s *inventory.Service, findings []doctor.Finding) line {
 	}
 
 	for _, f := range findings {
-		l.Kinds, l.Severity = append(l.Kinds, f.Kind), cmp.Or(l.Severity, f.Severity)
+		l.Kinds = append(l.Kinds, f.Kind)
+		l.Severity = cmp.Or(l.Severity, f.Severity)
 	}
 
 	for _, set := range []*[]string{&l.Versions, &l.Zones, &l.Kinds} {

@@ -49,8 +49,12 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&d.deep, "deep", false,
 		"ask the instances for their health, as gRPC clients do")
 	flags.BoolVar(&d.plaintext, "plaintext", false, "with --deep: clients use no TLS")
-	d.files.AddTo(flags, "service-", "with --deep: clients trust the CA bundle in this `file`",
-		"with --deep: clients identify by the TLS certificate in this `file`", "with --deep: the TLS key `file` of --service-cert")
+
+	d.files.AddTo(flags, "service-",
+		"with --deep: clients trust the CA bundle in this `file`",
+		"with --deep: clients identify by the TLS certificate in this `file`",
+		"with --deep: the TLS key `file` of --service-cert")
+
 	flags.StringToStringVar(&d.authorities, "service-authority", nil,
 		"with --deep: the authority that a proto sets, as `KEY=NAME`")
 }

@@ -97,7 +97,8 @@ func TestLongLease(t *testing.T) {
 			}, {Key: "acme/user/b", Value: []byte("10.0.0.7:1"), Lease: 1},
 		}))
 
-		p.probed, p.dialErrors = true, map[string]error{
+		p.probed = true
+		p.dialErrors = map[string]error{
 			p.addresses()[0]: errors.New("connection refused"),
 		}
 		p.leases = map[int64]lease{

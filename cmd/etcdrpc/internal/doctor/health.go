@@ -68,7 +68,10 @@ func forEach(n int, do func(int)) {
 	running.SetLimit(maxConns)
 
 	for i := range n {
-		running.Go(func() error { do(i); return nil })
+		running.Go(func() error {
+			do(i)
+			return nil
+		})
 	}
 
 	_ = running.Wait()
@@ -214,7 +217,9 @@ func (d *Options) checkServices(
 	t healthTarget,
 ) (result healthResult) {
 	fault := func(format string, args ...any) healthResult {
-		result.kind, result.problem = kindNotServing, fmt.Sprintf(format, args...)
+		result.kind = kindNotServing
+		result.problem = fmt.Sprintf(format, args...)
+
 		return result
 	}
 

@@ -34,11 +34,13 @@ func (x *subject) noLease() {
 		case granted >= longLease:
 			x.report(fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies",
 				output.Seconds(granted)),
-				"give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register", i.Entry.Key)
+				"give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register",
+				i.Entry.Key)
 
 		case i.Entry.Lease == 0:
 			x.report("the entry has no lease, so it stays when its server dies",
-				"have its server register itself, unless the entry is kept on purpose, as by Registry.Add; if its server is gone, delete the entry", i.Entry.Key)
+				"have its server register itself, unless the entry is kept on purpose, as by Registry.Add; if its server is gone, delete the entry",
+				i.Entry.Key)
 		}
 	}
 }
@@ -49,7 +51,8 @@ func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
 			x.report(i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
-				"look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease", i.Entry.Key)
+				"look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease",
+				i.Entry.Key)
 		}
 	}
 }
@@ -95,7 +98,8 @@ func (p *examination) leaseState(id int64) string {
 		state = "nobody renews its lease %s, which has %s of %s left"
 	}
 
-	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Remaining, 0)),
+	return fmt.Sprintf(state, inventory.LeaseName(id),
+		output.Seconds(max(l.Remaining, 0)),
 		output.Seconds(l.Granted))
 }
 
@@ -133,7 +137,8 @@ func (x *subject) unreachableAddress() {
 		x.add(cause, x.check.kind, x.check.severity,
 			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err,
 				x.leaseState(i.Entry.Lease)),
-			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", i.Entry.Key)
+			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial",
+			i.Entry.Key)
 	}
 }
 
@@ -156,8 +161,9 @@ func (x *subject) metadata() {
 		if text, said := i.Metadata[endpoint.StartedName]; said {
 			if at, ok := i.Started(); !ok || time.Until(at) > time.Hour {
 				found(fmt.Sprintf("has the start time %q, which is not a past one in seconds since 1970, so slow_start misjudges it",
-					text), "have its server write seconds and keep the right time, or leave "+
-					endpoint.StartedName+" out")
+					text),
+					"have its server write seconds and keep the right time, or leave "+
+						endpoint.StartedName+" out")
 			}
 		}
 
@@ -252,7 +258,8 @@ func (x *subject) misleadingAddress() {
 			x.add(x.Key+" "+means, x.check.kind, x.check.severity,
 				fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing",
 					i.Addr, means),
-				"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries", i.Entry.Key)
+				"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries",
+				i.Entry.Key)
 		}
 	}
 }

@@ -98,7 +98,8 @@ func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Remaining
 	l.LeaseTime = now
 
-	l.renewed = !now.Expired() && time.Duration(now.Remaining-before-1)*time.Second > -after
+	l.renewed = !now.Expired() &&
+		time.Duration(now.Remaining-before-1)*time.Second > -after
 	if !l.renewed {
 		l.notRenewed = now.Expired() || untilAlmostExpired(now) <= 0
 		l.missedRenewal = l.replaced && (now.Expired() || untilMissedRenewal(now) <= 0)

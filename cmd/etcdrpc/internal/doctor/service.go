@@ -83,8 +83,9 @@ func (x *subject) badKey() {
 	bare, doubled := strings.CutPrefix(x.Key, strings.TrimSuffix(x.Namespace, "/")+"/")
 	// without a service there, the key may be meant
 	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) {
-		x.reportAs(Warning, "the key begins with the namespace, which is added to each key: clients with the key "+
-			bare+" do not find this",
+		x.reportAs(Warning,
+			"the key begins with the namespace, which is added to each key: clients with the key "+
+				bare+" do not find this",
 			"have its servers leave the namespace out of the key", x.Key)
 	}
 
@@ -92,9 +93,11 @@ func (x *subject) badKey() {
 	for _, i := range x.Instances {
 		if x.inUse(i.Entry.Key) {
 			strays++
-			x.reportAs(Warning, fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s",
-				i.Entry.Key, x.Key),
-				"if its server is of that service, have it register below the key", i.Entry.Key)
+			x.reportAs(Warning,
+				fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s",
+					i.Entry.Key, x.Key),
+				"if its server is of that service, have it register below the key",
+				i.Entry.Key)
 		}
 	}
 
@@ -102,14 +105,16 @@ func (x *subject) badKey() {
 		switch {
 		case !s.InUse() || strays == len(x.Instances):
 		case s.Key < x.Key && strings.EqualFold(s.Key, x.Key):
-			x.reportAs(Warning, fmt.Sprintf("the keys %s and %s differ only by case: clients of one do not find the instances of the other",
-				s.Key, x.Key),
+			x.reportAs(Warning,
+				fmt.Sprintf("the keys %s and %s differ only by case: clients of one do not find the instances of the other",
+					s.Key, x.Key),
 				"if they are one service, give its servers one key", s.Key, x.Key)
 
 		case strings.HasPrefix(s.Key, x.Key+"/"):
 			x.reportAs(Warning, "the key is nested under the key "+
 				x.Key+": other frameworks' readers of that key take its instances for theirs",
-				"rename one of them, such as acme/user-admin in place of acme/user/admin", s.Key)
+				"rename one of them, such as acme/user-admin in place of acme/user/admin",
+				s.Key)
 		}
 	}
 
@@ -213,7 +218,8 @@ func (x *subject) mixedLayouts() {
 	if len(written) != len(addrs)*len(counts) {
 		x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not",
 			x.Key, len(counts), inventory.Counted(counts)),
-			"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", slices.Sorted(
+			"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout",
+			slices.Sorted(
 				maps.Values(first))...)
 	}
 }
@@ -266,7 +272,8 @@ func (x *subject) mistypedZones() {
 			x.report(fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
 				i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(
 					x.zones[usual], "entry")),
-				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone", i.Entry.Key)
+				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone",
+				i.Entry.Key)
 		}
 	}
 }

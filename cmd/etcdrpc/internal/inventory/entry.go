@@ -38,7 +38,8 @@ func (e Entry) Shortened() Entry {
 	isRead := len(e.Value) <= e.sizeLimit() &&
 		(e.isConfig() || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")))
 	if !isRead && len(e.Value) > maxHead {
-		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:maxHead])
+		e.Size = len(e.Value)
+		e.Value = bytes.Clone(e.Value[:maxHead])
 	}
 
 	return e

@@ -156,7 +156,8 @@ func (e *Edit) plan() error {
 		e.New = e.OldText()
 	}
 
-	e.oldConfig, e.newConfig = parsed(e.OldText()), parsed(e.New)
+	e.oldConfig = parsed(e.OldText())
+	e.newConfig = parsed(e.New)
 
 	if err == nil && (e.New != "" || e.Kind == Put) {
 		_, err = serviceconfig.ParseLive(e.New)

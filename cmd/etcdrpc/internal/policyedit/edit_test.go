@@ -94,7 +94,7 @@ func TestDrain_ManyNames(t *testing.T) {
 	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":""},"weight":1}]}}]}`
 
 	values := []string{"10.1.0.1:1"}
-	names := []string(nil)
+	var names []string
 
 	const n = 500
 	for i := range n {

@@ -277,9 +277,11 @@ func (x *Explanation) noteOptions() {
 	}
 
 	when(e.PrefersZone() &&
-		x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
+		x.Zone == "",
+		"These are the shares of a client without a zone; others prefer the instances of their own.")
 	when(e.ZoneMinPercent > 0 && x.Zone != "",
-		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", e.ZoneMinPercent)
+		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.",
+		e.ZoneMinPercent)
 	when(e.Subset > 0,
 		"Each client uses %s of a set, different ones in each process; the shares are those over many clients.",
 		output.Counted(int(e.Subset), "instance"))

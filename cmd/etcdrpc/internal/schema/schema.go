@@ -173,7 +173,8 @@ func ask(
 
 	if wrong := answer.GetErrorResponse(); wrong != nil {
 		return nil, fmt.Errorf("the server's reflection does not know %s%s: %s: give an image of its proto files by --schema",
-			question.GetFileContainingSymbol(), question.GetFileByFilename(), wrong.GetErrorMessage())
+			question.GetFileContainingSymbol(), question.GetFileByFilename(),
+			wrong.GetErrorMessage())
 	}
 
 	return answer, err

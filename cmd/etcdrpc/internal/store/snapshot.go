@@ -131,7 +131,8 @@ func (s *Store) read(
 		r, entries, revision, err := s.scanFirst(ctx, ranges, n.Revision)
 		switch {
 		case err == nil:
-			n.parts, n.Revision = append(n.parts, r), cmp.Or(n.Revision, revision)
+			n.parts = append(n.parts, r)
+			n.Revision = cmp.Or(n.Revision, revision)
 		case i == 0 || !errors.Is(err, ErrDenied):
 			return nil, err
 

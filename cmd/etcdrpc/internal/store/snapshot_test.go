@@ -96,7 +96,10 @@ func (c changing) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) c
 		events <- clientv3.WatchResponse{Events: []*clientv3.Event{{}}}
 	}
 
-	go func() { <-ctx.Done(); close(events) }()
+	go func() {
+		<-ctx.Done()
+		close(events)
+	}()
 
 	return events
 }

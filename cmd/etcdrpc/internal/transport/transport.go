@@ -39,8 +39,11 @@ type Transport struct {
 
 // AddTo adds the flags of TLS.
 func (t *Transport) AddTo(flags *pflag.FlagSet) {
-	t.Files.AddTo(flags, "service-", "verify the service's certificate with the CA bundle in this `file` (default: the system's)",
-		"identify to the service by the TLS certificate in this `file`", "the TLS key `file` of --service-cert")
+	t.Files.AddTo(flags, "service-",
+		"verify the service's certificate with the CA bundle in this `file` (default: the system's)",
+		"identify to the service by the TLS certificate in this `file`",
+		"the TLS key `file` of --service-cert")
+
 	flags.StringVar(&t.Authority, "authority", "",
 		"the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
 }

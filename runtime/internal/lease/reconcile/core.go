@@ -440,7 +440,7 @@ type Warning struct {
 // unless etcd has refused that entry.
 func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
 	others := -1
-	last := (*Entry)(nil)
+	var last *Entry
 	for _, e := range c.entries {
 		if e.desired == present && affected(e) {
 			others++

@@ -201,7 +201,8 @@ func (c *Core) Renewals(
 		}
 
 		if !now.Before(h.renewAt) {
-			due[h.id], h.renewAt = h.life, now.Add(h.life/renewAgain)
+			due[h.id] = h.life
+			h.renewAt = now.Add(h.life / renewAgain)
 		}
 
 		wait = min(wait, h.renewAt.Sub(now))
@@ -230,7 +231,8 @@ func (c *Core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		return
 	case isRefusal(err) && h != nil: // the lease is not renewed, and expires
 		c.succeeded()
-		h.denied, h.revokeAt = true, latest(h.expires, now.Add(refusedMin))
+		h.denied = true
+		h.revokeAt = latest(h.expires, now.Add(refusedMin))
 		c.markAllDirty() // so that the lease's keys are deleted one by one
 
 	default:
@@ -254,7 +256,8 @@ func (c *Core) OnRenewal(
 	revision int64,
 ) {
 	if h := c.get(id); h != nil {
-		h.expires, h.renewAt = now.Add(life), now.Add(life/renewAfter)
+		h.expires = now.Add(life)
+		h.renewAt = now.Add(life / renewAfter)
 		c.grants.open()
 	}
 

@@ -51,7 +51,8 @@ func newModel() *model {
 
 func (m *model) clone() *model {
 	c := *m
-	c.kvs, c.leases = maps.Clone(m.kvs), maps.Clone(m.leases)
+	c.kvs = maps.Clone(m.kvs)
+	c.leases = maps.Clone(m.leases)
 
 	return &c
 }
@@ -59,7 +60,10 @@ func (m *model) clone() *model {
 // restore restores an earlier state, in which each lease has its whole TTL
 // again.
 func (m *model) restore(now time.Time, past *model) {
-	m.rev, m.kvs, m.leases = past.rev, past.clone().kvs, past.clone().leases
+	m.rev = past.rev
+	m.kvs = past.clone().kvs
+
+	m.leases = past.clone().leases
 	for id := range m.leases {
 		m.leases[id] = now.Add(ttl)
 	}
@@ -201,7 +205,9 @@ func (m *model) do(o Op, now time.Time) (a Answer) {
 		}
 
 		m.ids++
-		a.Lease, a.TTL, m.leases[m.ids] = m.ids, ttl, now.Add(ttl)
+		a.Lease = m.ids
+		a.TTL = ttl
+		m.leases[m.ids] = now.Add(ttl)
 
 	case RevokeOp:
 		if m.poisoned[o.Lease] {

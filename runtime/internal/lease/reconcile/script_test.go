@@ -175,7 +175,11 @@ func (s *script) play(statements string) {
 			s.run(d)
 
 		case verb == "fate": // of the next write: 1 is lost, and 2 is applied without an answer
-			s.fail = func() fate { s.fail = func() fate { return answered }; return fate(n) }
+			s.fail = func() fate {
+				s.fail = func() fate { return answered }
+				return fate(n)
+			}
+
 		case keyVerbs[verb] != nil:
 			for _, key := range strings.Fields(arg) {
 				key, value, _ := strings.Cut(key, "=")
@@ -224,7 +228,10 @@ var keyVerbs = map[string]func(s *script, key, value string){
 var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"settle": func(s *script, _ clientv3.LeaseID) { s.settle() },
 	// clears the list of calls
-	"forget":     func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil },
+	"forget": func(s *script, _ clientv3.LeaseID) {
+		s.settle()
+		s.calls = nil
+	},
 	"close":      func(s *script, _ clientv3.LeaseID) { s.core.Close(s.now) },
 	"check-soon": func(s *script, _ clientv3.LeaseID) { s.core.CheckSoon(s.now) },
 	"slept":      func(s *script, _ clientv3.LeaseID) { s.core.Waited(s.now, time.Minute) },

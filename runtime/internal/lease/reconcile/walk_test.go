@@ -460,7 +460,8 @@ func (w *walked) settleB() string {
 	}
 
 	w.heal()
-	w.etcd.unreadable, w.etcd.unwritable = maps.Clone(unreadable), maps.Clone(unwritable)
+	w.etcd.unreadable = maps.Clone(unreadable)
+	w.etcd.unwritable = maps.Clone(unwritable)
 
 	if !w.end(answered) {
 		return "no call is made"
@@ -618,8 +619,14 @@ var leaseEvents = []modelcheck.Event[walked]{
 
 		return true
 	}},
-	{Name: "a second passes", Do: func(w *walked) bool { w.pass(time.Second); return true }},
-	{Name: "the TTL passes", Do: func(w *walked) bool { w.pass(ttl + time.Second); return true }},
+	{Name: "a second passes", Do: func(w *walked) bool {
+		w.pass(time.Second)
+		return true
+	}},
+	{Name: "the TTL passes", Do: func(w *walked) bool {
+		w.pass(ttl + time.Second)
+		return true
+	}},
 	{Name: "renewals stop", Do: func(w *walked) bool {
 		could := !w.etcd.silent
 		w.etcd.silent = true
@@ -739,7 +746,10 @@ var leaseEvents = []modelcheck.Event[walked]{
 	}},
 
 	{Name: "etcd recovers", Do: (*walked).heal},
-	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
+	{Name: "etcd is backed up", Do: func(w *walked) bool {
+		w.past = w.etcd.clone()
+		return true
+	}},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool {
 		could := w.restore()
@@ -815,7 +825,13 @@ func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 		}
 	}
 
-	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
+	world := leaseWalk(func() *walked {
+		w := startWalk()
+		w.items = items
+
+		return w
+	}, events...)
+
 	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool {
 		return e.Name == "a call is answered"
 	})]
@@ -849,8 +865,11 @@ func TestWalk(t *testing.T) {
 		"etcd becomes busy, or idle again",
 	}
 
-	walk("calls end in every way", startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
-		"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...)
+	walk("calls end in every way", startWalk,
+		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+			"a call is applied and not answered", "a call is delayed", "a delayed call arrives",
+			"the keepalive ends")...)
+
 	t.Run("calls hang", func(t *testing.T) {
 		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked {
 			w := startRegistered(2, item)
@@ -858,13 +877,21 @@ func TestWalk(t *testing.T) {
 
 			return w
 		},
-			"the next call begins", "a call is answered", "a call is lost", "a call hangs for a second", "a call is applied and not answered", "a call is delayed",
-			"a delayed call arrives", "add a", "update a", "pause a", "resume a", "drop a", "drop b", "close", "the keepalive ends"))
+			"the next call begins", "a call is answered", "a call is lost",
+			"a call hangs for a second",
+			"a call is applied and not answered",
+			"a call is delayed",
+			"a delayed call arrives", "add a", "update a", "pause a", "resume a", "drop a", "drop b", "close",
+			"the keepalive ends"))
 	})
 
 	walk("other processes change keys", registered(
-		1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
-		"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch reports a")...)
+		1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes",
+		"renewals stop",
+		"a is deleted", "a is overwritten", "another process takes a", "another process leaves a",
+		"the lease is revoked",
+		"a watch reports a")...)
+
 	walk("the lease goes while a call is under way", func() *walked {
 		w := startRegistered(1, item)
 		w.update(0)
@@ -872,7 +899,8 @@ func TestWalk(t *testing.T) {
 
 		return w
 	}, append(calls, "update a", "pause a", "resume a", "drop a",
-		"a call is applied and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...)
+		"a call is applied and not answered", "a is deleted", "the lease is revoked",
+		"a renewal finds the lease gone")...)
 
 	walk("a write arrives late", registered(2), append(calls, "update a", "pause a", "resume a",
 		"a call is applied and not answered", "a call is delayed", "a delayed call arrives")...)
@@ -883,7 +911,9 @@ func TestWalk(t *testing.T) {
 
 		return w
 	}, append(calls, "update a", "pause a", "resume a",
-		"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...)
+		"a call is applied and not answered", "a call is delayed", "a delayed call arrives",
+		"a is deleted",
+		"the lease is revoked")...)
 
 	walk("G32: an entry starts paused, and another process has its key", func() *walked {
 		w := startWalk()
@@ -891,8 +921,11 @@ func TestWalk(t *testing.T) {
 		w.entries[0] = w.core.Add(w.now, nobody{}, item("a", "v"), true)
 
 		return w
-	}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered", "a call is delayed", "a delayed call arrives",
-		"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...)
+	}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered",
+		"a call is delayed",
+		"a delayed call arrives",
+		"another process takes a", "another process leaves a",
+		"reads of a are denied, or allowed again")...)
 
 	walk("G38: an entry in conflict is paused and resumed", func() *walked {
 		w := startRegistered(1, item)
@@ -919,7 +952,8 @@ func TestWalk(t *testing.T) {
 	t.Run("G31: a refused entry does not block others", func(t *testing.T) {
 		w := leaseWalk(func() *walked {
 			w := startWalk()
-			w.etcd.unwritable["a"], w.etcd.unwritable["b"] = true, true
+			w.etcd.unwritable["a"] = true
+			w.etcd.unwritable["b"] = true
 			w.add(0)
 			w.add(1)
 
@@ -929,7 +963,8 @@ func TestWalk(t *testing.T) {
 
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
-			"writes of a are denied, or allowed again", "writes of b are denied, or allowed again")...)
+			"writes of a are denied, or allowed again",
+			"writes of b are denied, or allowed again")...)
 
 		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 10000, 20, w)
@@ -938,8 +973,12 @@ func TestWalk(t *testing.T) {
 	walk("an entry has two keys, one with its lease's id", func() *walked {
 		return startRegistered(1, plusNamed)
 	},
-		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close", "a call is applied and not answered", "a call is delayed",
-			"a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a", "the lease is revoked")...)
+		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+			"a call is applied and not answered",
+			"a call is delayed",
+			"a delayed call arrives", "the keepalive ends", "a is deleted",
+			"another process takes a",
+			"the lease is revoked")...)
 
 	walk("etcd is restored", func() *walked {
 		w := startRegistered(2, item)
@@ -947,7 +986,9 @@ func TestWalk(t *testing.T) {
 
 		return w
 	}, append(calls, "update a", "pause a", "resume a", "drop b",
-		"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...)
+		"the TTL passes", "etcd is backed up", "etcd is restored",
+		"etcd is restored, and others have written since",
+		"the connection is back")...)
 
 	t.Run("lives", func(t *testing.T) { modelcheck.Walk(t, 2000, 400, lifeOf(item)) })
 }

@@ -70,7 +70,9 @@ func (c calls) stand(ctx context.Context, timeout time.Duration) outcome {
 }
 
 func (c calls) failed(o outcome, err error) outcome {
-	o.err, o.refused = err, etcderr.Refused(err)
+	o.err = err
+	o.refused = etcderr.Refused(err)
+
 	if c.Why != nil {
 		o.err = etcderr.With(err, c.Why(err))
 	}
@@ -82,7 +84,9 @@ func (c calls) failed(o outcome, err error) outcome {
 func (c calls) renew(ctx context.Context, lease clientv3.LeaseID) (o outcome) {
 	o.sent = time.Now()
 	renewed, err := c.Renewer.Renew(ctx, lease, callTimeout)
-	o.err, o.gone = err, errors.Is(err, rpctypes.ErrLeaseNotFound)
+	o.err = err
+	o.gone = errors.Is(err, rpctypes.ErrLeaseNotFound)
+
 	if err == nil {
 		o.life = time.Duration(renewed.TTL) * time.Second
 	}

@@ -178,8 +178,10 @@ func (c *Candidates) follow() {
 		next.err = u.Err
 
 		if u.Snapshot != nil {
-			next.Leader, next.all = first(
-				u.Snapshot.Items), slices.Clone(u.Snapshot.Items)
+			next.Leader = first(
+				u.Snapshot.Items)
+			next.all = slices.Clone(u.Snapshot.Items)
+
 			if u.Snapshot.Truncated {
 				next.Leader = Leader{} // the leader may have been left out
 			}

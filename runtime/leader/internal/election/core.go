@@ -214,7 +214,8 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 		c.phase = placed
 		c.own = o.own
 		c.pause = 0
-		c.until, c.callAt = until(o), o.sent.Add(o.life/renewalsIn)
+		c.until = until(o)
+		c.callAt = o.sent.Add(o.life / renewalsIn)
 
 	case o.refused:
 		c.fail(now, refusedMin, refusedMax)
@@ -362,7 +363,8 @@ func (c *core) due(now time.Time) (e effects) {
 
 	case placed:
 		if expired(now, c.callAt) { // also after a step of the wall clock
-			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
+			e.renew = c.lease
+			c.callAt = now.Add(c.life / renewalsIn)
 		}
 
 		e.wake = c.callAt
@@ -376,7 +378,8 @@ func (c *core) due(now time.Time) (e effects) {
 
 	case leaving:
 		if !now.Before(c.callAt) {
-			e.revoke, c.callAt = c.lease, now.Add(revokeAgain)
+			e.revoke = c.lease
+			c.callAt = now.Add(revokeAgain)
 		}
 
 		e.wake = c.callAt

@@ -39,7 +39,10 @@ func TestCore(t *testing.T) {
 	drained.Yields = true
 	var last time.Time // the time of the last event
 
-	after := func(d time.Duration) time.Time { last = begin.Add(d); return last }
+	after := func(d time.Duration) time.Time {
+		last = begin.Add(d)
+		return last
+	}
 	for _, row := range []struct {
 		rule          string
 		do            func(c *core) effects
@@ -59,7 +62,10 @@ func TestCore(t *testing.T) {
 			return c.renewed(after(3*s), c.number, outcome{err: errLost})
 		}, 5, false, false, 4 * s},
 		{"the leadership ends a tenth of the TTL before the proven end of the lease",
-			func(c *core) effects { c.tick(after(8 * s)); return c.tick(after(9 * s)) }, 0, false,
+			func(c *core) effects {
+				c.tick(after(8 * s))
+				return c.tick(after(9 * s))
+			}, 0, false,
 			false, 21 * s / 2},
 		{"a lease that is renewed late is revoked", func(c *core) effects {
 			return c.renewed(after(9*s), c.number, outcome{sent: begin, life: 20 * s})
@@ -155,7 +161,8 @@ func TestCore(t *testing.T) {
 			(e.revoke != 0) != row.revoke ||
 			wake != row.wake {
 			t.Errorf("%s: token %d, renews lease %d, revokes lease %d, wakes after %v; want token %d, a renewal: %v, a revocation: %v, wake after %v",
-				row.rule, token, e.renew, e.revoke, wake, row.token, row.renew, row.revoke, row.wake)
+				row.rule, token, e.renew, e.revoke, wake, row.token, row.renew, row.revoke,
+				row.wake)
 		}
 	}
 }

@@ -216,7 +216,8 @@ func (e *Election) call(do effects) {
 // or call the registry. It must be called with mu held.
 func (e *Election) log(do effects) {
 	if do.restoredFrom != 0 {
-		e.line(slog.LevelError, "etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
+		e.line(slog.LevelError,
+			"etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
 			"seen", do.restoredFrom, "created", e.core.own.Created)
 	}
 

@@ -170,7 +170,10 @@ var goesOn = []happening{
 	{"etcd grants its lease", func(_ *world, _ int, p *process) bool {
 		return p.now.asked
 	}, func(w *world, _ int, p *process) {
-		p.now.asked, p.now.leased, p.now.expires, p.now.put = false, true, w.now.Add(ttl), true
+		p.now.asked = false
+		p.now.leased = true
+		p.now.expires = w.now.Add(ttl)
+		p.now.put = true
 	}},
 	{"etcd puts its candidate", func(_ *world, _ int, p *process) bool {
 		return p.now.put
@@ -379,7 +382,11 @@ func TestWalk(t *testing.T) {
 		return all
 	}
 
-	second := func(w *world) bool { w.now = w.now.Add(time.Second); return true }
+	second := func(w *world) bool {
+		w.now = w.now.Add(time.Second)
+		return true
+	}
+
 	walked := modelcheck.World[world]{
 		Start: func() *world {
 			w := &world{now: begin}

@@ -92,10 +92,7 @@ func childBackends(c *child) figures {
 
 func childCalls(c *child) figures {
 	var dials atomic.Int64
-	conn := c.dial(grpc.WithContextDialer(func(
-		ctx context.Context,
-		addr string,
-	) (net.Conn, error) {
+	conn := c.dial(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 		dials.Add(1)
 		var d net.Dialer
 

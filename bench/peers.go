@@ -198,8 +198,9 @@ func (f *naked) watch(
 	service string,
 	revision int64,
 ) {
-	for resp := range client.Watch(ctx, service+"/", clientv3.WithPrefix(),
-		clientv3.WithRev(revision+1)) {
+	changes := client.Watch(ctx, service+"/", clientv3.WithPrefix(),
+		clientv3.WithRev(revision+1))
+	for resp := range changes {
 		must(resp.Err())
 
 		for _, event := range resp.Events {

@@ -47,12 +47,11 @@ const SupportPackageIsVersion1 = true
 // The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and
 // their limits. Connect's interceptors see the service's name as the peer's
 // address.
-func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
-	newClient func(
-		connect.HTTPClient,
-		string,
-		...connect.ClientOption,
-	) C, opts ...grpc.DialOption,
+func NewClient[C any](
+	registry *runtime.Registry,
+	desc *runtime.ServiceDesc,
+	newClient func(connect.HTTPClient, string, ...connect.ClientOption) C,
+	opts ...grpc.DialOption,
 ) (C, error) {
 	clientOpts := []connect.ClientOption{connect.WithGRPC()}
 	var dialOpts []grpc.DialOption
@@ -112,10 +111,7 @@ type affinity struct {
 }
 
 func (a affinity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(
-		ctx context.Context,
-		req connect.AnyRequest,
-	) (connect.AnyResponse, error) {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		_, given := runtime.Affinity(ctx)
 		if !given && req.Spec().Procedure == a.procedure {
 			ctx = runtime.WithAffinity(ctx, a.keyOf(req.Any()))

@@ -23,10 +23,7 @@ import (
 // nothing.
 func NewLaneInterceptor() connect.Interceptor {
 	return laneInterceptor{func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(
-			ctx context.Context,
-			req connect.AnyRequest,
-		) (connect.AnyResponse, error) {
+		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 			if req.Spec().IsClient {
 				return next(ctx, req)
 			}
@@ -78,10 +75,7 @@ func handling(ctx context.Context, header http.Header, stream bool) context.Cont
 
 	// CarryLane puts the call's lane into the handler's context. This handler
 	// returns no error, so CarryLane returns none.
-	_, _ = runtime.CarryLane(ctx, nil, nil, func(
-		carried context.Context,
-		_ any,
-	) (any, error) {
+	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
 		ctx = carried
 		return nil, nil
 	})
@@ -163,9 +157,12 @@ func fromStatus(err error, trailer metadata.MD) error {
 // end: when the handler returns, or earlier if the caller cancels or the
 // deadline passes. So a handler that resigns must do so in another goroutine.
 // Later in a handler call leads.Check.
-func CheckLeader(ctx context.Context, leads interface {
-	Enter(ctx context.Context, stream bool) (leading context.Context, err error)
-}) error {
+func CheckLeader(
+	ctx context.Context,
+	leads interface {
+		Enter(ctx context.Context, stream bool) (leading context.Context, err error)
+	},
+) error {
 	call, ok := ctx.Value(handledKey{}).(handled)
 	if !ok {
 		return connect.NewError(connect.CodeInternal,

@@ -85,11 +85,12 @@ func NewServer(
 // newHandler, and [WithRegisterOptions]. Serve and Announce return an error if
 // an option is invalid. A service that is registered twice makes the ServeMux
 // panic.
-func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(
-	H,
-	...connect.HandlerOption,
-) (string, http.Handler),
-	impl H, opts ...connect.HandlerOption,
+func Register[H any](
+	s *Server,
+	desc *runtime.ServiceDesc,
+	newHandler func(H, ...connect.HandlerOption) (string, http.Handler),
+	impl H,
+	opts ...connect.HandlerOption,
 ) {
 	var registerOpts []runtime.RegisterOption
 	var handlerOpts []connect.HandlerOption

@@ -280,8 +280,9 @@ func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
 	}
 
 	revision = now.Header.Revision
-	if _, err := admin.Compact(
-		ctx, revision, clientv3.WithCompactPhysical()); err != nil {
+
+	_, err = admin.Compact(ctx, revision, clientv3.WithCompactPhysical())
+	if err != nil {
 		return 0, fmt.Errorf("etcdtest: compact to revision %d: %w", revision, err)
 	}
 

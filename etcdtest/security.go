@@ -68,8 +68,8 @@ func (a *auth) enable(cfg clientv3.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 
-	for _, user := range append([]User{{Name: root, Password: a.rootPassword}},
-		a.users...) {
+	users := append([]User{{Name: root, Password: a.rootPassword}}, a.users...)
+	for _, user := range users {
 		if err := user.create(ctx, client); err != nil {
 			return fmt.Errorf("etcdtest: create the user %q: %w", user.Name, err)
 		}

@@ -41,8 +41,8 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 		return nil, err
 	}
 
-	if _, err := serviceconfig.Merge(
-		serviceconfig.Known, desc.ServiceConfig); err != nil {
+	_, err := serviceconfig.Merge(serviceconfig.Known, desc.ServiceConfig)
+	if err != nil {
 		return nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
 
@@ -119,7 +119,7 @@ type View struct {
 func (f *Followed) View() View {
 	s := f.key.State()
 	routed := true
-	unrouted := error(nil)
+	var unrouted error
 	to := ""
 
 	if f.router != nil {
@@ -237,11 +237,14 @@ func (r *Registry) Services(
 // once it is known, and the error, if they differ from the last ones. It waits
 // for pause after each read. It returns when ctx or registry ends, or when
 // yield returns false.
-func yieldChanges[T comparable, U any](ctx, registry context.Context, changed <-chan struct{}, pause time.Duration,
-	read func() (known bool, set []T, err error), convert func([]T) []U, yield func(
-		[]U,
-		error,
-	) bool) {
+func yieldChanges[T comparable, U any](
+	ctx, registry context.Context,
+	changed <-chan struct{},
+	pause time.Duration,
+	read func() (known bool, set []T, err error),
+	convert func([]T) []U,
+	yield func([]U, error) bool,
+) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(registry, cancel)()

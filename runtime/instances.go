@@ -96,11 +96,11 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	client.Most = 0
 	inEtcd.Departed = nil
 
-	inEtcd.Endpoints = slices.DeleteFunc(slices.Clone(
-		s.Endpoints), func(b *model.Backend) bool {
-		_, held := s.Held[b.Endpoint.Addr]
-		return held
-	})
+	inEtcd.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints),
+		func(b *model.Backend) bool {
+			_, held := s.Held[b.Endpoint.Addr]
+			return held
+		})
 
 	in := inEtcd.Input(new(planner.Config), &client)
 	for _, b := range planner.Make(&in).Choose() {

@@ -192,18 +192,15 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	}
 
 	if hooks := desc.hooks(); hooks.Companion != nil {
-		entry.Companion = func(
-			e registrar.Entry,
-			changed func(),
-		) (registrar.Companion, error) {
+		entry.Companion = func(e registrar.Entry, changed func()) (registrar.Companion, error) {
 			// the other half is left to other calls
 			return hooks.Companion(s.registry.host, e, s.opts.stopTimeout/2, changed)
 		}
 	}
 
 	// clients report an invalid config
-	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil &&
-		config.HealthCheck != nil {
+	config, err := serviceconfig.Parse(desc.ServiceConfig)
+	if err == nil && config.HealthCheck != nil {
 		entry.Checked = []string{config.HealthCheck.ServiceName}
 	}
 

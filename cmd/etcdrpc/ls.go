@@ -344,9 +344,11 @@ func (w *watch) run(ctx context.Context, s *store.Store, key string) (failed err
 
 	note := output.Once(w.notes)
 	trouble := output.Once(w.notes)
-	s.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) {
+	read := func(ctx context.Context) (*store.Snapshot, error) {
 		return s.At(ctx, key)
-	}, func(n *store.Snapshot, err error) {
+	}
+
+	s.Follow(ctx, read, func(n *store.Snapshot, err error) {
 		switch {
 		case err == nil:
 			trouble("")

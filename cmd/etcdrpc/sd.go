@@ -44,11 +44,7 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 		ValidArgsFunction: a.completion(nil),
 	}
 
-	cmd.RunE = a.connected(func(
-		ctx context.Context,
-		s *store.Store,
-		args []string,
-	) error {
+	cmd.RunE = a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 		prefix := strings.Join(args, "")
 
 		if cmd.Flags().Changed("port") &&

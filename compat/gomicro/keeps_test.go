@@ -101,7 +101,12 @@ var microCodes = map[int32]codes.Code{
 // microErrors converts errors to go-micro's for our callers. docs/migration.md
 // sends readers here.
 func microErrors(
-	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+	ctx context.Context,
+	method string,
+	req, reply any,
+	conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
 ) error {
 	err := invoke(ctx, method, req, reply, conn, opts...)
 	if e := merrors.Parse(status.Convert(err).Message()); e.Code > 0 {

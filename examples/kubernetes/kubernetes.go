@@ -37,8 +37,8 @@ var Example = show.Example{Name: "kubernetes", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	binary := filepath.Join(stage.Dir, "server")
-	if output, err := exec.CommandContext(ctx, "go", "build", "-o", binary,
-		serverPackage).CombinedOutput(); err != nil {
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, serverPackage)
+	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", serverPackage, err, output)
 	}
 

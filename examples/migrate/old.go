@@ -59,8 +59,9 @@ func oldClient(stage *show.Stage) (greeterv1.GreeterServiceClient, error) {
 	builder := manual.NewBuilderWithScheme("discov")
 	builder.InitialState(resolver.State{})
 
-	conn, err := grpc.NewClient("discov:///"+key, grpc.WithResolvers(
-		builder), show.Plaintext,
+	conn, err := grpc.NewClient("discov:///"+key,
+		grpc.WithResolvers(builder),
+		show.Plaintext,
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{}],"waitForReady":true}]}`))
 	if err != nil {
 		return nil, err

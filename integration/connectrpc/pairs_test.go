@@ -294,8 +294,8 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 	s := w.serve(h2c(), func(s *connectetcd.Server) {
 		leads = leader.Of(s.Unwrap(), &connectconnect.Desk_EtcdServiceDesc)
 		d := desk{t: w.t, name: name, leads: leads}
-		connectconnect.RegisterDeskHandlerToEtcd(s, d, connectetcd.WithRegisterOptions(
-			runtime.WithInstance(name)),
+		connectconnect.RegisterDeskHandlerToEtcd(s, d,
+			connectetcd.WithRegisterOptions(runtime.WithInstance(name)),
 			connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	})
 

@@ -190,9 +190,8 @@ func TestAllowedAddresses(t *testing.T) {
 
 	reader := metric.NewManualReader()
 	registry := w.newRegistry(w.as("greeter-caller"), metered(reader),
-		runtime.WithAllowedAddresses(
-			netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(
-			netip.MustParsePrefix("127.0.0.1/32"))) // each option adds a prefix
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")),
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // each option adds a prefix
 	if set := <-w.watchAs(registry, guardedKey); ids(set) != "honest" {
 		t.Errorf("Watch yields %v, want the endpoint \"honest\" alone", set)
 	}

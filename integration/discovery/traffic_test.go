@@ -266,9 +266,8 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	home := newWorld(t, nil, runtime.WithNamespace("east/"), runtime.WithEmptyGrace(time.Second))
 	away := newWorld(t, nil, runtime.WithNamespace("west/"), runtime.WithEmptyGrace(time.Second),
 		runtime.WithFallback(home.registry))
-	home.registry = home.newRegistry(home.client, runtime.WithNamespace(
-		"east/"), runtime.WithEmptyGrace(time.Second),
-		runtime.WithFallback(away.registry), metered(reader))
+	home.registry = home.newRegistry(home.client, runtime.WithNamespace("east/"),
+		runtime.WithEmptyGrace(time.Second), runtime.WithFallback(away.registry), metered(reader))
 
 	awayConns := func() float64 {
 		n, _ := value(t, reader, "etcdrpc.discovery.away")

@@ -308,9 +308,9 @@ func (w *world) grpcsClient() *client {
 		w.resolve()
 		w.mu.Unlock()
 
-		conn, err := grpc.NewClient("list:///leader.counter", append(w.dialOptions(
-			c), grpc.WithResolvers(l.resolver),
-			grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs)))...)
+		conn, err := grpc.NewClient("list:///leader.counter",
+			append(w.dialOptions(c), grpc.WithResolvers(l.resolver),
+				grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs)))...)
 		kit.Must(w.t, err)
 		w.closers = append(w.closers, func() { _ = conn.Close() })
 		c.conns = append(c.conns, conn)

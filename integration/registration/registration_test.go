@@ -94,10 +94,11 @@ func (w *world) onWrites(hook func()) *runtime.Registry {
 
 // puts reports whether a transaction can put a key.
 func puts(txn *etcdserverpb.TxnRequest) bool {
-	return slices.ContainsFunc(slices.Concat(
-		txn.GetSuccess(), txn.GetFailure()), func(op *etcdserverpb.RequestOp) bool {
-		return op.GetRequestPut() != nil || op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
-	})
+	return slices.ContainsFunc(slices.Concat(txn.GetSuccess(), txn.GetFailure()),
+		func(op *etcdserverpb.RequestOp) bool {
+			return op.GetRequestPut() != nil ||
+				op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
+		})
 }
 
 // TestResumeDuringAPause calls Resume while etcd does not answer the write of

@@ -214,10 +214,10 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	}
 
 	if len(value) > MaxValue {
-		longest := slices.MaxFunc(append(
-			slices.Sorted(maps.Keys(e.Metadata)), ""), func(a, b string) int {
-			return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
-		})
+		longest := slices.MaxFunc(append(slices.Sorted(maps.Keys(e.Metadata)), ""),
+			func(a, b string) int {
+				return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
+			})
 
 		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata, %.80q above all",
 			len(value), MaxValue, longest)

@@ -152,11 +152,9 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	comment(g, m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
 	deprecated(g, m.proto.Desc)
 
-	g.P("func (c ", affinityClientName(
-		s.proto), ") ", m.proto.GoName, "(ctx ", contextPackage.Ident(
-		"Context"), ", in *", m.proto.Input.GoIdent,
-		", opts ...", grpcPackage.Ident(
-			"CallOption"), ") (", resultType(g, s, m), ", error) {")
+	g.P("func (c ", affinityClientName(s.proto), ") ", m.proto.GoName, "(ctx ",
+		contextPackage.Ident("Context"), ", in *", m.proto.Input.GoIdent, ", opts ...",
+		grpcPackage.Ident("CallOption"), ") (", resultType(g, s, m), ", error) {")
 
 	g.P("if _, ok := ", runtimePackage.Ident("Affinity"), "(ctx); !ok {")
 	renderAffinityOf(g, fields, func(key string) {

@@ -19,8 +19,8 @@ func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
 	local := notHiding(g, requests...)
 	registry := local("registry")
 	opts := local("opts")
-	g.P("func ", name, "(", registry, " *", runtimePackage.Ident(
-		"Registry"), ", ", opts, " ...", grpcPackage.Ident("DialOption"), ") (",
+	g.P("func ", name, "(", registry, " *", runtimePackage.Ident("Registry"), ", ", opts,
+		" ...", grpcPackage.Ident("DialOption"), ") (",
 		out.importPath.Ident(clientName(s.proto)), ", error) {")
 
 	if len(methods) > 0 {
@@ -33,9 +33,9 @@ func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
 		g.P(")")
 	}
 
-	g.P("return ", bridgePackage.Ident(
-		"NewClient"), "(", registry, ", &", descName(s.proto), ", ",
-		out.importPath.Ident("New"+clientName(s.proto)), ", ", opts, "...)")
+	g.P("return ", bridgePackage.Ident("NewClient"), "(", registry, ", &",
+		descName(s.proto), ", ", out.importPath.Ident("New"+clientName(s.proto)), ", ",
+		opts, "...)")
 	g.P("}")
 	g.P()
 }
@@ -60,8 +60,8 @@ func renderConnectAffinity(g *protogen.GeneratedFile, s *service, m *method) {
 func renderConnectRegister(g *protogen.GeneratedFile, s *service, out output) {
 	name := registerHandlerName(s.proto)
 	describeRegister(g, s, name)
-	g.P("func ", name, "(server *", bridgePackage.Ident(
-		"Server"), ", impl ", out.importPath.Ident(handlerName(s.proto)), ", opts ...",
+	g.P("func ", name, "(server *", bridgePackage.Ident("Server"), ", impl ",
+		out.importPath.Ident(handlerName(s.proto)), ", opts ...",
 		connectPackage.Ident("HandlerOption"), ") {")
 	g.P(bridgePackage.Ident("Register"), "(server, &", descName(s.proto), ", ",
 		out.importPath.Ident("New"+handlerName(s.proto)), ", impl, opts...)")

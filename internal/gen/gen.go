@@ -31,7 +31,6 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
@@ -69,9 +68,7 @@ func Run(in io.Reader, out io.Writer) error {
 // Respond answers an encoded request.
 func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 	request := new(pluginpb.CodeGeneratorRequest)
-	if err := (proto.UnmarshalOptions{
-		Resolver: unparsed{protoregistry.GlobalTypes},
-	}).Unmarshal(raw, request); err != nil {
+	if err := unmarshaler.Unmarshal(raw, request); err != nil {
 		return nil, fmt.Errorf("parse the request: %w", err)
 	}
 
@@ -150,9 +147,7 @@ type Description struct {
 // problem.
 func Describe(set []byte) ([]Description, error) {
 	files := new(descriptorpb.FileDescriptorSet)
-	if err := (proto.UnmarshalOptions{
-		Resolver: unparsed{protoregistry.GlobalTypes},
-	}).Unmarshal(set, files); err != nil {
+	if err := unmarshaler.Unmarshal(set, files); err != nil {
 		return nil, fmt.Errorf("parse the file descriptors: %w", err)
 	}
 

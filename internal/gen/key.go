@@ -83,9 +83,8 @@ func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	}
 
 	if at.file.Generate {
-		at.option.in("key").problem("%q %s the key %q of %v: %s",
-			at.options.GetKey(), relation, other.options.GetKey(), other.option.in(
-				"key"), cure)
+		at.option.in("key").problem("%q %s the key %q of %v: %s", at.options.GetKey(),
+			relation, other.options.GetKey(), other.option.in("key"), cure)
 	}
 }
 
@@ -128,8 +127,8 @@ func checkShared(services []*service) {
 			validTTL(first.options.GetLeaseTtl()) &&
 			!proto.Equal(s.options.GetLeaseTtl(), first.options.GetLeaseTtl()) {
 			at.option.in("lease_ttl").problem("is %s, but %v has %s for the same key %q: services that share a key have one lease_ttl",
-				ttlText(at), other.option.in(
-					"lease_ttl"), ttlText(other), at.options.GetKey())
+				ttlText(at), other.option.in("lease_ttl"), ttlText(other),
+				at.options.GetKey())
 		}
 	}
 }

@@ -22,6 +22,9 @@ import (
 // declares is parsed as ours, which must not be ignored. If a request declares
 // both, which buf refuses and protoc warns of, all are parsed as ours.
 
+// unmarshaler leaves our options unparsed.
+var unmarshaler = proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}
+
 // unparsed resolves every linked extension except our options.
 type unparsed struct{ *protoregistry.Types }
 

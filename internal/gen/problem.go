@@ -136,15 +136,18 @@ func (p position) in(field protoreflect.Name) position {
 func (p position) fault(f *serviceconfig.Fault, policy string) {
 	fields := p.message.Fields()
 	at := p
-	field := protoreflect.FieldDescriptor(nil)
+	var field protoreflect.FieldDescriptor
 
 	// where options and service configs differ
 	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"}
 	for _, step := range f.Path {
 		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
 			at = at.index(i)
-		} else if fd := at.message.Fields().ByJSONName(cmp.Or(
-			names[step], step)); fd != nil { // otherwise step is a key of a map, and the map has one position
+			continue
+		}
+
+		fd := at.message.Fields().ByJSONName(cmp.Or(names[step], step))
+		if fd != nil { // otherwise step is a key of a map, and the map has one position
 			fields = at.message.Fields()
 			at = at.in(fd.Name())
 			field = fd

@@ -210,9 +210,9 @@ func renderRegister(g *protogen.GeneratedFile, s *service) {
 	server := local("server")
 	impl := local("impl")
 	opts := local("opts")
-	g.P("func ", name, "(", server, " *", runtimePackage.Ident(
-		"Server"), ", ", impl, " ", s.grpcIdent(serverName(s.proto)), ", ",
-		opts, " ...", runtimePackage.Ident("RegisterOption"), ") {")
+	g.P("func ", name, "(", server, " *", runtimePackage.Ident("Server"), ", ", impl,
+		" ", s.grpcIdent(serverName(s.proto)), ", ", opts, " ...",
+		runtimePackage.Ident("RegisterOption"), ") {")
 	g.P(register, "(", server, ", ", impl, ")")
 	g.P(server, ".Publish(&", descName(s.proto), ", ", opts, "...)")
 	g.P("}")

@@ -48,8 +48,8 @@ func methodConfigs(s *service) []serviceconfig.Method {
 
 	for _, m := range s.methods {
 		if configures(m.options) {
-			configs = append(configs, s.methodConfig(m.option, string(
-				m.proto.Desc.Name()), &discoveryv1.MethodOptions{
+			name := string(m.proto.Desc.Name())
+			configs = append(configs, s.methodConfig(m.option, name, &discoveryv1.MethodOptions{
 				Timeout:      cmp.Or(m.options.GetTimeout(), byDefault.GetTimeout()),
 				WaitForReady: m.options.GetWaitForReady() || byDefault.GetWaitForReady(),
 				Retry:        cmp.Or(m.options.GetRetry(), byDefault.GetRetry()),
@@ -91,10 +91,7 @@ func loadBalancing(s *service) serviceconfig.Policy {
 // instances a call may go to, nil if there are none.
 func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
 	var options *discoveryv1.LoadBalancing
-	lb.ProtoReflect().Range(func(
-		fd protoreflect.FieldDescriptor,
-		value protoreflect.Value,
-	) bool {
+	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if serviceconfig.OptionNamed(fd.JSONName()) != nil {
 			options = cmp.Or(options, new(discoveryv1.LoadBalancing))
 			options.ProtoReflect().Set(fd, value)
@@ -151,10 +148,7 @@ func (s *service) lower(
 // invalid durations, which checkNewer reports.
 func fieldsOf(m proto.Message) map[string]any {
 	fields := map[string]any{}
-	m.ProtoReflect().Range(func(
-		fd protoreflect.FieldDescriptor,
-		value protoreflect.Value,
-	) bool {
+	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if fd.Kind() == protoreflect.Uint64Kind {
 			fields[fd.JSONName()] = value.Uint() // protobuf's JSON would make it a string
 			return true

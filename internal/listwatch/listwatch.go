@@ -89,11 +89,7 @@ type Update[T any] struct {
 // Client is the part of *clientv3.Client that this package uses. The client's
 // methods call its embedded interfaces, which users may have wrapped.
 type Client interface {
-	Get(
-		ctx context.Context,
-		key string,
-		opts ...clientv3.OpOption,
-	) (*clientv3.GetResponse, error)
+	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Txn(ctx context.Context) clientv3.Txn
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
 }

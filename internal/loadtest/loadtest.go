@@ -112,9 +112,11 @@ func (c *Caller) Reaches(names ...string) {
 	var got []string
 
 	start := -1 // the number of calls before the present round, -1 before the first
-	c.await(func() string {
+	complaint := func() string {
 		return fmt.Sprintf("reached %q in the last round, want %q", got, names)
-	}, func() bool {
+	}
+
+	c.await(complaint, func() bool {
 		if start >= 0 && c.calls < start+20*len(names) {
 			return false
 		}

@@ -24,21 +24,21 @@ func (e example) source() string {
 // generated.
 func (e example) pack(t *testing.T) (archive string) {
 	t.Helper()
-	must.Succeed(t, fs.WalkDir(os.DirFS(
-		e.source()), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
-				return fs.SkipDir
+	must.Succeed(t, fs.WalkDir(os.DirFS(e.source()), ".",
+		func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
+					return fs.SkipDir
+				}
+
+				return err
 			}
 
+			content, err := os.ReadFile(filepath.Join(e.source(), name))
+			archive += "-- " + name + " --\n" + string(content)
+
 			return err
-		}
-
-		content, err := os.ReadFile(filepath.Join(e.source(), name))
-		archive += "-- " + name + " --\n" + string(content)
-
-		return err
-	}))
+		}))
 
 	return archive
 }

@@ -513,8 +513,8 @@ func TestLinked(t *testing.T) {
 
 func gRPCParse(text string) error {
 	conn, err := grpc.NewClient("passthrough:///unused",
-		grpc.WithTransportCredentials(
-			insecure.NewCredentials()), grpc.WithDefaultServiceConfig(text))
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(text))
 	if err != nil {
 		return err
 	}

@@ -87,10 +87,10 @@ func (s Server) Left(l Look, key string) string {
 
 // stands reports whether etcd has a candidate of the server.
 func (s Server) stands(l Look) bool {
-	return slices.ContainsFunc(etcd.Under(
-		l.Entries, fixtures.Candidates), func(e etcd.Entry) bool {
-		return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
-	})
+	return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates),
+		func(e etcd.Entry) bool {
+			return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
+		})
 }
 
 // at returns the entries of a service that have an address.

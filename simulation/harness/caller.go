@@ -94,14 +94,10 @@ func (c *caller) dial() clients {
 	follows := manual.NewBuilderWithScheme("plain")
 
 	// plain is used rarely
-	plain, err := grpc.NewClient(
-		"plain:///shop",
-		append(c.dialOptions(), grpc.WithResolvers(
-			follows), grpc.WithIdleTimeout(0),
-			grpc.WithDefaultServiceConfig(
-				`{"loadBalancingConfig":[{"round_robin":{}}]}`))...,
-	)
-
+	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(),
+		grpc.WithResolvers(follows),
+		grpc.WithIdleTimeout(0),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))...)
 	must(err)
 	plain.Connect()
 

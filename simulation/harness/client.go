@@ -103,7 +103,12 @@ type requestsOf struct{ process }
 const longestRequest = 80 * time.Second
 
 func (r requestsOf) call(
-	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption,
+	ctx context.Context,
+	method string,
+	req, reply any,
+	conn *grpc.ClientConn,
+	next grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
 ) error {
 	ours := strings.HasPrefix(method, "/etcdserverpb.KV/") ||
 		strings.HasPrefix(method, "/etcdserverpb.Lease/")

@@ -173,10 +173,7 @@ func (s *server) enter(forGood bool) {
 		s.register()
 
 	default:
-		s.change("Resume", func(
-			r *runtime.Registration,
-			ctx context.Context,
-		) (bool, error) {
+		s.change("Resume", func(r *runtime.Registration, ctx context.Context) (bool, error) {
 			return true, r.Resume(ctx)
 		})
 	}

@@ -112,12 +112,7 @@ func init() {
 			p.noteLink(from, s.Whom, check.Link{Reset: true})
 			w.network.Reset(from, w.plan.Host(s.Whom))
 		}),
-		schedule.SlowToServers: links(func(
-			w *world,
-			s schedule.Step,
-			from string,
-			l network.Link,
-		) {
+		schedule.SlowToServers: links(func(w *world, s schedule.Step, from string, l network.Link) {
 			w.processes[s.Who].setLinks(from, l)
 		}, slow),
 		schedule.CutFromAway:     links((*world).toAway, cut),

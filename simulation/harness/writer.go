@@ -92,8 +92,9 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	value, err := layout.Encode(fixtures.ShopKey, e)
 	must(err)
 
-	if _, err := client.Put(bounded, layout.Key(fixtures.ShopKey, e, int64(lease.ID)),
-		string(value), clientv3.WithLease(lease.ID)); err != nil {
+	key := layout.Key(fixtures.ShopKey, e, int64(lease.ID))
+	_, err = client.Put(bounded, key, string(value), clientv3.WithLease(lease.ID))
+	if err != nil {
 		return
 	}
 

@@ -120,16 +120,16 @@ func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 				return
 			}
 
-			errs = append(errs, fmt.Errorf(
-				"no test fails without this protection: %s\n\tmake mutants MUTANT=%s",
-				m.out, m.id), err)
+			unnoticed := fmt.Errorf("no test fails without this protection: %s\n\tmake mutants MUTANT=%s",
+				m.out, m.id)
+			errs = append(errs, unnoticed, err)
 		})
 	}
 
 	workers.Wait()
 	fmt.Printf("%d mutants: %d noticed by unit tests, %d on etcd, %d by schedules, %d by nobody\n",
-		len(mutants), by[unit], by[etcd], by[schedule], len(
-			mutants)-by[unit]-by[etcd]-by[schedule])
+		len(mutants), by[unit], by[etcd], by[schedule],
+		len(mutants)-by[unit]-by[etcd]-by[schedule])
 
 	return errors.Join(errs...)
 }

@@ -67,8 +67,8 @@ func TestSchedules(t *testing.T) {
 	}
 
 	fmt.Printf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken\n",
-		x.done, x.faults, x.virtual.Round(
-			time.Minute), float64(x.done)/x.cpu.Seconds(), len(x.failed))
+		x.done, x.faults, x.virtual.Round(time.Minute), float64(x.done)/x.cpu.Seconds(),
+		len(x.failed))
 
 	if x.done == 0 {
 		t.Error("no schedule was run, want at least one")
@@ -225,8 +225,8 @@ func (x *explorer) explain(promise string, f failure) {
 	x.explained = append(
 		x.explained,
 		fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nThe events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
-			promise, f.schedule, lines(
-				f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name),
+			promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried,
+			small, name, name),
 	)
 }
 

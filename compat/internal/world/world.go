@@ -158,10 +158,12 @@ func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) 
 
 	var got []string
 	var failure error
-	w.Eventually(func() string {
+	complaint := func() string {
 		return fmt.Sprintf("%s: got\n%q, error %v, want\n%q",
 			what, got, failure, texts(want))
-	}, func() bool {
+	}
+
+	w.Eventually(complaint, func() bool {
 		var all []T
 		all, failure = list()
 		got = texts(all)
@@ -298,10 +300,12 @@ func (w *World) PublishOn(
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := w.Run("server", func() error { return server.Serve(ctx, lis) }, cancel)
 
-	w.Eventually(func() string {
-		return fmt.Sprintf(
-			"got the status %+v, want one registered entry", server.Status())
-	}, func() bool {
+	complaint := func() string {
+		return fmt.Sprintf("got the status %+v, want one registered entry",
+			server.Status())
+	}
+
+	w.Eventually(complaint, func() bool {
 		status := server.Status()
 		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})

@@ -158,9 +158,8 @@ func (d *demo) forget(ctx context.Context) error {
 	}
 
 	d.happens("%s left etcd %v after it was killed, for nobody renewed its lease of %v.",
-		victim.Name,
-		left.Sub(victim.diedAt).Round(
-			time.Millisecond), greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
+		victim.Name, left.Sub(victim.diedAt).Round(time.Millisecond),
+		greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
 
 	return nil
 }

@@ -201,22 +201,22 @@ func (l *Load) Total() int {
 
 // Reach waits until exactly these servers answer the calls made within 50 ms.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
-	return Until(ctx, fmt.Sprintf(
-		"calls reach %v", servers), func(ctx context.Context) (bool, error) {
-		if _, err := calls.take(); err != nil {
-			return false, err
-		}
+	return Until(ctx, fmt.Sprintf("calls reach %v", servers),
+		func(ctx context.Context) (bool, error) {
+			if _, err := calls.take(); err != nil {
+				return false, err
+			}
 
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
-		}
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
 
-		shares, err := calls.take()
-		missing := slices.ContainsFunc(servers, func(server string) bool {
-			return shares[server] == 0
+			shares, err := calls.take()
+			missing := slices.ContainsFunc(servers, func(server string) bool {
+				return shares[server] == 0
+			})
+
+			return !missing && len(shares) == len(servers), err
 		})
-
-		return !missing && len(shares) == len(servers), err
-	})
 }

@@ -64,10 +64,11 @@ func (s service) SayHellos(
 		case <-time.After(time.Second):
 		}
 
-		if err := stream.Send(&greeterv1.SayHellosResponse{
+		err := stream.Send(&greeterv1.SayHellosResponse{
 			Text:   "hello, " + req.GetName(),
 			Server: s.addr,
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -99,7 +100,6 @@ func serve(ctx context.Context) error {
 	// this server leaves, and reaches another.
 	streams, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
-
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, endStreams) })
 
 	registry := runtime.NewRegistry(client)

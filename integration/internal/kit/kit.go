@@ -134,9 +134,11 @@ func Run(t testing.TB, run func(context.Context) error) (stop func() error) {
 // Registered waits until all entries of a server are in etcd.
 func Registered(t *testing.T, server interface{ Status() []runtime.Status }) {
 	t.Helper()
-	EventuallyOr(t, Soon, func() string {
+	want := func() string {
 		return fmt.Sprintf("the server is registered; its status: %+v", server.Status())
-	}, func() bool {
+	}
+
+	EventuallyOr(t, Soon, want, func() bool {
 		all := server.Status()
 
 		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool {

@@ -50,8 +50,8 @@ func parse(text string) (err error) {
 	}()
 
 	conn, err := grpc.NewClient("passthrough:///unused",
-		grpc.WithTransportCredentials(
-			insecure.NewCredentials()), grpc.WithDefaultServiceConfig(text))
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(text))
 	if err != nil {
 		return fmt.Errorf("gRPC refuses the service config: %w", err)
 	}

@@ -165,12 +165,11 @@ func (p *policy) step(s step) {
 func (p *policy) dial(conn *conn) {
 	if conn.subConn == nil {
 		var subConn balancer.SubConn
-		subConn, err :=
-			p.cc.NewSubConn(conn.endpoint.GRPC().Addresses, balancer.NewSubConnOptions{
-				StateListener: func(state balancer.SubConnState) {
-					p.onState(conn, subConn, p.core.changed, state)
-				},
-			})
+		listen := func(state balancer.SubConnState) {
+			p.onState(conn, subConn, p.core.changed, state)
+		}
+		subConn, err := p.cc.NewSubConn(conn.endpoint.GRPC().Addresses,
+			balancer.NewSubConnOptions{StateListener: listen})
 		if err != nil { // gRPC's policies do not retry a failed NewSubConn either
 			p.core.changed(conn, balancer.SubConnState{
 				ConnectivityState: connectivity.TransientFailure,

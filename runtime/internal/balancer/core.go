@@ -205,8 +205,8 @@ func (c *core) departures(next *input) (left []*model.Backend) {
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
-	for _, b := range slices.Concat(next.Endpoints[prefix:len(next.Endpoints)-suffix],
-		next.Away) {
+	changed := next.Endpoints[prefix : len(next.Endpoints)-suffix]
+	for _, b := range slices.Concat(changed, next.Away) {
 		known[b.Endpoint.Addr] = true
 	}
 

@@ -90,9 +90,8 @@ func (t *targets) open(
 	role string,
 ) (none balancer.PickResult, err error) {
 	if ep, err := p.in.find(target, role); err != nil {
-		if conn, subConn := p.departedAt(target); ep == nil &&
-			role == "" &&
-			subConn != nil {
+		conn, subConn := p.departedAt(target)
+		if ep == nil && role == "" && subConn != nil {
 			return p.underLimit(target.Instance, conn, subConn)
 		}
 

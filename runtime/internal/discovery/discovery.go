@@ -190,14 +190,14 @@ func (ks *Keys) Services(
 		return "", b != nil && endpoint.CheckKey(service) == nil, nil
 	}
 
-	stop = ks.Ranges.Follow(listwatch.Prefix(
-		ks.Full(prefix)), decode, func(u listwatch.Update[string]) {
-		mu.Lock()
-		last = u
-		mu.Unlock()
+	stop = ks.Ranges.Follow(listwatch.Prefix(ks.Full(prefix)), decode,
+		func(u listwatch.Update[string]) {
+			mu.Lock()
+			last = u
+			mu.Unlock()
 
-		listwatch.Signal(c)
-	})
+			listwatch.Signal(c)
+		})
 
 	return c, func() (known bool, keys []string, err error) {
 		mu.Lock()

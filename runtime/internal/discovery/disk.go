@@ -223,9 +223,9 @@ func (d *disk) load(p place) saved {
 	}
 
 	if len(s.set) > 0 {
-		d.cfg.Logger.Warn("etcd does not answer; starting from the endpoints saved on disk",
-			"key", p.From, "endpoints", len(
-				s.set), "age", time.Since(at).Round(time.Second))
+		d.cfg.Logger.Warn(
+			"etcd does not answer; starting from the endpoints saved on disk", "key",
+			p.From, "endpoints", len(s.set), "age", time.Since(at).Round(time.Second))
 	}
 
 	return s

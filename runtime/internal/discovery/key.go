@@ -207,9 +207,8 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	if w := e.warn; w.err != nil {
 		k.keys.cfg.Logger.Warn(
 			"bad live service config in etcd; the config in force does not change",
-			loglimit.Attrs(
-				w.missed, "key", ConfigKey(
-					k.keys.cfg.Namespace, k.Name), "error", w.err)...,
+			loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name),
+				"error", w.err)...,
 		)
 	}
 }

@@ -68,10 +68,7 @@ func (s *State) NameOf(instance string) string {
 		return ""
 	}
 
-	_, ok := slices.BinarySearchFunc(s.Backends, instance, func(
-		b *Backend,
-		id string,
-	) int {
+	_, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
 		return strings.Compare(b.Endpoint.Instance, id)
 	})
 	if ok {

@@ -406,9 +406,8 @@ func (w *walked) settle() string {
 
 // shown returns the part of a state that a reader sees.
 func shown(s *State) string {
-	return fmt.Sprint(s.Known, names(
-		s.Backends), slices.Sorted(maps.Keys(s.Held)), names(s.Departed),
-		s.Live, s.LiveKnown, s.Err)
+	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)),
+		names(s.Departed), s.Live, s.LiveKnown, s.Err)
 }
 
 var keyRules = []modelcheck.Rule[walked]{
@@ -591,28 +590,19 @@ func TestWalk(t *testing.T) {
 		"10 s pass",
 		"the next tick comes")
 
-	walk("K3: a mark, and a layout without marks", reading(
-		"a", "p", "b"), "a is put", "a is marked", "a is deleted",
-		"a's plain entry is put", "a's plain entry is deleted", "b is deleted",
-		"the watch sends changes",
-		"a list is answered",
-		"10 s pass")
+	walk("K3: a mark, and a layout without marks", reading("a", "p", "b"), "a is put",
+		"a is marked", "a is deleted", "a's plain entry is put", "a's plain entry is deleted",
+		"b is deleted", "the watch sends changes", "a list is answered", "10 s pass")
 
-	walk("K3: another comes to the address of a marked one", reading(
-		"a", "b"), "a is put", "a is marked", "a is deleted",
-		"another is put at a's address", "another at a's address is deleted",
-		"a's plain entry is put",
-		"the watch sends changes",
-		"a list is answered",
-		"10 s pass")
+	walk("K3: another comes to the address of a marked one", reading("a", "b"), "a is put",
+		"a is marked", "a is deleted", "another is put at a's address",
+		"another at a's address is deleted", "a's plain entry is put", "the watch sends changes",
+		"a list is answered", "10 s pass")
 
-	walk("K3: another shares the address of a marked one", reading(
-		"a", "n"), "a is put", "a is marked", "a is deleted",
-		"another is put at a's address", "another at a's address is deleted",
-		"a's plain entry is put",
-		"the watch sends changes",
-		"a list is answered",
-		"10 s pass")
+	walk("K3: another shares the address of a marked one", reading("a", "n"), "a is put",
+		"a is marked", "a is deleted", "another is put at a's address",
+		"another at a's address is deleted", "a's plain entry is put", "the watch sends changes",
+		"a list is answered", "10 s pass")
 
 	walk("an entry names another address for a while", func() *walked {
 		w := startRead("a", "p")

@@ -49,16 +49,16 @@ func TestHostileAttributes(t *testing.T) {
 	}
 
 	values := map[string]any{
-		"string":   evil,
-		"error":    errEvil,
-		"wrapped":  fmt.Errorf("%q: %w", evil, errEvil),
-		"Stringer": stringer(evil),
-		"bytes":    []byte(evil),
-		"slice":    []string{evil},
-		"map":      map[string]string{evil: evil},
-		"struct":   struct{ A string }{evil},
-		"group": slog.GroupValue(slog.String(
-			evil, evil), slog.Group(evil, evil, evil)), "LogValuer": valuer{slog.StringValue(evil)},
+		"string":    evil,
+		"error":     errEvil,
+		"wrapped":   fmt.Errorf("%q: %w", evil, errEvil),
+		"Stringer":  stringer(evil),
+		"bytes":     []byte(evil),
+		"slice":     []string{evil},
+		"map":       map[string]string{evil: evil},
+		"struct":    struct{ A string }{evil},
+		"group":     slog.GroupValue(slog.String(evil, evil), slog.Group(evil, evil, evil)),
+		"LogValuer": valuer{slog.StringValue(evil)},
 		"LogValuer of a group": valuer{
 			slog.GroupValue(slog.Any(evil, valuer{slog.AnyValue(errEvil)}))},
 		"panicking error": (*broken)(nil), "empty": "", "nil": nil,

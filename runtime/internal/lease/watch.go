@@ -52,9 +52,7 @@ func (s *Session) watch(key string) *watch {
 	read := func(kv *mvccpb.KeyValue) (reconcile.KeyValue, bool, error) {
 		return *keyValueOf(kv), true, nil
 	}
-	w.stop = s.group.Follow(listwatch.Range{
-		From: key,
-	}, read, func(u listwatch.Update[reconcile.KeyValue]) {
+	w.stop = s.group.Follow(listwatch.Range{From: key}, read, func(u listwatch.Update[reconcile.KeyValue]) {
 		s.locked(func(c *reconcile.Core, now time.Time) {
 			if s.watches[key] != w {
 				return

@@ -61,23 +61,21 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 	meter := provider.Meter(meterName)
 	m := new(Metrics)
 	var errs [5]error
-	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists", metric.WithUnit(
-		"{relist}"),
+	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists",
+		metric.WithUnit("{relist}"),
 		metric.WithDescription("Times that a range of etcd was listed again because its watch failed, by cause."))
 	m.malformedValues, errs[1] = meter.Int64Counter("etcdrpc.discovery.malformed_values",
 		metric.WithUnit("{value}"),
 		metric.WithDescription(
 			"Values in etcd that were skipped because they could not be read."))
 
-	m.registrations, errs[2] =
-		meter.Int64UpDownCounter("etcdrpc.registration.count", metric.WithUnit(
-			"{registration}"),
-			metric.WithDescription("Registrations of this process, by state."))
+	m.registrations, errs[2] = meter.Int64UpDownCounter("etcdrpc.registration.count",
+		metric.WithUnit("{registration}"),
+		metric.WithDescription("Registrations of this process, by state."))
 
-	m.restorations, errs[3] =
-		meter.Int64Counter("etcdrpc.registration.restorations", metric.WithUnit(
-			"{restoration}"),
-			metric.WithDescription("Times that a lost registration was put back."))
+	m.restorations, errs[3] = meter.Int64Counter("etcdrpc.registration.restorations",
+		metric.WithUnit("{restoration}"),
+		metric.WithDescription("Times that a lost registration was put back."))
 
 	errs[4] = m.observe(meter, keys)
 	if err := errors.Join(errs[:]...); err != nil {
@@ -170,19 +168,17 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 	o.status, errs[0] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.status",
 		metric.WithUnit("{key}"),
 		metric.WithDescription("1 for the state that a key is in, 0 for the others."))
-	o.endpoints, errs[1] =
-		meter.Int64ObservableUpDownCounter("etcdrpc.endpoint.count", metric.WithUnit(
-			"{endpoint}"),
-			metric.WithDescription("Endpoints in use, by key and state."))
+	o.endpoints, errs[1] = meter.Int64ObservableUpDownCounter("etcdrpc.endpoint.count",
+		metric.WithUnit("{endpoint}"),
+		metric.WithDescription("Endpoints in use, by key and state."))
 
-	o.unchanged, errs[2] =
-		meter.Float64ObservableGauge("etcdrpc.endpoint.age", metric.WithUnit("s"),
-			metric.WithDescription("Time since the endpoints of a key last changed."))
-	o.away, errs[3] =
-		meter.Int64ObservableUpDownCounter("etcdrpc.discovery.away", metric.WithUnit(
-			"{connection}"),
-			metric.WithDescription(
-				"Connections whose calls go, some or all, to the cluster to fall back on."))
+	o.unchanged, errs[2] = meter.Float64ObservableGauge("etcdrpc.endpoint.age",
+		metric.WithUnit("s"),
+		metric.WithDescription("Time since the endpoints of a key last changed."))
+	o.away, errs[3] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.away",
+		metric.WithUnit("{connection}"),
+		metric.WithDescription(
+			"Connections whose calls go, some or all, to the cluster to fall back on."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}

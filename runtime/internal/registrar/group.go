@@ -189,10 +189,10 @@ func (g *Group) begin(on kind) (*Run, error) {
 		return nil, err
 	}
 
-	g.earlier = slices.DeleteFunc(append(
-		g.earlier, g.registrations...), func(reg *Registration) bool {
-		return reg.handle.Status().State == lease.Closed
-	})
+	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...),
+		func(reg *Registration) bool {
+			return reg.handle.Status().State == lease.Closed
+		})
 
 	g.registrar.groups[g] = struct{}{}
 	g.registrations = nil

@@ -285,10 +285,10 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 	}
 
 	if a.current == nil {
-		asked := slices.DeleteFunc(slices.Clone(
-			c.kinds[Clusters].names), func(cluster string) bool {
-			return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
-		})
+		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names),
+			func(cluster string) bool {
+				return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
+			})
 		if !c.kinds[Clusters].asked || !c.hasAll(asked) {
 			return wait(Found{Pending: true})
 		}

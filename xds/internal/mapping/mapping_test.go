@@ -396,8 +396,8 @@ func TestMap_Bounds(t *testing.T) {
 			bytes > maxBytes ||
 			len(names) != tt.lanes {
 			t.Errorf("%s: %d routes of %d lanes in %d bytes, and %d bytes of clusters (%v); want %d lanes, at most %d routes and %d bytes of each",
-				tt.name, len(routes), len(names), len(
-					s.Route.Body.GetValue()), bytes, s.Unsupported, tt.lanes, maxRoutes, maxBytes)
+				tt.name, len(routes), len(names), len(s.Route.Body.GetValue()), bytes,
+				s.Unsupported, tt.lanes, maxRoutes, maxBytes)
 		}
 	}
 }

@@ -72,14 +72,14 @@ var name = regexp.MustCompile(`\S*([-/.:=?@]\w|[^\x00-\x7f])\S*`)
 // unbroken returns text as HTML. Its names, such as addresses and keys, are not
 // broken over lines, unless they are very long.
 func unbroken(text string) template.HTML {
-	return template.HTML(name.ReplaceAllStringFunc(template.HTMLEscapeString(
-		text), func(word string) string { //nolint:gosec // it is escaped
-		if len(word) > 2*maxCell {
-			return word
-		}
+	return template.HTML(name.ReplaceAllStringFunc(template.HTMLEscapeString(text),
+		func(word string) string { //nolint:gosec // it is escaped
+			if len(word) > 2*maxCell {
+				return word
+			}
 
-		return "<bdi>" + word + "</bdi>"
-	}))
+			return "<bdi>" + word + "</bdi>"
+		}))
 }
 
 // shown returns at most limit lines, each cut to maxLong bytes. If it omits

@@ -178,12 +178,11 @@ func (d *Options) checkOver(ctx context.Context, p probe, t healthTarget) health
 
 	if p.config != nil && d.files.Cert == "" {
 		config := p.config.Clone()
-		config.GetClientCertificate =
-			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				p.wantsCertificate.Store(true)
-				return new(tls.Certificate), nil
-			}
-
+		none := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			p.wantsCertificate.Store(true)
+			return new(tls.Certificate), nil
+		}
+		config.GetClientCertificate = none
 		creds.TransportCredentials = credentials.NewTLS(config)
 	}
 
@@ -427,9 +426,9 @@ func (x *subject) otherTransport() {
 		}
 
 		if t.name != wanted && len(keys[t.name]) > 0 {
-			x.reportAs(severity, fmt.Sprintf(
-				"%d of %d instances speak %s: clients that use %s cannot call them",
-				len(keys[t.name]), known, t.name, wanted), fix, keys[t.name]...)
+			text := fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them",
+				len(keys[t.name]), known, t.name, wanted)
+			x.reportAs(severity, text, fix, keys[t.name]...)
 		}
 	}
 }

@@ -128,9 +128,8 @@ func (x *subject) badKey() {
 
 	if x.Config != nil && !x.InUse() {
 		where = x.Config.Key
-		fix =
-			"no client can be given this key, so the live config for it has no effect: " +
-				x.deleteCommand(where)
+		fix = "no client can be given this key, so the live config for it has no effect: " +
+			x.deleteCommand(where)
 	}
 
 	x.report(err.Error(), fix, where)
@@ -139,11 +138,10 @@ func (x *subject) badKey() {
 // empty finds services whose entries are all being withdrawn.
 func (x *subject) empty() {
 	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
-		x.report(fmt.Sprintf(
-			"all %s are being withdrawn by their owners, so there is nothing to call",
-			output.Counted(n, "entry")),
-			"start a server; the entries of dead owners expire with their leases", x.Key+
-				"/")
+		text := fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call",
+			output.Counted(n, "entry"))
+		x.report(text, "start a server; the entries of dead owners expire with their leases",
+			x.Key+"/")
 	}
 }
 
@@ -191,10 +189,11 @@ func (x *subject) duplicates() {
 
 	for _, i := range x.Instances {
 		if same := keys[locationOf(&i)]; len(same) > 1 && same[0] == i.Entry.Key {
-			x.report(fmt.Sprintf(
-				"%d entries have the address %s, and clients treat them as one instance",
-				len(same), i.Addr),
-				"have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease", same...)
+			text := fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance",
+				len(same), i.Addr)
+			x.report(text,
+				"have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease",
+				same...)
 		}
 	}
 }
@@ -248,9 +247,9 @@ func (x *subject) disjointMethods() {
 
 	where := slices.Compact(slices.Sorted(maps.Values(sets)))
 	if len(where) > 1 {
-		x.report(fmt.Sprintf(
-			"servers with the key %s serve %d sets of methods that have none in common",
-			x.Key, len(where)),
+		text := fmt.Sprintf("servers with the key %s serve %d sets of methods that have none in common",
+			x.Key, len(where))
+		x.report(text,
 			"if they are of several services, give each service a key", where...)
 	}
 }

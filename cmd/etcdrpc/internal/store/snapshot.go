@@ -83,10 +83,10 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		parts,
 		func(entries []inventory.Entry) []*inventory.Service {
 			// the prefix of acme's live config is also that of acme2's
-			return slices.DeleteFunc(inventory.All(
-				entries), func(s *inventory.Service) bool {
-				return !strings.HasPrefix(s.Key+"/", prefix)
-			})
+			return slices.DeleteFunc(inventory.All(entries),
+				func(s *inventory.Service) bool {
+					return !strings.HasPrefix(s.Key+"/", prefix)
+				})
 		},
 	)
 	if err == nil && len(n.Services) == 0 && endpoint.CheckKey(prefix) == nil {
@@ -240,9 +240,10 @@ func (s *Store) await(
 		watching.Go(func() {
 			defer cancel()
 
-			for resp := range s.watcher.Watch(clientv3.WithRequireLeader(ctx), r.From,
+			changes := s.watcher.Watch(clientv3.WithRequireLeader(ctx), r.From,
 				clientv3.WithRange(r.End), clientv3.WithRev(revision+1),
-				clientv3.WithFragment()) {
+				clientv3.WithFragment())
+			for resp := range changes {
 				if len(resp.Events) > 0 {
 					cancel()
 				}

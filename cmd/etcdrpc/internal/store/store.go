@@ -105,8 +105,9 @@ func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 	leaders := make(map[uint64]string)
 
 	named := make(map[uint64]int)
-	for m := range members(client.Ctx(), client, cfg.Endpoints, wait,
-		250*time.Millisecond) {
+
+	votes := members(client.Ctx(), client, cfg.Endpoints, wait, 250*time.Millisecond)
+	for m := range votes {
 		if m.id == 0 {
 			break // etcd shows the status only to its users
 		}

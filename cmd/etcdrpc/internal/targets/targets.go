@@ -139,9 +139,11 @@ type Follower struct {
 // notes.
 func (f *Follower) Run(ctx context.Context, s *store.Store, notes io.Writer) {
 	note := output.Once(notes)
-	s.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) {
+	read := func(ctx context.Context) (*store.Snapshot, error) {
 		return s.Under(ctx, f.Prefix)
-	}, func(n *store.Snapshot, err error) {
+	}
+
+	s.Follow(ctx, read, func(n *store.Snapshot, err error) {
 		var text []byte
 
 		if err == nil {

@@ -201,10 +201,11 @@ func (f Files) Config() (cfg *tls.Config, err error) {
 		}
 
 		cfg.Certificates = []tls.Certificate{*pair}
-		cfg.GetClientCertificate =
-			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				return f.pair()
-			}
+
+		client := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return f.pair()
+		}
+		cfg.GetClientCertificate = client
 	}
 
 	if f.ClientCA != "" {

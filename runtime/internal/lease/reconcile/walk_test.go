@@ -885,12 +885,10 @@ func TestWalk(t *testing.T) {
 			"the keepalive ends"))
 	})
 
-	walk("other processes change keys", registered(
-		1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes",
-		"renewals stop",
-		"a is deleted", "a is overwritten", "another process takes a", "another process leaves a",
-		"the lease is revoked",
-		"a watch reports a")...)
+	walk("other processes change keys", registered(1), append(calls, "add a", "update a",
+		"pause a", "resume a", "drop a", "the TTL passes", "renewals stop", "a is deleted",
+		"a is overwritten", "another process takes a", "another process leaves a",
+		"the lease is revoked", "a watch reports a")...)
 
 	walk("the lease goes while a call is under way", func() *walked {
 		w := startRegistered(1, item)

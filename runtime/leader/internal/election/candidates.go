@@ -164,35 +164,35 @@ func (c *Candidates) follow() {
 		return instance, true, err
 	}
 
-	c.stop = c.keys.Ranges.Follow(listwatch.Prefix(
-		c.Prefix), decode, func(u listwatch.Update[string]) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+	c.stop = c.keys.Ranges.Follow(listwatch.Prefix(c.Prefix), decode,
+		func(u listwatch.Update[string]) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
 
-		if epoch != c.epoch {
-			return
-		}
-
-		next := *c.seen.Load()
-		next.known = next.known || u.Snapshot != nil || discovery.Refused(u.Err)
-		next.err = u.Err
-
-		if u.Snapshot != nil {
-			next.Leader = first(
-				u.Snapshot.Items)
-			next.all = slices.Clone(u.Snapshot.Items)
-
-			if u.Snapshot.Truncated {
-				next.Leader = Leader{} // the leader may have been left out
+			if epoch != c.epoch {
+				return
 			}
-		}
 
-		c.seen.Store(&next)
+			next := *c.seen.Load()
+			next.known = next.known || u.Snapshot != nil || discovery.Refused(u.Err)
+			next.err = u.Err
 
-		for r := range c.readers {
-			(*r)()
-		}
-	})
+			if u.Snapshot != nil {
+				next.Leader = first(
+					u.Snapshot.Items)
+				next.all = slices.Clone(u.Snapshot.Items)
+
+				if u.Snapshot.Truncated {
+					next.Leader = Leader{} // the leader may have been left out
+				}
+			}
+
+			c.seen.Store(&next)
+
+			for r := range c.readers {
+				(*r)()
+			}
+		})
 }
 
 // first returns the candidate that precedes all others.

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// Standing is the state of the connection at the time of an error.
-type Standing struct {
+// ConnState is the state of the connection at the time of an error.
+type ConnState struct {
 	State connectivity.State
 
 	// why the connection is down; nil while it is up, or if the cause is
@@ -54,7 +54,7 @@ func Latest(previous, current error) error {
 // Why returns what the error of a call to etcd does not say: which user is
 // denied, why the connection is down, or that etcd does not answer. It returns
 // nil if there is nothing to add.
-func (s Standing) Why(err error) error {
+func (s ConnState) Why(err error) error {
 	if code, ok := etcderr.Answer(err); ok {
 		if s.User != "" && (code == codes.PermissionDenied ||
 			code == codes.Unauthenticated ||
@@ -75,7 +75,7 @@ func (s Standing) Why(err error) error {
 var errClosed = errors.New("the etcd client was closed: close it after its users")
 
 // unanswered returns why etcd does not answer.
-func (s Standing) unanswered() error {
+func (s ConnState) unanswered() error {
 	switch {
 	case s.State == connectivity.Shutdown:
 		return errClosed
@@ -92,7 +92,7 @@ func (s Standing) unanswered() error {
 
 // Down returns why the connection is down, nil if it is up or was never
 // attempted.
-func (s Standing) Down() error {
+func (s ConnState) Down() error {
 	if s.State == connectivity.Ready || s.State == connectivity.Idle && s.Cause == nil {
 		return nil
 	}

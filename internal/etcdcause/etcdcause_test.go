@@ -55,7 +55,7 @@ func TestWhy(t *testing.T) {
 		"an answer from a connection lost": {connectivity.TransientFailure, refused, "u",
 			rpctypes.ErrPermissionDenied, `etcd user "u"`},
 	} {
-		s := Standing{tt.state, tt.cause, tt.user, []string{"a:1", "b:1"}}
+		s := ConnState{tt.state, tt.cause, tt.user, []string{"a:1", "b:1"}}
 		if got := textOf(s.Why(tt.err)); got != tt.want {
 			t.Errorf("%s: Why = %q, want %q", name, got, tt.want)
 		}
@@ -76,7 +76,7 @@ func TestDown(t *testing.T) {
 		"the first attempt": {connectivity.Connecting, nil,
 			`etcd ["a:1"] does not answer: there is no connection to it`},
 	} {
-		got := textOf(Standing{State: tt.state, Cause: tt.cause, Endpoints: []string{"a:1"}}.Down())
+		got := textOf(ConnState{State: tt.state, Cause: tt.cause, Endpoints: []string{"a:1"}}.Down())
 		if got != tt.want {
 			t.Errorf("%s: Down = %q, want %q", name, got, tt.want)
 		}

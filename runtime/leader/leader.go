@@ -143,25 +143,32 @@ func (l *Leadership) Holds() bool {
 // Token returns the token of the leadership. ok is false if no instance of the
 // process leads now. A later leader has a higher token.
 func (l *Leadership) Token() (token int64, ok bool) {
-	_, token, _, _, _ = l.now()
-	return token, token != 0
+	now, _ := l.now()
+	return now.token, now.token != 0
 }
 
-// now returns the election in which an instance of the process leads, and the
-// token. e is nil if none leads. standing reports whether any instance is a
-// candidate. changed is closed when a result may have changed. After an error,
-// no instance will ever be a candidate.
-func (l *Leadership) now() (e *election.Election, token int64, standing bool, changed <-chan struct{}, err error) {
+// state is the part of a process in an election, at one moment.
+type state struct {
+	*election.Election // in which an instance leads; nil if none does
+
+	token     int64           // 0 if none leads
+	candidate bool            // an instance is a candidate
+	changed   <-chan struct{} // closed when the state may have changed
+}
+
+// now returns the state of the process. After an error, no instance will ever
+// be a candidate.
+func (l *Leadership) now() (now state, err error) {
 	if l.err != nil {
-		return nil, 0, false, nil, l.err
+		return now, l.err
 	}
 
 	all, changed, err := extension.CompanionsOf(l.process, l.key)
 	if err != nil {
-		return nil, 0, false, nil, fmt.Errorf("etcd: look up the leadership of %q: %w",
-			l.key, err)
+		return now, fmt.Errorf("etcd: look up the leadership of %q: %w", l.key, err)
 	}
 
+	now.changed = changed
 	for _, companion := range all {
 		one := companion.(*election.Election)
 		term, err := one.Term()
@@ -169,15 +176,15 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 			continue // the candidate's registration is closed
 		}
 
-		standing = true
+		now.candidate = true
 
 		if term.Token != 0 {
-			e = one
-			token = term.Token
+			now.Election = one
+			now.token = term.Token
 		}
 	}
 
-	return e, token, standing, changed, nil
+	return now, nil
 }
 
 // Check returns an error unless this process leads now, and the call with ctx
@@ -199,19 +206,19 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 		return nil, 0, status.Error(codes.FailedPrecondition, err.Error())
 	}
 
-	e, token, standing, _, err := l.now()
+	now, err := l.now()
 	switch {
 	case err != nil:
 		return nil, 0, status.Error(codes.Unavailable, err.Error())
-	case token == given:
-		return e, token, nil
+	case now.token == given:
+		return now.Election, given, nil
 
-	case token != 0:
+	case now.token != 0:
 		return nil, 0, status.Errorf(codes.Unavailable,
 			"etcd: the call is for the leader of %q with the token %d, but this leader has the token %d",
-			l.key, given, token)
+			l.key, given, now.token)
 
-	case !standing:
+	case !now.candidate:
 		return nil, 0, status.Errorf(codes.Unavailable,
 			"etcd: this instance does not lead %q: it is not registered", l.key)
 	}
@@ -255,17 +262,17 @@ func tokenOf(ctx context.Context) (int64, error) {
 // ends before the calls, Resign ends the leadership at once, and returns an
 // error.
 func (l *Leadership) Resign(ctx context.Context) error {
-	e, token, _, _, err := l.now()
+	now, err := l.now()
 	switch {
 	case err != nil:
 		return err
-	case e == nil:
+	case now.Election == nil:
 		return fmt.Errorf(
 			"etcd: resign the leadership of %q: no instance of the process holds it",
 			l.key)
 	}
 
-	err = e.Resign(ctx, token)
+	err = now.Resign(ctx, now.token)
 	if err != nil {
 		return fmt.Errorf("etcd: resign the leadership of %q: %w", l.key, err)
 	}
@@ -292,7 +299,7 @@ func (l *Leadership) Run(
 	f func(ctx context.Context, token int64) error,
 ) error {
 	for {
-		e, token, _, changed, err := l.now()
+		now, err := l.now()
 		if err != nil {
 			return err
 		}
@@ -301,9 +308,10 @@ func (l *Leadership) Run(
 			return context.Cause(ctx)
 		}
 
-		if e != nil {
-			if leading, done, ok := e.Lead(ctx, token); ok {
-				ended, err := work(leading, e, token, f)
+		if now.Election != nil {
+			leading, done, ok := now.Lead(ctx, now.token)
+			if ok {
+				ended, err := work(leading, now, f)
 				done()
 
 				if !ended {
@@ -315,18 +323,17 @@ func (l *Leadership) Run(
 		}
 
 		select { // also while the leader resigns
-		case <-changed:
+		case <-now.changed:
 		case <-ctx.Done():
 		}
 	}
 }
 
-// work calls f, whose context is leading, in a term of e. If f fails or panics,
-// work resigns.
+// work calls f, whose context is leading, in a term. If f fails or panics, work
+// resigns.
 func work(
 	leading context.Context,
-	e *election.Election,
-	token int64,
+	term state,
 	f func(context.Context, int64) error,
 ) (ended bool, err error) {
 	failed := true
@@ -336,11 +343,11 @@ func work(
 			defer cancel()
 
 			// after an error, the callers of unfinished calls get an error, too
-			_ = e.Resign(ctx, token)
+			_ = term.Resign(ctx, term.token)
 		}
 	}()
 
-	err = f(leading, token)
+	err = f(leading, term.token)
 	ended = leading.Err() != nil
 	failed = err != nil && !ended
 

@@ -83,21 +83,21 @@ func (c *Conn) Run(ctx context.Context) {
 // to add. The explanation names the user whom etcd refuses, gives the last
 // error of a connection that is down, or says that etcd does not answer.
 func (c *Conn) Why(err error) error {
-	return c.standing().Why(err)
+	return c.connState().Why(err)
 }
 
 // Down returns why etcd is not connected, nil if etcd is connected or no
 // connection was needed yet.
 func (c *Conn) Down() error {
-	return c.standing().Down()
+	return c.connState().Down()
 }
 
-func (c *Conn) standing() etcdcause.Standing {
+func (c *Conn) connState() etcdcause.ConnState {
 	c.mu.Lock()
 	cause := c.core.cause
 	c.mu.Unlock()
 
-	now := etcdcause.Standing{
+	now := etcdcause.ConnState{
 		State:     connectivity.Ready,
 		Cause:     cause,
 		User:      c.client.User,

@@ -40,11 +40,11 @@ func TestConnKnowsTheCause(t *testing.T) {
 		c.Run(ctx)
 	}()
 
-	for c.standing().Cause == nil && ctx.Err() == nil {
+	for c.connState().Cause == nil && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
 
-	text := fmt.Sprint(c.standing().Cause)
+	text := fmt.Sprint(c.connState().Cause)
 	if !strings.HasPrefix(text, "connection error: ") ||
 		!strings.Contains(text, "connection refused") {
 		t.Errorf("the cause is %q, want a connection error that says that it was refused", text)
@@ -64,7 +64,7 @@ func TestConnKnowsTheCause(t *testing.T) {
 		}
 	}
 
-	if err := c.standing().Cause; err != nil {
+	if err := c.connState().Cause; err != nil {
 		t.Errorf("the cause of a connection that is up is %v, want nil", err)
 	}
 
@@ -81,7 +81,7 @@ func TestWithoutAConnection(t *testing.T) {
 	c := New(nil, Client{Endpoints: func() []string { return []string{"a:1"} }})
 	c.Run(context.Background())
 
-	if err := c.standing().Cause; err != nil {
+	if err := c.connState().Cause; err != nil {
 		t.Errorf("the cause without a connection = %v, want nil", err)
 	}
 

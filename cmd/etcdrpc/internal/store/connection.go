@@ -21,7 +21,7 @@ import (
 // to use.
 type connection struct {
 	// the connection's state at the last error; nil after a response
-	last        atomic.Pointer[etcdcause.Standing]
+	last        atomic.Pointer[etcdcause.ConnState]
 	passthrough atomic.Bool // the caller handles errors itself
 }
 
@@ -82,7 +82,7 @@ func (c *connection) record(state connectivity.State, cause error) error {
 		cause = etcdcause.Latest(last.Cause, cause)
 	}
 
-	c.last.Store(&etcdcause.Standing{State: state, Cause: cause})
+	c.last.Store(&etcdcause.ConnState{State: state, Cause: cause})
 
 	return cause
 }

@@ -208,9 +208,9 @@ func first(items []*listwatch.Item[string]) Leader {
 	return l
 }
 
-// Standing is a candidate's view of all candidates, and of the drain in its
+// Candidacy is a candidate's view of all candidates, and of the drain in its
 // service's live config.
-type Standing struct {
+type Candidacy struct {
 	*Candidates
 	instance string
 	reader   endpoint.Reader
@@ -249,7 +249,7 @@ func Of(
 
 	// fails for two JSON layouts: then no instance counts as drained
 	reader, _ := endpoint.NewReader(e.Layouts...)
-	s := &Standing{Candidates: CandidatesOf(h, e.Key), instance: instance, reader: reader}
+	s := &Candidacy{Candidates: CandidatesOf(h, e.Key), instance: instance, reader: reader}
 	return New(Config{
 		Host:        h,
 		Prefix:      s.Prefix,
@@ -263,7 +263,7 @@ func Of(
 
 // Read does what Candidates.Read does, and also notifies of a change of the
 // drain.
-func (s *Standing) Read(notify func()) (stop func()) {
+func (s *Candidacy) Read(notify func()) (stop func()) {
 	stopCandidates := s.Candidates.Read(notify)
 	var mu sync.Mutex
 
@@ -314,8 +314,8 @@ func notifyOfEnds(policy *serviceconfig.Etcd, notify func()) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wait func()
 	wait = func() {
-		left := *policy
-		next := left.EndDrains(time.Now())
+		remaining := *policy
+		next := remaining.EndDrains(time.Now())
 		if next.IsZero() {
 			return
 		}
@@ -334,7 +334,7 @@ func notifyOfEnds(policy *serviceconfig.Etcd, notify func()) (stop func()) {
 }
 
 // View returns the state of the candidates as the instance sees it.
-func (s *Standing) View() View {
+func (s *Candidacy) View() View {
 	seen := s.seen.Load()
 
 	return View{
@@ -347,7 +347,7 @@ func (s *Standing) View() View {
 
 // yields reports whether the instance is drained and another candidate is not.
 // Before the endpoints are known, none is.
-func (s *Standing) yields(all []*listwatch.Item[string]) bool {
+func (s *Candidacy) yields(all []*listwatch.Item[string]) bool {
 	live := s.live.Load()
 	if live == nil {
 		return false

@@ -48,7 +48,7 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 		}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &Standing{Candidates: new(Candidates), instance: "a"}
+			s := &Candidacy{Candidates: new(Candidates), instance: "a"}
 			state := &discovery.State{KeyState: model.KeyState{Known: true}}
 			all := []*listwatch.Item[string]{}
 			for _, e := range []endpoint.Endpoint{

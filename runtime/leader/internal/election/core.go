@@ -65,7 +65,7 @@ type phase int
 
 const (
 	absent   phase = iota // without lease and key
-	standing              // the lease and the key are being written
+	entering              // the lease and the key are being written
 	placed                // the key is in etcd
 	leaving               // the lease is being revoked
 )
@@ -195,7 +195,7 @@ type outcome struct {
 
 // stood handles the outcome of an attempt to stand.
 func (c *core) stood(now time.Time, number uint64, o outcome) effects {
-	if number != c.number || c.phase != standing {
+	if number != c.number || c.phase != entering {
 		return c.due(now)
 	}
 
@@ -328,8 +328,8 @@ func (c *core) due(now time.Time) (e effects) {
 	leads := certain || c.inDoubt(now)
 	c.blind = c.view.Blind && !leads
 
-	stands := c.wanted && c.view.Known && !c.blind && !c.view.Yields
-	if c.phase == placed && !stands && c.endAt.IsZero() {
+	eligible := c.wanted && c.view.Known && !c.blind && !c.view.Yields
+	if c.phase == placed && !eligible && c.endAt.IsZero() {
 		c.endAt = now.Add(c.grace)
 	}
 
@@ -346,7 +346,7 @@ func (c *core) due(now time.Time) (e effects) {
 
 	switch c.phase {
 	case absent:
-		if !stands {
+		if !eligible {
 			return e
 		}
 
@@ -356,7 +356,7 @@ func (c *core) due(now time.Time) (e effects) {
 			c.number++
 			c.calls = 0
 			c.endAt = time.Time{}
-			c.phase = standing
+			c.phase = entering
 			e.stand = min(standTimeout+standLonger*c.pause, callTimeout)
 			e.wake = time.Time{}
 		}

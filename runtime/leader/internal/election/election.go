@@ -27,7 +27,7 @@ var ErrClosed = errors.New(
 // errDrained is the reason of a resignation because of a drain.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
-// viewer is the part of a Standing that an Election uses. View and Err must not
+// viewer is the part of a Candidacy that an Election uses. View and Err must not
 // block, nor call the election.
 type viewer interface {
 	View() View
@@ -45,7 +45,7 @@ type Config struct {
 	// how long a leader that resigns waits for unary calls, up to maxGrace
 	Grace time.Duration
 
-	Candidates viewer // a Standing, except in tests
+	Candidates viewer // a Candidacy, except in tests
 
 	// called when the term has changed; it must neither block nor call the
 	// election

@@ -187,12 +187,12 @@ var goesOn = []happening{
 	}},
 	{
 		"hears that it stands", func(_ *world, _ int, p *process) bool {
-			return p.core.phase == standing && p.now.created != 0
+			return p.core.phase == entering && p.now.created != 0
 		},
 		func(w *world, i int, _ *process) { w.stood(i, nil) },
 	},
 	{"hears that it does not stand", func(_ *world, _ int, p *process) bool {
-		return p.core.phase == standing && !p.now.asked && !p.now.put && p.now.created == 0
+		return p.core.phase == entering && !p.now.asked && !p.now.put && p.now.created == 0
 	}, func(w *world, i int, _ *process) { w.stood(i, errLost) }},
 	// an expired one only if its next leader extends it
 	{"etcd renews its lease", func(w *world, _ int, p *process) bool {
@@ -260,7 +260,7 @@ func (r *record) expire(now time.Time) bool {
 var goesWrong = []happening{
 	{
 		"gets no answer", func(_ *world, _ int, p *process) bool {
-			return p.core.phase == standing
+			return p.core.phase == entering
 		},
 		func(w *world, i int, _ *process) { w.stood(i, errLost) },
 	},

@@ -3,10 +3,6 @@ package runtime
 import (
 	"context"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -53,54 +49,4 @@ func WithLane(ctx context.Context, lane string) context.Context {
 func Lane(ctx context.Context) (lane string, ok bool) {
 	lane = calloptions.Of(ctx, "").Lane
 	return lane, lane != ""
-}
-
-// CarryLane is a server's interceptor of unary calls that passes on lanes: the
-// calls that a handler makes with its context have the lane of the call that it
-// handles. An invalid lane is ignored.
-//
-//	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
-func CarryLane(
-	ctx context.Context,
-	req any,
-	_ *grpc.UnaryServerInfo,
-	handler grpc.UnaryHandler,
-) (any, error) {
-	ctx, _ = incomingLane(ctx)
-	return handler(ctx, req)
-}
-
-// CarryLaneStream is [CarryLane] for streams.
-func CarryLaneStream(
-	srv any,
-	stream grpc.ServerStream,
-	_ *grpc.StreamServerInfo,
-	handler grpc.StreamHandler,
-) error {
-	if ctx, ok := incomingLane(stream.Context()); ok {
-		stream = serverStream{stream, ctx}
-	}
-
-	return handler(srv, stream)
-}
-
-// serverStream is a stream with a context of its own.
-type serverStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s serverStream) Context() context.Context {
-	return s.ctx
-}
-
-// incomingLane adds the lane that the caller of a call has sent to the call's
-// context. ok is false without a valid lane.
-func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
-	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
-	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {
-		return ctx, false
-	}
-
-	return WithLane(ctx, sent[len(sent)-1]), true
 }

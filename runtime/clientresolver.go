@@ -93,7 +93,7 @@ func newClientBuilder(
 	}
 
 	if r.opts.fallback.keysForFallback() != nil && !opts.targetsOnly {
-		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
+		b.client.OnFailover = func(fails bool) { b.key.Load().SetFailover(fails) }
 	}
 
 	return b
@@ -136,7 +136,7 @@ func (b *clientBuilder) Build(
 	b.key.Store(key)
 
 	var away *discovery.Key
-	if b.client.CallsLeave != nil {
+	if b.client.OnFailover != nil {
 		away = b.registry.awayKey(b.desc.Key, reader)
 	}
 

@@ -54,8 +54,8 @@ type policy struct {
 	waking   *time.Timer // for the core's next selection
 	reported []string    // problems of the last plan, passed to Client.Report
 
-	// calls go to the fallback, and Client.CallsLeave was called with true
-	leaves bool
+	// calls go to the fallback, and Client.OnFailover was called with true
+	failsOver bool
 
 	after  []func() // to call after mu is unlocked
 	closed bool
@@ -101,23 +101,23 @@ func (p *policy) carryOut() {
 	}
 
 	p.wake(p.core.lookAt)
-	p.tellLeaves(!p.closed && p.core.leaves)
+	p.notifyFailover(!p.closed && p.core.failsOver)
 
 	if publish && !p.closed {
 		p.publish()
 	}
 }
 
-// tellLeaves calls the client's CallsLeave when calls begin or cease to go to
+// notifyFailover calls the client's OnFailover when calls begin or cease to go to
 // the fallback.
-func (p *policy) tellLeaves(leaves bool) {
-	if p.leaves == leaves {
+func (p *policy) notifyFailover(failsOver bool) {
+	if p.failsOver == failsOver {
 		return
 	}
 
-	p.leaves = leaves
-	if tell := p.in.state.Client.CallsLeave; tell != nil {
-		p.after = append(p.after, func() { tell(leaves) })
+	p.failsOver = failsOver
+	if notify := p.in.state.Client.OnFailover; notify != nil {
+		p.after = append(p.after, func() { notify(failsOver) })
 	}
 }
 
@@ -275,7 +275,7 @@ func (p *policy) replan() {
 	if !in.state.Pending() {
 		client := in.state.Client
 		before := p.reported
-		p.after = append(p.after, func() { client.Tell(next.Reports, before) })
+		p.after = append(p.after, func() { client.ReportNew(next.Reports, before) })
 		p.reported = next.Reports
 	}
 

@@ -60,9 +60,9 @@ type core struct {
 	// connections that the next selection may connect, close or count as late
 	loose []*conn
 
-	leaves bool      // connections to the fallback are selected
-	stale  bool      // another selection is due now
-	lookAt time.Time // when the next selection is due; zero means never
+	failsOver bool      // connections to the fallback are selected
+	stale     bool      // another selection is due now
+	lookAt    time.Time // when the next selection is due; zero means never
 
 	epoch epoch
 	out   effects
@@ -127,12 +127,12 @@ func (c *core) update(next *connPlan, now time.Time) {
 	next.differ = next.methodsDiffer(previous, prefix, suffix)
 
 	for i := range previous.outside(prefix, suffix) {
-		c.mark(previous.conns[i], false, false, false)
+		c.setRole(previous.conns[i], false, false, false)
 	}
 
 	for i := range next.outside(prefix, suffix) {
-		left := next.ClassOf(i) == planner.Departed
-		c.mark(next.conns[i], !left, left, i < next.Live && !next.picksSome())
+		departed := next.ClassOf(i) == planner.Departed
+		c.setRole(next.conns[i], !departed, departed, i < next.Live && !next.picksSome())
 	}
 
 	c.plan = next
@@ -173,12 +173,12 @@ func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*con
 	return slices.Concat(begin, changed[:middle], end, changed[middle:])
 }
 
-// mark sets whether the endpoint of conn is in the plan, or has left, and
+// setRole sets whether the endpoint of conn is in the plan, or has left, and
 // whether the plan always uses it.
-func (c *core) mark(conn *conn, inPlan, left, always bool) {
+func (c *core) setRole(conn *conn, inPlan, departed, always bool) {
 	was := c.isSelected(conn)
 	conn.inPlan = inPlan
-	conn.departed = left
+	conn.departed = departed
 	conn.always = always
 
 	switch is := c.isSelected(conn); {
@@ -201,7 +201,7 @@ func (c *core) loosen(conn *conn) {
 
 // departures returns the connected endpoints of the current plan that the next input
 // no longer has.
-func (c *core) departures(next *input) (left []*model.Backend) {
+func (c *core) departures(next *input) (departed []*model.Backend) {
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
@@ -221,11 +221,11 @@ func (c *core) departures(next *input) (left []*model.Backend) {
 		conn := c.conns[addr]
 		if conn != nil && conn.state == connectivity.Ready && !known[addr] {
 			known[addr] = true
-			left = append(left, b)
+			departed = append(departed, b)
 		}
 	}
 
-	return left
+	return departed
 }
 
 // renew replaces the endpoint of conn with ep, the newest one at its address.
@@ -306,9 +306,9 @@ func (c *core) pin(conn *conn, ep *model.Backend, now time.Time) {
 
 // unpin handles the removal of the instance for which conn is pinned. left
 // reports whether the instance has left, not moved.
-func (c *core) unpin(conn *conn, left bool) {
+func (c *core) unpin(conn *conn, departed bool) {
 	conn.named = false
-	conn.outlasts = left
+	conn.outlasts = departed
 	c.stale = true
 	c.loosen(conn)
 }

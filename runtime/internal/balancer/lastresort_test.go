@@ -191,7 +191,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 	} {
 		r := newRig(t)
 		left := false
-		r.client.CallsLeave = func(leave bool) { left = left || leave }
+		r.client.OnFailover = func(leave bool) { left = left || leave }
 		r.updateState(``,
 			model.State{KeyState: known("a"), Away: &model.State{KeyState: known("b")}})
 		got := []string{r.where(t.Context())}
@@ -215,7 +215,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 
 		got = append(got, r.where(t.Context()))
 		if !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
-			t.Errorf("%s: calls go to %v, want %v, and CallsLeave reported %v, want %v", tt.when,
+			t.Errorf("%s: calls go to %v, want %v, and OnFailover reported %v, want %v", tt.when,
 				got, tt.calls, left, slices.Contains(got, "b"))
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale = false
-	c.leaves = false
+	c.failsOver = false
 	c.lookAt = time.Time{}
 
 	for _, conn := range c.loose {
@@ -23,7 +23,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 		c.countLate(conn, now)
 	}
 
-	c.unselect()
+	c.clearSelection()
 
 	if c.plan.selectsByReadiness() {
 		for _, v := range c.plan.called() {
@@ -119,8 +119,8 @@ func (c *core) isSelected(conn *conn) bool {
 	return conn.always || conn.selected == c.selection
 }
 
-// markSelected adds conn to the selection.
-func (c *core) markSelected(conn *conn) {
+// addSelected adds conn to the selection.
+func (c *core) addSelected(conn *conn) {
 	if !c.isSelected(conn) {
 		conn.selected = c.selection
 		c.chosen = append(c.chosen, conn)
@@ -129,9 +129,9 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// unselect begins a selection. At first it has only the connections that the
+// clearSelection begins a selection. At first it has only the connections that the
 // plan always uses.
-func (c *core) unselect() {
+func (c *core) clearSelection() {
 	for _, conn := range c.chosen {
 		if !conn.always {
 			c.counts[conn.readiness()]--
@@ -171,14 +171,14 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 				conn := c.plan.conns[m]
 				// healthy or not
 				if conn.state == connectivity.Ready && !conn.spare.Load() {
-					c.markSelected(conn)
+					c.addSelected(conn)
 				}
 			}
 
 			continue
 
 		case t.Class == planner.Away:
-			c.leaves = true
+			c.failsOver = true
 		}
 
 		members, short := c.chooseMembers(v, t, now)
@@ -189,7 +189,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 		case !single || next || !t.Class.IsLive():
 			for _, m := range members {
 				if conn := c.plan.conns[m]; whole || conn.reached.Load() {
-					c.markSelected(conn)
+					c.addSelected(conn)
 				}
 			}
 
@@ -353,7 +353,7 @@ func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected
 			}
 
 			if c.plan.traits.Single {
-				c.markSelected(conn)
+				c.addSelected(conn)
 			}
 		}
 	}
@@ -405,7 +405,7 @@ func (c *core) selectReady(t *tier, members []int32) bool {
 	t.first.Store(first)
 
 	if first != nil {
-		c.markSelected(first)
+		c.addSelected(first)
 	}
 
 	return first != nil

@@ -417,7 +417,7 @@ func (p *connPlan) pickFrom(
 	o *calloptions.Options,
 	s *snapshot,
 ) (conn *conn, passOn bool, err error) {
-	chosen, leaves := s.chooseGroup(o, &p.sequence)
+	chosen, outOfZone := s.chooseGroup(o, &p.sequence)
 	waits := false
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
@@ -425,7 +425,7 @@ func (p *connPlan) pickFrom(
 			return nil, false, balancer.ErrNoSubConnAvailable
 		}
 
-		if n == 0 && leaves {
+		if n == 0 && outOfZone {
 			if conn, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
 				return conn, false, err
 			}
@@ -480,7 +480,7 @@ func (p *connPlan) pickIn(
 func (s *snapshot) chooseGroup(
 	o *calloptions.Options,
 	seq *picking.Sequence,
-) (group int, leaves bool) {
+) (group int, outOfZone bool) {
 	if len(s.groups) == 0 ||
 		len(s.groups) == 1 && s.groups[0].stayTo == s.groups[0].upTo {
 		return 0, false

@@ -335,18 +335,18 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 func lastDeparted(
 	published, next []*Backend,
 	withdrawn map[string]struct{},
-) (left []*Backend) {
+) (departed []*Backend) {
 	if len(next) > 0 {
 		return nil
 	}
 
 	for _, b := range published {
 		if _, orderly := withdrawn[b.Endpoint.Addr]; orderly {
-			left = append(left, b)
+			departed = append(departed, b)
 		}
 	}
 
-	return left
+	return departed
 }
 
 // Refused reports whether err is a refusal by etcd itself, such as for a

@@ -172,16 +172,23 @@ func (ks *Keys) forget() {
 	}
 }
 
-// Services follows the entries under a prefix until stop is called. changed has
-// a value after one or several changes. list returns the sorted service keys of
-// the entries, and the current error.
-func (ks *Keys) Services(
-	prefix string,
-) (changed <-chan struct{}, list func() (known bool, keys []string, err error), stop func()) {
-	var mu sync.Mutex // guards last, whose items are valid until the next update
-	var last listwatch.Update[string]
+// Services are the services under a prefix.
+type Services struct {
+	Changed <-chan struct{} // has a value after one or several changes
+	Stop    func()          // stops following
 
-	c := make(chan struct{}, 1)
+	keys   *Keys
+	prefix string
+
+	mu   sync.Mutex
+	last listwatch.Update[string] // its items are valid until the next update
+}
+
+// Services follows the entries under a prefix until Stop is called.
+func (ks *Keys) Services(prefix string) *Services {
+	changed := make(chan struct{}, 1)
+	s := &Services{Changed: changed, keys: ks, prefix: ks.Full(prefix)}
+
 	decode := func(entry *mvccpb.KeyValue) (string, bool, error) {
 		service := ks.serviceOf(string(entry.Key))
 		b, _, _ := ks.decode(service, endpoint.Reader{}, entry)
@@ -190,39 +197,44 @@ func (ks *Keys) Services(
 		return "", b != nil && endpoint.CheckKey(service) == nil, nil
 	}
 
-	stop = ks.Ranges.Follow(listwatch.Prefix(ks.Full(prefix)), decode,
-		func(u listwatch.Update[string]) {
-			mu.Lock()
-			last = u
-			mu.Unlock()
+	sink := func(u listwatch.Update[string]) {
+		s.mu.Lock()
+		s.last = u
+		s.mu.Unlock()
 
-			listwatch.Signal(c)
-		})
+		listwatch.Signal(changed)
+	}
+	s.Stop = ks.Ranges.Follow(listwatch.Prefix(s.prefix), decode, sink)
 
-	return c, func() (known bool, keys []string, err error) {
-		mu.Lock()
-		defer mu.Unlock()
+	return s
+}
 
-		if last.Snapshot == nil {
-			return false, nil, last.Err
+// List returns the sorted service keys of the entries, and the current error.
+// known is false until etcd has been listed.
+func (s *Services) List() (known bool, keys []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.last.Snapshot == nil {
+		return false, nil, s.last.Err
+	}
+
+	for _, item := range s.last.Snapshot.Items {
+		key := s.keys.serviceOf(item.Key)
+		if len(keys) == 0 || keys[len(keys)-1] != key {
+			keys = append(keys, key)
 		}
+	}
 
-		for _, item := range last.Snapshot.Items {
-			if key := ks.serviceOf(item.Key); len(keys) == 0 || keys[len(keys)-1] != key {
-				keys = append(keys, key)
-			}
-		}
+	slices.Sort(keys)
 
-		slices.Sort(keys)
+	err = s.last.Err
+	if err == nil && s.last.Snapshot.Truncated {
+		err = fmt.Errorf("services under %q: the entries exceed WithLimits' Bytes, so the last services are missing: raise Bytes, or use a longer prefix",
+			s.prefix)
+	}
 
-		err = last.Err
-		if err == nil && last.Snapshot.Truncated {
-			err = fmt.Errorf("services under %q: the entries exceed WithLimits' Bytes, so the last services are missing: raise Bytes, or use a longer prefix",
-				ks.Full(prefix))
-		}
-
-		return true, slices.Compact(keys), err
-	}, stop
+	return true, slices.Compact(keys), err
 }
 
 // serviceOf returns the service key of an entry's etcd key: the part between

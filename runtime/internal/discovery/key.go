@@ -27,7 +27,7 @@ type Key struct {
 	// when Keys.Key last returned this key; guarded by Keys.mu
 	asked time.Time
 
-	departures departures // counts connections that use the fallback
+	failover failover // counts connections that use the fallback
 
 	mu      sync.Mutex
 	core    *core
@@ -240,8 +240,8 @@ func (k *Key) close() {
 	}
 }
 
-// departures counts a key's connections that send calls to the fallback.
-type departures struct {
+// failover counts a key's connections that send calls to the fallback.
+type failover struct {
 	connections atomic.Int64 // written with mu held
 
 	mu     sync.Mutex
@@ -249,27 +249,27 @@ type departures struct {
 	limit  loglimit.Limiter
 }
 
-// CallsLeave records whether the calls of a connection go to the fallback. It
+// SetFailover records whether the calls of a connection go to the fallback. It
 // logs when the first connection starts to use the fallback and when the last
 // one stops, unless that happens too often.
-func (k *Key) CallsLeave(leave bool) {
-	d := &k.departures
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (k *Key) SetFailover(failsOver bool) {
+	f := &k.failover
+	f.mu.Lock()
+	defer f.mu.Unlock()
 
 	switch {
-	case leave:
-		if d.connections.Add(1) == 1 {
+	case failsOver:
+		if f.connections.Add(1) == 1 {
 			var missed int
-			d.logged, missed = d.limit.Allow(time.Now())
-			if d.logged {
+			f.logged, missed = f.limit.Allow(time.Now())
+			if f.logged {
 				k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: the primary cluster has too few ready endpoints",
 					loglimit.Attrs(missed, "key", k.Full())...)
 			}
 		}
 
-	case d.connections.Add(-1) == 0 && d.logged:
-		d.logged = false
+	case f.connections.Add(-1) == 0 && f.logged:
+		f.logged = false
 		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", "key",
 			k.Full())
 	}
@@ -277,5 +277,5 @@ func (k *Key) CallsLeave(leave bool) {
 
 // Away returns the number of connections whose calls go to the fallback.
 func (k *Key) Away() int {
-	return int(k.departures.connections.Load())
+	return int(k.failover.connections.Load())
 }

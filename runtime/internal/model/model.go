@@ -343,11 +343,11 @@ type Client struct {
 
 	// called with true when calls go to the fallback, and false when none do;
 	// may be nil
-	CallsLeave func(bool)
+	OnFailover func(bool)
 }
 
-// Tell calls Report with each problem that is not in before.
-func (c *Client) Tell(problems, before []string) {
+// ReportNew calls Report with each problem that is not in before.
+func (c *Client) ReportNew(problems, before []string) {
 	for _, problem := range problems {
 		if c.Report != nil && !slices.Contains(before, problem) {
 			c.Report(problem)

@@ -162,13 +162,13 @@ func (g *Group) Announce(ctx context.Context, config RunConfig) error {
 		return err
 	}
 
-	_, left := g.step(event{kind: withdraw, run: run.number, why: err})
+	_, withdrawn := g.step(event{kind: withdraw, run: run.number, why: err})
 
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
 	}
 
-	return errors.Join(err, closeAll(ctx, left))
+	return errors.Join(err, closeAll(ctx, withdrawn))
 }
 
 // Begin begins the announcement of a server that is about to serve.
@@ -212,8 +212,8 @@ func (g *Group) begin(on kind) (*Run, error) {
 // entries that may be left. The group can be announced again, unless its server
 // is ending.
 func (g *Group) Withdraw(ctx context.Context) (err error) {
-	_, left := g.step(event{kind: withdraw, why: errWithdrawn})
-	err = closeAll(ctx, left)
+	_, withdrawn := g.step(event{kind: withdraw, why: errWithdrawn})
+	err = closeAll(ctx, withdrawn)
 	if err != nil {
 		return err
 	}
@@ -242,8 +242,8 @@ func (g *Group) Ended() {
 
 // step passes an event to the core, and carries out its effects, except place
 // and warn, which are the caller's. The caller also waits until the
-// registrations in left are out of etcd.
-func (g *Group) step(e event) (do effects, left []*Registration) {
+// withdrawn registrations are out of etcd.
+func (g *Group) step(e event) (do effects, withdrawn []*Registration) {
 	g.with(func(c *core) {
 		do, _ = c.step(e)
 		// otherwise the entry is not placed yet, or could not be
@@ -268,7 +268,7 @@ func (g *Group) step(e event) (do effects, left []*Registration) {
 				g.registrar.drop(reg) // returns at once, so that all leave together
 			}
 
-			left = slices.Concat(g.earlier, g.registrations)
+			withdrawn = slices.Concat(g.earlier, g.registrations)
 		}
 	})
 
@@ -276,7 +276,7 @@ func (g *Group) step(e event) (do effects, left []*Registration) {
 		g.report()
 	}
 
-	return do, left
+	return do, withdrawn
 }
 
 // report calls config.Report with the present state.

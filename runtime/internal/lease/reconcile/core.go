@@ -97,7 +97,7 @@ func (c *Core) Take() (changes []Change, warnings []Warning) {
 type check struct {
 	due     time.Time // when the next check is due
 	began   time.Time // when the last check began
-	left    []*record // the keys that the check under way has yet to read
+	rest    []*record // the keys that the check under way has yet to read
 	watched bool      // every key is watched, so that checks are rare
 }
 
@@ -362,10 +362,10 @@ func (c *Core) scheduleCheck(now time.Time) {
 // continueCheck begins a check if one is due, or leaves out what the check
 // under way need not read any more.
 func (c *Core) continueCheck(now time.Time) {
-	c.check.left = slices.DeleteFunc(c.check.left, func(r *record) bool {
+	c.check.rest = slices.DeleteFunc(c.check.rest, func(r *record) bool {
 		return !c.checkable(now, r)
 	})
-	if len(c.check.left) > 0 || now.Before(c.check.due) {
+	if len(c.check.rest) > 0 || now.Before(c.check.due) {
 		return
 	}
 
@@ -374,7 +374,7 @@ func (c *Core) continueCheck(now time.Time) {
 	for _, e := range c.entries {
 		for _, r := range e.records {
 			if c.checkable(now, r) {
-				c.check.left = append(c.check.left, r)
+				c.check.rest = append(c.check.rest, r)
 				c.check.began = now
 			}
 		}

@@ -163,7 +163,7 @@ func (c *Core) onReadFailed(now time.Time, o readOp, err error) {
 			st.r.unbatched = st.r.unbatched || refused || mayBeTooLarge(err)
 
 			if o.compare {
-				c.check.left = append(c.check.left, st.r)
+				c.check.rest = append(c.check.rest, st.r)
 			}
 		}
 	}

@@ -286,7 +286,7 @@ func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 func (c *Core) onRestored() {
 	c.replaceLease(errors.New(
 		"etcd's revision went backwards: it was restored from a backup or wiped"))
-	c.check.left = nil
+	c.check.rest = nil
 
 	for r := range c.records() {
 		if !c.foreign(r) { // another process keeps its key

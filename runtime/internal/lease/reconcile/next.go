@@ -263,7 +263,7 @@ func (c *Core) begin(now time.Time, o Op) {
 
 	case readOp:
 		if o.compare {
-			c.check.left = c.check.left[len(o.steps):]
+			c.check.rest = c.check.rest[len(o.steps):]
 		}
 	}
 }
@@ -381,7 +381,7 @@ func (c *Core) checks(w *wait) Op {
 		}
 	}
 
-	steps := batch(slices.Values(c.check.left), func(r *record) *write {
+	steps := batch(slices.Values(c.check.rest), func(r *record) *write {
 		return &write{rev: r.observed.Rev}
 	})
 	if len(steps) == 0 {

@@ -8,9 +8,8 @@
 //	gen.go            the plugin's request and response
 //	model.go          the services and methods, read from the options
 //	options.go        parsing the options, also those of a newer plugin
-//	check.go          the checks of a service, and those that need no file of their own
+//	check.go          the checks of a service and its methods
 //	key.go            ... of its key, and of the keys of all services
-//	method.go         ... of its methods
 //	serviceconfig.go  its gRPC service config, and what package serviceconfig refuses
 //	problem.go        the problems found, each with its place in a proto file
 //	output.go         the packages and files of the output

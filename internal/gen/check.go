@@ -43,15 +43,15 @@ func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*
 				continue
 			}
 
-			if _, err := serviceconfig.Parse(serviceConfigOf(s).JSON()); err != nil {
+			if _, err := serviceconfig.Parse(s.config.JSON()); err != nil {
 				s.option.problem("gives a service config that clients refuse: %v", err)
 			}
 		}
 	}
 }
 
-// checkService reports problems of the options of one service, and returns
-// whether its key is valid.
+// checkService builds the service config for the options of one service. It
+// reports problems of the options, and returns whether the key is valid.
 func checkService(s *service) (keyOK bool) {
 	s.newer = checkNewer(s.option, s.options.ProtoReflect())
 	keyOK = checkKey(s)
@@ -67,16 +67,9 @@ func checkService(s *service) (keyOK bool) {
 
 	checkLoadBalancing(s)
 
-	if options := s.options.GetDefaultMethod(); options != nil {
-		at := s.option.in("default_method")
-		s.methodConfig(at, "", options)
+	byDefault := checkDefaultMethod(s)
 
-		if options.GetAffinity() != "" {
-			at.in("affinity").problem("belongs to one method, because it names a field of its request: leave it out here")
-		}
-	}
-
-	s.throttling()
+	s.config.RetryThrottling = s.throttling()
 	ratio := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1,
 		64)
 
@@ -86,20 +79,56 @@ func checkService(s *service) (keyOK bool) {
 			"is %s: give it at most three decimals, more may be ignored", ratio)
 	}
 
-	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
-		s.option.in("health_check").problem(
-			"has no effect with pick_first: leave one of them out")
-	}
+	checkHealthCheck(s)
 
 	for _, m := range s.methods {
 		s.newer = checkNewer(m.option, m.options.ProtoReflect()) || s.newer
-		s.methodConfig(m.option, "", m.options)
+		s.addMethodConfig(m, byDefault)
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
 
 	checkLeader(s)
 
 	return keyOK
+}
+
+// checkDefaultMethod returns the config of default_method, which it adds to the
+// service's if there is one.
+func checkDefaultMethod(s *service) (config serviceconfig.Method) {
+	options := s.options.GetDefaultMethod()
+	if options == nil {
+		return config
+	}
+
+	at := s.option.in("default_method")
+	config = s.methodConfig(at, "", options)
+
+	if configures(options) {
+		s.config.Methods = append(s.config.Methods, config)
+	}
+
+	if options.GetAffinity() != "" {
+		at.in("affinity").problem("belongs to one method, because it names a field of its request: leave it out here")
+	}
+
+	return config
+}
+
+func checkHealthCheck(s *service) {
+	if !s.options.GetHealthCheck() {
+		return
+	}
+
+	// gRPC's servers report a service's health under the service's full name:
+	// "" is the health of the whole server.
+	s.config.HealthCheck = &serviceconfig.HealthCheck{
+		ServiceName: string(s.proto.Desc.FullName()),
+	}
+
+	if s.options.GetLoadBalancing().GetPickFirst() != nil {
+		s.option.in("health_check").problem(
+			"has no effect with pick_first: leave one of them out")
+	}
 }
 
 func checkJSONLayout(s *service) {
@@ -159,7 +188,7 @@ func checkAuthority(s *service, keyOK bool) {
 
 // checkLoadBalancing reports values that gRPC would reject or ignore.
 func checkLoadBalancing(s *service) {
-	loadBalancing(s)
+	s.config.LoadBalancing = []serviceconfig.Policy{loadBalancing(s)}
 	lb := s.options.GetLoadBalancing()
 
 	// Live configs may spell the header in any case, proto files only in lower

@@ -206,8 +206,9 @@ func (s *service) describe() Description {
 		Name:          string(s.proto.Desc.FullName()),
 		Key:           s.options.GetKey(),
 		Authority:     s.options.GetAuthority(),
-		ServiceConfig: serviceConfigOf(s).JSON(), Leader: s.leaderMethods(),
-		LeaseSuffix: s.layout() == discoveryv1.Layout_LAYOUT_LEASE_SUFFIX,
+		ServiceConfig: s.config.JSON(),
+		Leader:        s.leaderMethods(),
+		LeaseSuffix:   s.layout() == discoveryv1.Layout_LAYOUT_LEASE_SUFFIX,
 	}
 	if d.Authority == "" {
 		d.Authority, _ = servicekey.Authority(d.Key) // the key has been checked

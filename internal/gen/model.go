@@ -5,6 +5,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -17,6 +18,10 @@ type service struct {
 	position position  // of the service
 	option   position  // of the service option
 	newer    bool      // the options have fields that this plugin does not know
+
+	// the gRPC service config for the options, from checkService; valid if they
+	// have no problem
+	config serviceconfig.Config
 }
 
 // A method is a proto method with the method option.

@@ -116,7 +116,7 @@ func renderDesc(g *protogen.GeneratedFile, s *service) {
 		g.P("Authority: ", strconv.Quote(authority), ",")
 	}
 
-	g.P("ServiceConfig: ", literal(serviceConfigOf(s).JSON()), ",")
+	g.P("ServiceConfig: ", literal(s.config.JSON()), ",")
 	renderLeader(g, s)
 
 	if s.options.GetLoadBalancing().GetOutlierDetection() != nil {

@@ -16,48 +16,23 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// serviceConfigOf returns the service config for the options of a service and
-// its methods.
-func serviceConfigOf(s *service) *serviceconfig.Config {
-	config := &serviceconfig.Config{
-		LoadBalancing:   []serviceconfig.Policy{loadBalancing(s)},
-		Methods:         methodConfigs(s),
-		RetryThrottling: s.throttling(),
-	}
-	if s.options.GetHealthCheck() {
-		// gRPC's servers report a service's health under the service's full
-		// name: "" is the health of the whole server.
-		config.HealthCheck = &serviceconfig.HealthCheck{
-			ServiceName: string(s.proto.Desc.FullName()),
-		}
-	}
-
-	return config
-}
-
-// methodConfigs returns the method configs of a service. gRPC uses only the
-// most specific config of a method, so each config repeats the values of
+// addMethodConfig adds the config of a method to the service's. gRPC uses only
+// the most specific config of a method, so this config repeats the values of
 // default_method.
-func methodConfigs(s *service) []serviceconfig.Method {
-	var configs []serviceconfig.Method
-
-	byDefault := s.options.GetDefaultMethod()
-	if configures(byDefault) {
-		configs = append(configs, s.methodConfig(s.option, "", byDefault))
+func (s *service) addMethodConfig(m *method, byDefault serviceconfig.Method) {
+	config := s.methodConfig(m.option, string(m.proto.Desc.Name()), m.options)
+	if !configures(m.options) {
+		return
 	}
 
-	for _, m := range s.methods {
-		if configures(m.options) {
-			name := string(m.proto.Desc.Name())
-			configs = append(configs, s.methodConfig(m.option, name, &discoveryv1.MethodOptions{
-				Timeout:      cmp.Or(m.options.GetTimeout(), byDefault.GetTimeout()),
-				WaitForReady: m.options.GetWaitForReady() || byDefault.GetWaitForReady(),
-				Retry:        cmp.Or(m.options.GetRetry(), byDefault.GetRetry()),
-			}))
-		}
+	config.Timeout = cmp.Or(config.Timeout, byDefault.Timeout)
+	config.WaitForReady = cmp.Or(config.WaitForReady, byDefault.WaitForReady)
+
+	if m.options.GetRetry() == nil {
+		config.Retry = byDefault.Retry
 	}
 
-	return configs
+	s.config.Methods = append(s.config.Methods, config)
 }
 
 // configures reports whether options set a field of method configs.

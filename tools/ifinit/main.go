@@ -27,7 +27,8 @@ func main() {
 
 		ast.Inspect(file, func(node ast.Node) bool {
 			if n, ok := node.(*ast.IfStmt); ok && n.Init != nil && !defines(n.Init) {
-				fmt.Println(files.Position(n.Pos()), "the init statement of an if may only define variables")
+				fmt.Println(files.Position(n.Pos()),
+					"the init statement of an if may only define variables")
 				found++
 			}
 

@@ -156,16 +156,10 @@ func (b *clientBuilder) reader() endpoint.Reader {
 	return reader
 }
 
-// clientConfig returns the default service config of a connection. It merges
-// the layers, so that later ones override earlier ones, and puts our own load
-// balancing policy into the result, as [serviceconfig.Wrap] does.
-func clientConfig(layers ...string) (config serviceconfig.Wrapped, err error) {
-	merged, err := serviceconfig.Merge(grpccheck.Registered, layers...)
-	if err != nil {
-		return config, err
-	}
-
-	return serviceconfig.Wrap(merged, grpccheck.Registered)
+// clientConfig returns the default service config of a connection, in which
+// later layers override earlier ones.
+func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
+	return serviceconfig.Wrap(grpccheck.Registered, layers...)
 }
 
 // targetOption passes the target of a call to our interceptors. It is not in

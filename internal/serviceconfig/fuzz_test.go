@@ -49,7 +49,7 @@ func FuzzParseLive(f *testing.F) {
 			t.Fatalf("Merge over the generated config rejects %s: %v", written, err)
 		}
 
-		wrapped, err := Wrap(merged, unless(""))
+		wrapped, err := Wrap(unless(""), merged)
 		if err != nil {
 			t.Fatalf("Wrap rejects the merged config %s: %v", merged, err)
 		}
@@ -64,7 +64,7 @@ func FuzzParseLive(f *testing.F) {
 			}
 		}
 
-		if again, err := Wrap(wrapped.JSON, unless("")); err != nil ||
+		if again, err := Wrap(unless(""), wrapped.JSON); err != nil ||
 			again.JSON != wrapped.JSON ||
 			again.Top != wrapped.Top {
 			t.Fatalf("%+v is wrapped again as %+v, error %v, want no change", wrapped, again, err)

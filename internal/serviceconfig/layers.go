@@ -49,17 +49,28 @@ func parseLayer(text string) (object, error) {
 // it. "" is a config without fields. Of a list of policies, gRPC uses the first
 // that is registered.
 func Merge(registered func(policy string) bool, configs ...string) (string, error) {
+	merged, err := merge(registered, configs)
+	if err != nil {
+		return "", err
+	}
+
+	out, err := marshal(merged)
+
+	return string(out), err
+}
+
+func merge(registered func(policy string) bool, configs []string) (object, error) {
 	merged := object{}
 	for _, text := range configs {
 		layer, err := parseLayer(text)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 
 		if fields := overlay(layer); fields != nil {
 			top, config, etcd, err := wrap(merged, registered)
 			if err != nil {
-				return "", err
+				return nil, err
 			}
 
 			maps.Copy(etcd, fields)
@@ -83,9 +94,7 @@ func Merge(registered func(policy string) bool, configs ...string) (string, erro
 		maps.Copy(merged, layer)
 	}
 
-	out, err := marshal(merged)
-
-	return string(out), err
+	return merged, nil
 }
 
 // overlay returns the fields of "etcd" that a config changes, nil if its load
@@ -112,12 +121,16 @@ type Wrapped struct {
 	Health string // the healthCheckConfig; "" if there is none
 }
 
-// Wrap puts a config's load balancing policies, or round_robin if it has none,
-// under the policy "etcd", as its childPolicy. An "etcd" at the top keeps its
-// config. Outlier detection stays above "etcd". Only one policy remains at the
-// top. gRPC then lets "etcd" refuse a childPolicy that is not one of [Picking].
-func Wrap(text string, registered func(policy string) bool) (w Wrapped, err error) {
-	layer, err := parseLayer(text)
+// Wrap merges configs as [Merge] does. It puts the load balancing policies, or
+// round_robin if there are none, under the policy "etcd", as its childPolicy. An
+// "etcd" at the top keeps its config. Outlier detection stays above "etcd". Only
+// one policy remains at the top. gRPC then lets "etcd" refuse a childPolicy that
+// is not one of [Picking].
+func Wrap(
+	registered func(policy string) bool,
+	configs ...string,
+) (w Wrapped, err error) {
+	layer, err := merge(registered, configs)
 	if err != nil {
 		return Wrapped{}, err
 	}

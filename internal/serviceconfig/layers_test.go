@@ -76,7 +76,7 @@ var wrapped = []struct{ in, want string }{
 	{`{"loadBalancingConfig":[{"a":{}}],"loadBalancingPolicy":"pick_first"}`,
 		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}]}}]}`},
 	{`{"loadBalancingConfig":[{"etcd":{"x":1}},{"b":{}}]}`,
-		`{"loadBalancingConfig":[{"etcd":{"x":1}}]}`},
+		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"x":1}}]}`},
 	{`{"loadBalancingConfig":[{"etcd":null}]}`, `{"loadBalancingConfig":[{"etcd":{}}]}`},
 	{`{"loadBalancingPolicy":"etcd","methodConfig":[]}`,
 		`{"loadBalancingConfig":[{"etcd":{}}],"methodConfig":[]}`},
@@ -99,7 +99,7 @@ func unless(absent string) func(string) bool {
 // that field names "etcd", gRPC uses pick_first.
 func TestWrap_PutsEtcdOnTop(t *testing.T) {
 	for _, tt := range wrapped {
-		got, err := Wrap(tt.in, unless("absent"))
+		got, err := Wrap(unless("absent"), tt.in)
 		if err != nil || got.JSON != tt.want {
 			t.Errorf("Wrap(%s) = %s, %v, want %s", tt.in, got.JSON, err, tt.want)
 		}
@@ -132,7 +132,7 @@ func TestWrap_PutsEtcdOnTop(t *testing.T) {
 			`loadBalancingConfig[0].etcd: want an object, not 7`},
 		{`null`, `the service config is null: want a JSON object`},
 	} {
-		got, err := Wrap(tt.in, unless("absent"))
+		got, err := Wrap(unless("absent"), tt.in)
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("Wrap(%s) = %+v, %v\nwant %s", tt.in, got, err, tt.want)
 		}

@@ -99,7 +99,7 @@ func (l live) try(text string) error {
 		return err
 	}
 
-	wrapped, err := serviceconfig.Wrap(config.JSON(), grpccheck.Registered)
+	wrapped, err := serviceconfig.Wrap(grpccheck.Registered, config.JSON())
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -309,21 +308,18 @@ type effectiveConfig struct {
 // result. A bare resolver does not know gRPC's default config. If the result
 // names no policy, the policy is round_robin, not gRPC's pick_first. live is ""
 // if the live config was deleted.
-func (c *conn) merge(live string) (*effectiveConfig, error) {
-	merged, err := serviceconfig.Merge(grpccheck.Registered,
-		cmp.Or(c.opts.Default.JSON, `{"loadBalancingConfig":[{"round_robin":{}}]}`),
-		live)
-	if err != nil {
-		return nil, err
+func (c *conn) merge(live string) (next *effectiveConfig, err error) {
+	next = &effectiveConfig{live: live}
+	if c.opts.Default.JSON != "" {
+		next.Wrapped, err = serviceconfig.Wrap(grpccheck.Registered,
+			c.opts.Default.JSON, live)
+	} else { // gRPC's own policies pick, for a bare resolver
+		next.JSON, err = serviceconfig.Merge(grpccheck.Registered,
+			`{"loadBalancingConfig":[{"round_robin":{}}]}`, live)
 	}
 
-	next := &effectiveConfig{live: live, Wrapped: serviceconfig.Wrapped{JSON: merged}}
-	// otherwise gRPC's own policies pick, for a bare resolver
-	if c.opts.Default.JSON != "" {
-		next.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered)
-		if err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 
 	next.parsed = c.cc.ParseServiceConfig(next.JSON)

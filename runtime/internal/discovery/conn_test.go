@@ -87,7 +87,7 @@ func silentKeys(t testing.TB) *Keys {
 
 // defaultOf returns the default service config that NewClient passes to gRPC.
 func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
-	w, err := serviceconfig.Wrap(text, grpccheck.Registered)
+	w, err := serviceconfig.Wrap(grpccheck.Registered, text)
 	must.Succeed(t, err)
 
 	return w

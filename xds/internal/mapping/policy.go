@@ -22,7 +22,7 @@ type Policy struct {
 
 // ReadPolicy parses a service config.
 func ReadPolicy(text string) (*Policy, error) {
-	wrapped, err := serviceconfig.Wrap(text, serviceconfig.Known)
+	wrapped, err := serviceconfig.Wrap(serviceconfig.Known, text)
 	if err != nil {
 		return nil, err
 	}

@@ -92,11 +92,10 @@ func (r *router) has(ctx context.Context, method string) bool {
 	return r.methods[method] && !calloptions.Of(ctx, r.key).Named
 }
 
-// forLeader returns the context and the options of a call to the leader, which
-// waits while the leader cannot be reached. It removes a leader token and a
-// call id from the metadata: a handler may have copied them from the call that
-// it handles. It adds the call's own id. The load balancing policy adds the
-// leader's token.
+// forLeader returns the context and the options of a call to the leader. The call
+// waits while the leader cannot be reached. forLeader adds an id to the call's
+// metadata, and removes a leader token and an id that a handler has copied from
+// the call that it handles. The load balancing policy adds the leader's token.
 func forLeader(
 	ctx context.Context,
 	opts []grpc.CallOption,

@@ -12,29 +12,29 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Guard returns options for a gRPC server that make it refuse calls of the
-// leader's methods if [Leadership.Check] refuses them, before later
-// interceptors and the handlers run. Callers then wait for the leader, and
-// repeat unary calls: their refusals are FAILED_PRECONDITION, which no retry
-// policy should name. Calls of other methods pass.
+// Guard returns options for a gRPC server that refuse calls of the leader's
+// methods unless [Leadership.Check] passes them. They refuse a call before later
+// interceptors and the handler run. The caller then waits for the leader, and
+// repeats a unary call. The refusal of a unary call is FAILED_PRECONDITION: no
+// retry policy should name this code. Calls of other methods pass.
 //
-// A leader that resigns in order refuses further leader calls, too, ends its
-// streams, and waits until its unary calls have ended: for at most 4 s, and
-// half of its server's stop timeout. It does not wait for handlers whose call
-// has ended, nor does the server's end wait for the handlers of such streams. A
-// handler that calls its own leader through a client, or Withdraw or Pause of
-// its own server, fails or waits then, because the next leader leads only after
-// it.
+// A leader that resigns in order also refuses leader calls, and ends its streams.
+// It waits for unary calls under way, for at most 4 s and at most half of its
+// server's stop timeout. It does not wait for handlers whose call has ended, and
+// the server's end does not wait for the handlers of ended streams. The next
+// leader begins only after that. So a handler fails or waits if it calls its own
+// leader through a client, or calls Withdraw or Pause of its own server.
 //
-// The handlers of the leader's methods get contexts that end with the
-// leadership, or as above, with the cause [ErrEnded]. From then on, the error
-// of a unary handler becomes UNAVAILABLE. A stream ends with UNAVAILABLE at
-// once, even if its handler ignores its context. Later interceptors and the
-// handler of a stream run in a goroutine of their own. If they panic, the
-// earlier interceptors recover the panic, without the handler's stack, but not
-// after the stream's end: then it is lost. An earlier interceptor that keeps
-// state of a stream must guard it by a lock: the handler may still receive when
-// the stream has ended.
+// The context of a handler ends with the leadership or, for a stream, when the
+// leader begins to resign. The cause is [ErrEnded]. From then on, the error of a
+// unary handler becomes UNAVAILABLE. A stream ends with UNAVAILABLE at once, even
+// if its handler ignores its context.
+//
+// The handler of a stream and later interceptors run in a goroutine of their own.
+// If they panic, the earlier interceptors recover the panic, without the
+// handler's stack. A panic after the stream's end is lost. An earlier interceptor
+// that keeps state of a stream must guard it by a lock, because the handler may
+// still receive when the stream has ended.
 func Guard(
 	registry *runtime.Registry,
 	descs ...*runtime.ServiceDesc,
@@ -116,7 +116,7 @@ func (g guard) stream(
 	return err
 }
 
-// untilEnded returns what handler returns, or panics as handler does. If the
+// untilEnded returns the error of handler, or panics as handler does. If the
 // leadership ends first, it returns ErrEnded, so that gRPC ends the stream:
 // nothing else ends a RecvMsg under way.
 func untilEnded(leading context.Context, handler func() error) error {
@@ -153,11 +153,11 @@ func untilEnded(leading context.Context, handler func() error) error {
 var errExited = status.Error(codes.Internal,
 	"etcd: the handler of the stream has ended its goroutine")
 
-// Enter is [Leadership.Check] for servers that no guard protects, before their
-// handler does anything. It admits calls as [Guard] does, and returns a context
-// that is derived from ctx, and ends with the leadership or, for a stream, when
-// the leader begins to resign. The call is under way until ctx ends, so ctx
-// must end with the handler.
+// Enter admits a call as [Guard] does, for servers that no guard protects. Call
+// it first in a handler, in place of [Leadership.Check]. It returns a context
+// that is derived from ctx. This context also ends with the leadership or, for a
+// stream, when the leader begins to resign. The call is under way until ctx ends,
+// so ctx must end with the handler.
 func (l *Leadership) Enter(
 	ctx context.Context,
 	stream bool,

@@ -57,15 +57,14 @@ import (
 // is for, in decimal.
 const TokenHeader = "etcd-leader-token"
 
-// callHeader is the request metadata with the id of a leader call. By it, a
-// caller distinguishes a refusal of its own call from a refusal that was passed
-// on.
+// callHeader is the request metadata with the id of a leader call. The id tells
+// a refusal of the caller's own call from one that a handler passed on.
 const callHeader = "etcd-leader-call"
 
-// refusedTrailer is the response metadata of a call that an instance has
-// refused, before its handler ran, because the instance does not lead with the
-// token that the call is for. The trailer's value is the call's id: a handler
-// may pass on the trailer of a call that it made.
+// refusedTrailer is the response metadata of a call that an instance has refused
+// before its handler ran, because the instance does not lead with the call's
+// token. The trailer's value is the call's id, because a handler may pass on the
+// trailer of a call that it made.
 const refusedTrailer = "etcd-leader-refused"
 
 // ErrEnded is the cause with which contexts from [Leadership.Run] and [Guard]
@@ -188,11 +187,10 @@ func (l *Leadership) now() (now state, err error) {
 }
 
 // Check returns an error unless this process leads now, and the call with ctx
-// carries the token of this leadership. The error is a status:
-// FAILED_PRECONDITION if the call has no token, because its caller does not
-// send it to the leader, and UNAVAILABLE otherwise, also after a step of the
-// clock until etcd has answered. A handler may call Check again before its
-// effects.
+// carries the token of this leadership. The error is a status. It is
+// FAILED_PRECONDITION if the call has no token, because its caller does not send
+// it to the leader. Otherwise it is UNAVAILABLE, also after a step of the clock
+// until etcd has answered. A handler may call Check again before its effects.
 func (l *Leadership) Check(ctx context.Context) error {
 	_, _, err := l.check(ctx)
 	return err
@@ -254,13 +252,14 @@ func tokenOf(ctx context.Context) (int64, error) {
 	return token, nil
 }
 
-// Resign ends the leadership of the process, whose entries stay in etcd, and
-// the next candidate takes over. Resign first waits for unary calls as [Guard]
-// says, but not for the one whose handler calls Resign with its context. This
-// instance becomes the last candidate, so it leads again at once if it is
-// alone. Resign returns an error if no instance of the process leads. If ctx
-// ends before the calls, Resign ends the leadership at once, and returns an
-// error.
+// Resign ends the leadership of the process, and the next candidate takes over.
+// The entries of the process stay in etcd. This instance becomes the last
+// candidate, so it leads again at once if it is alone.
+//
+// Resign first waits for unary calls, as [Guard] says, but not for the call whose
+// handler calls Resign with its context. If ctx ends before the calls, Resign
+// ends the leadership at once, and returns an error. It also returns an error if
+// no instance of the process leads.
 func (l *Leadership) Resign(ctx context.Context) error {
 	now, err := l.now()
 	switch {
@@ -280,20 +279,23 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return nil
 }
 
-// Run calls f whenever an instance of the process begins to lead, with the
-// token and a context that ends with the leadership. If f returns during its
-// leadership, Run returns f's error. If the error is not nil, or f panics, Run
-// first resigns, as [Leadership.Resign] does, within a second. The instance may
-// lead again, so call Run again. Run returns the cause when ctx ends. It
-// returns an error when no instance of the process can be a candidate any more:
-// the server has ended, or the registry is closed or cannot be used. Run
-// ignores what f returns after the end of its leadership. It calls f again only
-// once f has returned. This or another instance may lead before f has returned,
-// because resigning does not wait for f.
+// Run calls f whenever an instance of the process begins to lead, with the token
+// and a context that ends with the leadership.
 //
-// Run may be called before the server is announced. Its context should outlive
-// that of [runtime.Server.Serve] if handlers of leader calls wait for f: a
-// server that stops waits for these handlers first.
+// If f returns during its leadership, Run returns f's error. If the error is not
+// nil, or f panics, Run first resigns within a second, as [Leadership.Resign]
+// does. The instance may lead again, so call Run again. Run ignores the result of
+// f after the end of its leadership, and calls f again only once f has returned.
+// Resigning does not wait for f: this or another instance may lead before f has
+// returned.
+//
+// Run returns the cause when ctx ends. It returns an error when no instance of the
+// process can be a candidate any more: the server has ended, or the registry is
+// closed or cannot be used.
+//
+// Run may be called before the server is announced. A server that stops waits for
+// the handlers of leader calls. If these wait for f, the context of Run should
+// outlive that of [runtime.Server.Serve].
 func (l *Leadership) Run(
 	ctx context.Context,
 	f func(ctx context.Context, token int64) error,

@@ -1,9 +1,9 @@
-// Package balancer is the load balancing policy "etcd": it decides which
+// Package balancer is the load balancing policy "etcd". It decides which
 // endpoints a call may go to, and picks one. It has one connection for each
-// address, and a plan, which consists of views of these connections.
+// address, and a plan. The plan consists of views of these connections.
 //
 //	config.go     the policies' names and the policy's config
-//	plan.go       the plan: a plan of package plan for the resolver's state, and the connections to its endpoints
+//	connplan.go   the plan for the resolver's state, with the connections to its endpoints
 //	conn.go       the connection to an address
 //	core.go       the core, which handles events of connections
 //	selection.go  the core's selection of the connections that the plan uses
@@ -13,10 +13,10 @@
 //	target.go     picking for a call that names its instance, or follows the route
 //	balancer.go   the policy, which is the core's shell, and its queue of events
 //
-// Package plan has the steps from entries to the tiers of a pick, calloptions
-// has the options of a call, and picking has the policies that choose.
-// Importing package balancer registers the policies with gRPC, which offers no
-// other way.
+// Package planner has the steps from entries to the tiers of a pick. Package
+// calloptions has the options of a call, and package picking the policies that
+// choose an endpoint. Importing package balancer registers the policies with
+// gRPC, which offers no other way.
 package balancer
 
 import (
@@ -31,10 +31,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one ClientConn, and the core's shell. gRPC calls
-// its methods one at a time. SubConns and calls report events at any time, on
-// any goroutine, while they hold locks of their own. Such events go into the
-// queue, and the holder of mu handles them.
+// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its
+// methods one at a time. SubConns and calls report events at any time, on any
+// goroutine, and may hold locks of their own. So their events go into the queue,
+// and the holder of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -121,9 +121,9 @@ func (p *policy) notifyFailover(failsOver bool) {
 	}
 }
 
-// act applies the core's effects, and further effects that these cause, and
-// reports whether a new picker is due. It runs before the next event is
-// handled, so that events of closed connections are dropped.
+// act applies the core's effects, and the effects that these cause in turn. It
+// reports whether a new picker is due. It runs before the next event is handled:
+// events of connections that it closes are then dropped.
 func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
@@ -252,10 +252,10 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in = in
 }
 
-// replan makes a plan of p.in and passes the plan to the core. The targets come
-// last: core.update raises the epoch, so a call that finds its target gone
-// waits for the next picker, whose plan has the connections to instances that
-// have left.
+// replan makes a plan of p.in, and passes the plan to the core. The targets come
+// last, because core.update raises the epoch. A call that finds its target gone
+// then waits for the next picker, whose plan has the connections to departed
+// instances.
 func (p *policy) replan() {
 	var next *connPlan
 

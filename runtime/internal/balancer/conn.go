@@ -65,8 +65,8 @@ type condition struct {
 }
 
 // isEjected reports whether outlier detection has ejected the endpoint. Calls
-// that name the instance still use it. Other calls use it only while nothing
-// else in their tiers is ready: a whole tier may be ejected, because the
+// that name the instance use it all the same. Other calls use it only while
+// nothing else in their tiers is ready. A whole tier may be ejected, because the
 // maximum of ejections counts all endpoints.
 func (c *condition) isEjected() bool {
 	return c.readiness == failing && c.subConn != nil

@@ -74,10 +74,12 @@ func distinct(endpoints []resolver.Endpoint) []*model.Backend {
 	return rest
 }
 
-// connPlan is a connPlan of package connPlan with connections. The lane of a call selects a
-// view, and the weights of the split select a group of the view. The call goes
-// to the first tier of the group with a ready endpoint, and the policy chooses
-// within the tier. The connPlan is immutable, except that calls open views and add
+// connPlan is a plan with connections. The lane of a call selects a view, and the
+// weights of the split select a group of the view. The call goes to the first
+// tier of the group with a ready endpoint, and the policy chooses within the
+// tier.
+//
+// A connPlan is immutable, with three exceptions: calls open views and add
 // methods, the core sets conns once, and the members that a tier uses change.
 type connPlan struct {
 	*planner.Plan[*model.Backend]

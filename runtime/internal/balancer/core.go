@@ -44,7 +44,7 @@ var errUnhealthy = errors.New(
 // effects and do no I/O.
 //
 // A new plan is in force at once. It includes connected endpoints of the
-// previous plan as a last resort: see left.
+// previous plan as a last resort: see departures.
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
@@ -199,8 +199,8 @@ func (c *core) loosen(conn *conn) {
 	}
 }
 
-// departures returns the connected endpoints of the current plan that the next input
-// no longer has.
+// departures returns the connected endpoints of the current plan that the next
+// input no longer has.
 func (c *core) departures(next *input) (departed []*model.Backend) {
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)

@@ -92,8 +92,8 @@ func (p *connPlan) viewOf(
 }
 
 // pickByPlan picks in the view v or, if that view cannot take the call, in its
-// base. If every endpoint lacks the method, the call goes to any endpoint,
-// whose server answers that it does not serve the method.
+// base. If every endpoint lacks the method, the call goes to any endpoint, and
+// the server answers that it does not serve the method.
 func (p *picker) pickByPlan(
 	ctx context.Context,
 	o *calloptions.Options,

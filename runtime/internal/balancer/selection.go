@@ -10,9 +10,9 @@ import (
 )
 
 // selectConns selects the connections that the plan uses, connects them, and
-// closes the rest. It sets the time of the next selection. If joins is set,
-// other endpoints already serve, so calls do not wait for connections dialed
-// for the first time.
+// closes the rest. It sets the time of the next selection. joins reports whether
+// other endpoints already serve: then calls do not wait for connections that are
+// dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale = false
 	c.failsOver = false
@@ -67,14 +67,16 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// keepUnused closes conn once it has been unused for linger, and reports
-// whether conn stays open until then. If a call had named its instance before
-// that left, conn stays longer for such calls, as long as the client has no
-// more connections than its limit. kept counts the unused connections that stay
-// open. At the client's limit, conn is closed at once, because addresses may
-// change fast. A conn that is not connected is also closed at once, so that its
-// next use waits for no backoff. It stays, though, if it is in the plan and the
-// policy is not pick_first: otherwise a subset would try it again and again.
+// keepUnused closes conn once it has been unused for linger, and reports whether
+// conn stays open until then. kept counts the unused connections that stay open.
+//
+//   - conn stays longer if a call had named its instance before that departed,
+//     as long as the client has no more connections than its limit.
+//   - conn is closed at once at the client's limit, because addresses may change
+//     fast.
+//   - conn is closed at once if it is not connected, so that its next use waits
+//     for no backoff. But it stays if it is in the plan, except under pick_first:
+//     otherwise a subset would try it again and again.
 func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
@@ -144,11 +146,12 @@ func (c *core) clearSelection() {
 	c.selection++
 }
 
-// selectTiers selects a group's connections, tier by tier. Under pick_first,
-// this is one connection for all calls: while none is ready, each tier is tried
-// after all members of the previous tier. Unless whole is set, the group uses
-// only connections that calls have reached. A tier of endpoints that are not
-// live is selected only while no earlier tier can take calls.
+// selectTiers selects a group's connections, tier by tier. A tier of endpoints
+// that are not live is selected only while no earlier tier can take calls.
+// Unless whole is set, the group uses only connections that calls have reached.
+//
+// Under pick_first, the group uses one connection for all calls. While none is
+// ready, a tier is tried after all members of the previous tier.
 func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	// under pick_first, whether the next tier of live endpoints may be tried,
 	// too
@@ -198,10 +201,10 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	}
 }
 
-// isStuck reports whether a live endpoint that a call has reached under
-// ring_hash does not answer within attemptDelay. Then all endpoints are tried
-// at once: otherwise, if others do not answer either, calls would wait for one
-// after the other.
+// isStuck reports whether a live endpoint that a call has reached under ring_hash
+// does not answer within attemptDelay. All endpoints are then tried at once.
+// Otherwise, if others do not answer either, calls would wait for one after the
+// other.
 func (c *core) isStuck(v *view, now time.Time) bool {
 	for _, tiers := range v.groups {
 		for _, t := range tiers {
@@ -221,10 +224,10 @@ func (c *core) isStuck(v *view, now time.Time) bool {
 	return false
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no
-// earlier tier can take calls. A tier in use stays in use until an earlier one
-// is ready. A tier not in use waits while an earlier one may soon be ready; in
-// a subset, only until an endpoint of that one is late.
+// isDue reports whether a tier may be used: its endpoints are live, or no earlier
+// tier can take calls. A tier in use stays in use until an earlier one is ready.
+// A tier that is not in use waits while an earlier one may soon be ready. In a
+// subset, it waits only until an endpoint of the earlier tier is late.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
@@ -273,15 +276,17 @@ func (c *core) chooseMembers(
 	return t.used.Load().Members, short
 }
 
-// reach returns the shortest prefix of a ranking that has wanted members which
-// are ready or may soon be. So later members of the ranking replace unreachable
-// ones. Ready members behind the prefix stay until wanted members are ready.
-// Under pick_first they always stay, since one may be the connection in use.
+// reach returns the shortest prefix of a ranking with wanted members that are
+// ready or may soon be. So later members replace unreachable ones. short reports
+// whether the prefix has fewer such members than wanted.
+//
 // The prefix also ends after max(wanted, minSilent) members that do not respond
-// within readyTimeout: each holds a socket until gRPC gives up. A failed member
-// is not among these while it is tried again and soon fails again. short
-// reports whether the prefix has fewer members than wanted that are ready or
-// may soon be.
+// within readyTimeout, because each of them holds a socket until gRPC gives up. A
+// failed member does not count as silent while it is tried again and soon fails
+// again.
+//
+// Ready members behind the prefix stay until wanted members are ready. Under
+// pick_first they always stay, since one may be the connection in use.
 func (c *core) reach(
 	ranking []int32,
 	wanted int,
@@ -315,11 +320,11 @@ func (c *core) reach(
 	return chosen, missing > 0
 }
 
-// needed returns members for the methods that calls need and some members lack:
-// for each method, a ready member that has the method or, if none is ready, the
-// members to try. expected is how many of the returned members are ready or may
-// soon be. Under pick_first, needed selects these members in addition to the
-// member that takes all other calls.
+// needed returns members for the methods that calls need and some members lack.
+// For each method it returns a ready member with the method or, if none is ready,
+// the members to try. expected is how many of the returned members are ready or
+// may soon be. Under pick_first, these members are used in addition to the one
+// that takes all other calls.
 func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
 		lacking := v.lacking(method)

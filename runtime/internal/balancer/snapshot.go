@@ -304,8 +304,8 @@ func (n *counts) addAll(o counts) {
 	n.awayErr = cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that none of the counted connections can
-// take, or nil if the key has endpoints, some are live, and none has failed.
+// failure returns the error of calls that no counted connection can take. It
+// returns nil if the key has endpoints, some are live, and none has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(v.plan.Err, n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
@@ -316,10 +316,10 @@ func (v *view) failure(n *counts) error {
 		n.awayErr.Error())
 }
 
-// setOf returns the ready members of a tier whose method lists are not in
-// lacking, and counts the members. It loads the condition of each connection
-// once, because a condition may change at any time. If ejected is set, ejected
-// members count as ready.
+// setOf returns the ready members of a tier, and counts its members. It leaves
+// out members whose method lists are in lacking. If ejected is set, ejected
+// members count as ready. The condition of a connection may change at any time,
+// so setOf loads it once.
 func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n counts) {
 	p := v.plan
 	used := t.used.Load()
@@ -407,11 +407,13 @@ var (
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. If calls are counted, it counts the call.
-// passOn reports whether the base may take the call. If all endpoints of a set
-// have yet to connect, the call goes to another set that serves or, without
-// one, waits. It also waits if its group waits for the client's zone: other
-// groups would get more than their shares.
+// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn
+// reports whether the base may take the call.
+//
+// If all endpoints of a set have yet to connect, the call goes to another set
+// that serves. If none serves, the call waits. It also waits if its group waits
+// for the client's zone: otherwise other groups would get more than their
+// shares.
 func (p *connPlan) pickFrom(
 	ctx context.Context,
 	o *calloptions.Options,
@@ -474,9 +476,10 @@ func (p *connPlan) pickIn(
 	}
 }
 
-// chooseGroup returns the index of the group for a call, or 0 without groups,
-// and whether the call leaves the client's zone. An affinity decides the group,
-// but not the zone: the same share of each key's calls leaves the zone.
+// chooseGroup returns the index of the group for a call, 0 if there are no
+// groups, and whether the call goes to another zone. An affinity decides the
+// group, but not the zone: of the calls of each key, the same share goes to
+// other zones.
 func (s *snapshot) chooseGroup(
 	o *calloptions.Options,
 	seq *picking.Sequence,
@@ -503,10 +506,10 @@ func (s *snapshot) chooseGroup(
 }
 
 // groupOf returns the index of the group for calls with a hash, by weighted
-// rendezvous hashing: each group draws a number from the hash, on average a
-// lower one for a higher weight, and the group with the lowest number wins. So
-// only a group that is removed or loses weight loses calls, and only a group
-// that is added or gains weight gets calls of other groups.
+// rendezvous hashing. Each group draws a number from the hash, on average a
+// lower one for a higher weight. The group with the lowest number wins. So only a
+// group that is removed or loses weight loses calls, and only a group that is
+// added or gains weight gets calls of other groups.
 func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)
 	for i := range s.groups {

@@ -82,8 +82,8 @@ func (p *connPlan) underLimit(
 }
 
 // open queues an event that connects to an instance, and returns the error for
-// the call that named the instance. If the instance has left, but is still
-// connected, open picks that connection. A leader that has left gets no calls.
+// the call that named the instance. If the instance has departed, but is still
+// connected, open picks that connection. A departed leader gets no calls.
 func (t *targets) open(
 	p *connPlan,
 	target calloptions.Target,
@@ -227,8 +227,8 @@ func (t *targets) update(in *input) {
 	}
 }
 
-// follow picks the connection to the instance of a route. Without one, the call
-// waits. Routed calls are wait-for-ready, so that they also wait for an
+// follow picks the connection to the instance of a route. Without a route, the
+// call waits. Routed calls are wait-for-ready, so that they also wait for an
 // unreachable instance. At their deadline they end with the error of the last
 // pick.
 func (t *targets) follow(p *connPlan) (balancer.PickResult, error) {

@@ -48,8 +48,8 @@ type Run struct {
 
 // Announce puts the entries of a serving server in etcd, in the background. If
 // timeout is not 0, Announce returns when all healthy entries are there, and an
-// error if that takes longer. It returns nil if ctx or the run ends first.
-// After an error the entries are dropped.
+// error if that takes longer. It returns nil if ctx or the run ends first. After
+// an error the entries are dropped.
 func (run *Run) Announce(
 	ctx context.Context,
 	config RunConfig,

@@ -45,10 +45,10 @@ func newClaims() claims {
 	}
 }
 
-// add claims the names of an entry. dedicated reports whether the entry needs a
-// session of its own: it does if two entries of one service key would have the
-// id of one lease in their keys. add returns an error if another entry has one
-// of the names, or if readers could confuse the two.
+// add claims the names of an entry. It returns an error if another entry has one
+// of the names, or if readers could confuse the two. dedicated reports whether
+// the entry needs a session of its own. It does if two entries of one service key
+// would otherwise have the same lease id in their keys.
 func (c *claims) add(e *Entry) (dedicated bool, err error) {
 	if err := c.overlapping(e); err != nil {
 		return false, err

@@ -165,9 +165,9 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 }
 
 // at returns the entry with an address, and its items. It adds two pieces of
-// metadata, each only if it leaves room for the mark of leaving: the names of
-// each service's methods, which callers use in a rollout that adds a method,
-// and the time at which the server was started.
+// metadata: the names of each service's methods, which callers use in a rollout
+// that adds a method, and the time at which the server was started. Each is added
+// only if it leaves room for the mark of leaving.
 func (e Entry) at(
 	addr string,
 	started time.Time,
@@ -329,9 +329,10 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 	return e, nil
 }
 
-// names returns a name for each layout of the entry, which no other entry of
-// the process may have: the etcd key without the namespace or, if that key
-// contains a lease id, the service key, the layout and the address.
+// names returns a name for each layout of the entry. No other entry of the
+// process may have the same name. It is the etcd key without the namespace. If
+// that key contains a lease id, it is the service key, the layout and the
+// address.
 func (e Entry) names() []string {
 	names := make([]string, len(e.Layouts))
 	for i, layout := range e.Layouts {

@@ -100,9 +100,10 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Drain returns the published services, and "" for the whole server, except
-// those that an announced group with the same health service has, too. They
-// count as drained there. The group itself must have ended.
+// Drain returns the services to drain at a health service: the published ones,
+// and "" for the whole server. It leaves out those that an announced group with
+// the same health service also has. The returned ones count as drained there. The
+// group itself must have ended.
 func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
@@ -123,9 +124,9 @@ func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	return services
 }
 
-// Resume returns those of the published services, and "", that another group
-// has drained there. They no longer count as drained, and no other group drains
-// them while this one is announced.
+// Resume returns the services to resume at a health service: those of the
+// published services, and "", that another group has drained there. They no
+// longer count as drained. While this group is announced, no other drains them.
 func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		g.config.Health = server
@@ -148,9 +149,9 @@ func (g *Group) Status() (all []lease.Status) {
 	return all
 }
 
-// Announce puts the entries in etcd, and returns when they are there, except
-// unhealthy ones. After an error it removes them, in the background if ctx has
-// ended. It overtakes a withdrawal under way.
+// Announce puts the entries in etcd, and returns when all healthy ones are there.
+// After an error it removes them, in the background if ctx has ended. It
+// overtakes a withdrawal under way.
 func (g *Group) Announce(ctx context.Context, config RunConfig) error {
 	run, err := g.begin(announce)
 	if err != nil {

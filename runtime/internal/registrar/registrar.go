@@ -14,11 +14,11 @@
 //
 // # How a server ends
 //
-// Its services are NOT_SERVING, for good: only the next server of the registrar
-// with the same health service says SERVING again. Its entries are marked as
-// leaving, then removed, in tries of one to two seconds. It serves on for the
-// drain delay, and then stops within its stop timeout. TestWalkServer walks
-// through the orders in which it may be paused, withdrawn and closed.
+// Its services become NOT_SERVING for good: only the next server of the registrar
+// with the same health service sets SERVING again. Its entries are marked as
+// leaving and then removed, in tries of one to two seconds. The server goes on
+// for the drain delay, and then stops within its stop timeout. TestWalkServer
+// walks through the orders in which a server may be paused, withdrawn and closed.
 package registrar
 
 import (

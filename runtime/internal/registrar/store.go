@@ -15,8 +15,8 @@ import (
 )
 
 // Add puts an entry without a lease in etcd. It returns an error if one of the
-// entry's keys is on a lease: a put would take the key off the lease, so that
-// the entry of a server would stay for good, also when the server has gone.
+// entry's keys is on a lease. A put would take the key off the lease, and the
+// entry of a server would stay after the server has gone.
 func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)

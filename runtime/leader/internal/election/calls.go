@@ -22,9 +22,9 @@ type calls Config
 
 // stand grants a lease and puts a candidate on it. The put has its own
 // transaction, so that no other candidate has its create revision. The
-// transaction also reads the key, so that it is denied if the candidates may
-// not be read. timeout bounds each call. If an attempt fails, its lease is
-// revoked, whether or not the put was applied.
+// transaction also reads the key: it is denied if the candidates may not be read.
+// timeout bounds each call. If an attempt fails, its lease is revoked, whether or
+// not the put was applied.
 func (c calls) stand(ctx context.Context, timeout time.Duration) outcome {
 	o := outcome{sent: time.Now()}
 	call, cancel := context.WithTimeout(ctx, timeout)

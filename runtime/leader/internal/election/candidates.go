@@ -126,9 +126,9 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 }
 
 // Await waits before a refused call is repeated: until another than the leader
-// with token leads, ctx ends, or a pause is over. last is the call's last
-// result of Await, or 0. The result is 0 if another leads: it may refuse the
-// call, too, until it knows that it leads.
+// with token leads, ctx ends, or a pause is over. last is the result of the
+// call's last Await, 0 at first. The result is 0 if another leads. That one may
+// refuse the call, too, until it knows that it leads.
 func (c *Candidates) Await(
 	ctx context.Context,
 	token int64,

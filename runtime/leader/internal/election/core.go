@@ -14,9 +14,9 @@ const (
 	failedMin = 50 * time.Millisecond
 	failedMax = time.Second
 
-	// standTimeout bounds a call of the first attempt to stand: a further
-	// attempt goes to another member. The timeout grows by standLonger times
-	// the backoff, for an etcd that is slow.
+	// standTimeout bounds a call of the first attempt to stand. A further attempt
+	// goes to another member. For an etcd that is slow, the timeout grows by
+	// standLonger times the backoff.
 	standTimeout = 2 * time.Second
 	standLonger  = 20
 
@@ -33,9 +33,9 @@ const (
 	// again, perhaps by another member of etcd.
 	revokeAgain = time.Second
 
-	// maxGrace bounds how long a leader that resigns waits for unary calls.
-	// Meanwhile other calls find no leader, and wait. It leaves a second of the
-	// 5 s in which a registration is withdrawn to the revocation.
+	// maxGrace bounds how long a leader that resigns waits for unary calls. Until
+	// then other calls find no leader, and wait. A registration is withdrawn in 5 s:
+	// one of them remains for the revocation.
 	maxGrace = 4 * time.Second
 
 	// renewalsIn is the number of renewals within one TTL.
@@ -161,8 +161,8 @@ func (c *core) end(now time.Time) effects {
 	return c.resign(now, c.own.Created, 0)
 }
 
-// enter reports whether a call with the token may begin, which is not the case
-// once the leader resigns. After a unary call, exit follows.
+// enter reports whether a call with the token may begin. No call may once the
+// leader resigns. After a unary call, exit follows.
 func (c *core) enter(now time.Time, token int64, unary bool) bool {
 	ok := c.term(now).Token == token && c.endAt.IsZero()
 	if ok && unary {
@@ -311,10 +311,9 @@ func (c *core) term(now time.Time) Term {
 	return Term{c.own.Created, c.until}
 }
 
-// inDoubt reports whether the leadership has ended by the wall clock alone: the
-// clock was set, or the machine has slept while its monotonic clock stood
-// still. Until a renewal is answered, no call begins, and calls under way go
-// on.
+// inDoubt reports whether the leadership has ended by the wall clock alone. Then
+// the clock was set, or the machine has slept while its monotonic clock stood
+// still. Until a renewal is answered, no call begins, and calls under way go on.
 func (c *core) inDoubt(now time.Time) bool {
 	return c.phase == placed &&
 		c.view.First == c.own &&

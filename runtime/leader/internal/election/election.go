@@ -248,8 +248,9 @@ func (e *Election) line(level slog.Level, text string, args ...any) {
 	})
 }
 
-// why returns the reason if the instance should stand but does not, nil if it
-// stands, may stand soon, or should not stand. It must be called with mu held.
+// why returns why the instance does not stand although it should. It returns nil
+// if the instance stands, may stand soon, or should not stand. It must be called
+// with mu held.
 func (e *Election) why() error {
 	switch {
 	case !e.core.wanted:
@@ -371,19 +372,19 @@ func (e *Election) inTerm(
 // candidates' prefix.
 type exitKey struct{ prefix string }
 
-// Exit makes a leader that resigns no longer wait for the call that ctx is
-// from, because its handler waits for the end of the leadership. prefix is that
-// of the candidates.
+// Exit makes a leader that resigns no longer wait for the call of ctx, because
+// its handler waits for the end of the leadership. prefix is the prefix of the
+// candidates.
 func Exit(ctx context.Context, prefix string) {
 	if exit, ok := ctx.Value(exitKey{prefix}).(func()); ok {
 		exit()
 	}
 }
 
-// Enter is Lead for a call, whose context is parent. When the leader resigns,
-// it refuses further calls, and ends the contexts of streams at once. For a
-// grace, it waits until unary calls are done or their contexts have ended: then
-// nobody waits for the reply.
+// Enter is Lead for a call, whose context is parent. A leader that resigns
+// refuses further calls, and ends the contexts of streams at once. For a grace,
+// it waits until unary calls are done or their contexts have ended: then nobody
+// waits for the reply.
 func (e *Election) Enter(
 	parent context.Context,
 	token int64,

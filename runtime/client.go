@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 
 	// Policies that a service config may name at the top, in addition to those
@@ -64,7 +66,8 @@ func (r *Registry) newClient(
 		return nil, nil, err
 	}
 
-	config, err := clientConfig(desc.ServiceConfig, mine.serviceConfig)
+	config, err := serviceconfig.Wrap(grpccheck.Registered, desc.ServiceConfig,
+		mine.serviceConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}

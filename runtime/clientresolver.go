@@ -16,7 +16,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
@@ -154,12 +153,6 @@ func (b *clientBuilder) Build(
 func (b *clientBuilder) reader() endpoint.Reader {
 	reader, _ := readerOf(b.desc.layout()) // no error: desc.Check has checked the layout
 	return reader
-}
-
-// clientConfig returns the default service config of a connection, in which
-// later layers override earlier ones.
-func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
-	return serviceconfig.Wrap(grpccheck.Registered, layers...)
 }
 
 // targetOption passes the target of a call to our interceptors. It is not in

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -255,18 +254,55 @@ func (c *core) due(e effects) effects {
 // owners have withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
-	warn := c.config.settle(&next, now)
+	e := effects{warn: c.config.settle(&next, now)}
 
+	c.wait(&next, now)
+	same := c.publish(&next, withdrawn, now)
+
+	e.changed = !same ||
+		next.changesCalls(old) ||
+		!c.entries.known && next.Provisional != old.Provisional
+	if e.changed {
+		next.Sequence++
+	}
+
+	e.changed = e.changed || next.changesStatus(old)
+
+	confirmed := next.Known && !next.Provisional
+	if confirmed && (!same || next.Live != old.Live || old.Provisional) {
+		e.save = &saved{next.Backends, next.Live}
+	}
+
+	c.state = &next
+
+	return c.due(e)
+}
+
+// wait begins the wait for the live config once the endpoints are known. Until
+// then it ends the wait for etcd when that is due: calls then use the endpoints
+// that may be out of date.
+func (c *core) wait(next *State, now time.Time) {
 	switch {
 	case c.entries.known && c.configDeadline.IsZero():
 		c.configDeadline = now.Add(configGrace)
 	case !c.entries.known &&
-		!old.Provisional &&
+		!c.state.Provisional &&
 		!c.configDeadline.IsZero() &&
 		!now.Before(c.configDeadline):
 		next.Provisional = true
 		next.Endpoints = next.Backends
 	}
+}
+
+// publish puts the entries into next once they are known, and the first ones
+// once the live config is known or late. It reports whether the endpoints are
+// those of the old state.
+func (c *core) publish(
+	next *State,
+	withdrawn map[string]struct{},
+	now time.Time,
+) (same bool) {
+	old := c.state
 
 	// provisional endpoints need no confirmed config
 	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional
@@ -284,54 +320,21 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 		next.Held = c.hold.held()
 	}
 
-	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
+	same = next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
 		next.Backends = old.Backends
-	} else {
-		next.Endpoints = next.Backends
-		next.Departed = lastDeparted(published,
-			next.Backends, withdrawn)
-		next.Changed = now
+		return same
 	}
 
-	news := !etcderr.Same(next.Err, old.Err)
-	matters := !same ||
-		len(next.Departed) < len(old.Departed) ||
-		!maps.Equal(next.Held, old.Held) ||
-		!maps.Equal(next.names, old.names) ||
+	next.Endpoints = next.Backends
+	next.Departed = lastDeparted(published, next.Backends, withdrawn)
+	next.Changed = now
 
-		next.Live != old.Live ||
-		next.LiveKnown != old.LiveKnown ||
-		!c.entries.known && next.Provisional != old.Provisional ||
-
-		(!next.Known || len(next.Backends) == 0) && news // calls fail with Err
-	if matters {
-		next.Sequence++
-	}
-
-	c.state = &next
-	settled := next.Known &&
-		(next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
-	leaving := next.Known &&
-		len(next.Backends) == 0 &&
-		len(next.Leaving) != len(old.Leaving)
-
-	e := effects{changed: matters ||
-		settled ||
-		news ||
-		leaving ||
-		!etcderr.Same(next.LiveErr, old.LiveErr), warn: warn}
-	if next.Known &&
-		!next.Provisional &&
-		(!same || next.Live != old.Live || old.Provisional) {
-		e.save = &saved{next.Backends, next.Live}
-	}
-
-	return c.due(e)
+	return same
 }
 
-// lastDeparted returns the endpoints of published that their owners have withdrawn,
-// if next has no endpoints.
+// lastDeparted returns the endpoints of published that their owners have
+// withdrawn, if next has no endpoints.
 func lastDeparted(
 	published, next []*Backend,
 	withdrawn map[string]struct{},

@@ -3,11 +3,13 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/planner"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
@@ -86,6 +88,30 @@ func (s *State) NameOf(instance string) string {
 	}
 
 	return instance
+}
+
+// changesCalls reports whether calls go elsewhere than under old, although the
+// Backends are the same.
+func (s *State) changesCalls(old *State) bool {
+	callsFail := !s.Known || len(s.Backends) == 0
+
+	return len(s.Departed) < len(old.Departed) ||
+		!maps.Equal(s.Held, old.Held) ||
+		!maps.Equal(s.names, old.names) ||
+		s.Live != old.Live ||
+		s.LiveKnown != old.LiveKnown ||
+		callsFail && !etcderr.Same(s.Err, old.Err)
+}
+
+// changesStatus reports whether readers of a status see a change since old that
+// calls do not.
+func (s *State) changesStatus(old *State) bool {
+	settled := s.Provisional != old.Provisional || s.LiveConfirmed != old.LiveConfirmed
+	leaving := len(s.Backends) == 0 && len(s.Leaving) != len(old.Leaving)
+
+	return s.Known && (settled || leaving) ||
+		!etcderr.Same(s.Err, old.Err) ||
+		!etcderr.Same(s.LiveErr, old.LiveErr)
 }
 
 // departedUntil returns when Departed ends, zero if it is empty.

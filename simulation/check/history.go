@@ -29,13 +29,9 @@ type History struct {
 	Links        []Link
 	Changes      []*etcd.Change
 	Resets       []Reset
-	Forced       []time.Time // the moments at which an operator revoked leases
-
-	// by lease: the host of the incarnation to which etcd granted the lease
-	Owners map[int64]string
-
-	// the names of processes, by the hosts from which their incarnations dial
-	Hosts map[string]string
+	Forced       []time.Time       // when an operator revoked leases
+	Owners       map[int64]string  // by lease: the dialing host of its owner
+	Hosts        map[string]string // by dialing host: the name of the process
 
 	Acts    []Act
 	Terms   []*Term
@@ -251,7 +247,7 @@ func (h *History) Commit(c *etcd.Change) {
 func (h *History) named(name, addr string) bool {
 	return slices.ContainsFunc(h.Changes, func(c *etcd.Change) bool {
 		e := fixtures.Read(etcd.Entry{Key: c.Key, Value: c.Value, Lease: c.Lease})
-		return e.Addr == addr && e.Instance == name && !e.Leaves
+		return e.Addr == addr && e.Instance == name && !e.Leaving
 	})
 }
 
@@ -264,6 +260,7 @@ func (h *History) replay(
 	resets := h.Resets
 	has := make(map[string]etcd.Entry)
 	puts := make(map[string][]*etcd.Change)
+
 	for i, c := range h.Changes {
 		for len(resets) > 0 && resets[0].After <= i {
 			clear(has)
@@ -320,8 +317,11 @@ func (h *History) Even(c schedule.Caller) bool {
 
 // ever reports whether match returns true for any policy that a caller may use.
 func (h *History) ever(c schedule.Caller, match func(fixtures.Policy) bool) bool {
-	return match(fixtures.ParsePolicy("", c.Config())) || slices.ContainsFunc(h.Configs,
-		func(live string) bool { return match(fixtures.ParsePolicy(live, c.Config())) })
+	matches := func(live string) bool {
+		return match(fixtures.ParsePolicy(live, c.Config()))
+	}
+
+	return matches("") || slices.ContainsFunc(h.Configs, matches)
 }
 
 // Problem is a promise that was broken.

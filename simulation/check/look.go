@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// Look is a snapshot of a world at one moment.
+// Look is the state of a world at one moment.
 type Look struct {
 	Entries []etcd.Entry // all keys in etcd, sorted
 	Servers []Server
@@ -26,18 +26,15 @@ type Server struct {
 	ID, Addr string
 	Name     string // the instance id; "" if the address is the id
 	In       bool   // the server should be in etcd
-	Elects   bool   // the server is a candidate for leader
+	Elects   bool   // the server should be a candidate for leader
 	Layouts  []string
-
-	// by service: the expected content of the server's entries
-	Wants map[string]fixtures.Said
-
+	Wants    map[string]fixtures.Said // by service: what its entries should hold
 	Statuses []runtime.Status
 	Leases   []int64 // the leases that the server's process has in etcd
 	Leads    bool
 
-	// the numbers of registrations that the process has, and should have
-	Registrations, Expected int
+	Registrations int // of the process
+	Expected      int // how many registrations the process should have
 }
 
 // Reader is a process that follows the endpoints of the shop.
@@ -64,8 +61,9 @@ func (s Server) Lacks(l Look, key string) string {
 			return e.Lease != fixtures.NoLease &&
 				read.Layout == layout &&
 				read.Said == in &&
-				!read.Leaves
+				!read.Leaving
 		}
+
 		if !slices.ContainsFunc(l.at(key, s.Addr), says) {
 			lacks = append(lacks,
 				fmt.Sprintf("no entry of %s in layout %s with %+v", key, layout, in))
@@ -75,22 +73,26 @@ func (s Server) Lacks(l Look, key string) string {
 	return strings.Join(lacks, "; ")
 }
 
-// Left describes the entries of a service that have the server's address; "" if
+// Remaining describes the entries of a service that have the server's address; "" if
 // there are none.
-func (s Server) Left(l Look, key string) string {
-	if left := l.at(key, s.Addr); len(left) > 0 {
-		return fmt.Sprintf("etcd still has the entries %v", left)
+func (s Server) Remaining(l Look, key string) string {
+	if entries := l.at(key, s.Addr); len(entries) > 0 {
+		return fmt.Sprintf("etcd still has the entries %v", entries)
 	}
 
 	return ""
 }
 
-// stands reports whether etcd has a candidate of the server.
-func (s Server) stands(l Look) bool {
-	return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates),
-		func(e etcd.Entry) bool {
-			return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
-		})
+// isCandidate reports whether etcd has a candidate of the server.
+func (s Server) isCandidate(l Look) bool {
+	return slices.ContainsFunc(l.candidates(), func(e etcd.Entry) bool {
+		return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
+	})
+}
+
+// candidates returns the candidates for the shop's leader.
+func (l Look) candidates() []etcd.Entry {
+	return etcd.Under(l.Entries, fixtures.Candidates)
 }
 
 // at returns the entries of a service that have an address.
@@ -145,9 +147,9 @@ func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	return p, p.Name != ""
 }
 
-// leaves reports whether calls may go to another region, as those of a strict
-// lane without instances do.
-func (l Look) leaves(generated string) bool {
+// mayFailOver reports whether calls may go to another region, as calls of a
+// strict lane without instances do.
+func (l Look) mayFailOver(generated string) bool {
 	p, known := l.Policy(generated)
 
 	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool {
@@ -165,7 +167,7 @@ func (l Look) Waits(generated string) bool {
 // shop calls visit for each entry of the shop that callers use.
 func (l Look) shop(visit func(e fixtures.Entry)) {
 	for _, e := range l.of(fixtures.ShopKey) {
-		if read := fixtures.Read(e); read.Addr != "" && !read.Leaves {
+		if read := fixtures.Read(e); read.Addr != "" && !read.Leaving {
 			visit(read)
 		}
 	}
@@ -203,8 +205,7 @@ func (l Look) said(addr string) (all fixtures.Said) {
 	l.shop(func(e fixtures.Entry) {
 		if e.Addr == addr {
 			all.Version = cmp.Or(all.Version, e.Version)
-			all.Zone = cmp.Or(all.Zone,
-				e.Zone)
+			all.Zone = cmp.Or(all.Zone, e.Zone)
 			all.Weight = max(all.Weight, e.Weight)
 		}
 	})

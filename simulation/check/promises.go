@@ -114,7 +114,9 @@ type (
 
 func wrongAnswers(h *History, broken report) {
 	for _, c := range h.Calls {
-		switch l := h.Incarnation(c.From); {
+		l := h.Incarnation(c.From)
+
+		switch {
 		case c.Code != codes.OK:
 		case c.Abroad:
 			if c.Target != "" || c.Method == fixtures.Lead {
@@ -126,6 +128,7 @@ func wrongAnswers(h *History, broken report) {
 		case l == nil || !l.Down.IsZero() && l.Down.Before(c.Begin):
 			broken(c.End, "%s of %s: answered by %q, which does not run", c.Method,
 				c.Caller, c.From)
+
 		case c.Target != "" &&
 			c.Target != l.Addr &&
 			c.Target != l.Name &&
@@ -170,10 +173,10 @@ func strayedCalls(h *History, broken report) {
 // connections notice the event late.
 const disturbs = 500 * time.Millisecond
 
-// sure returns the incarnations that could certainly have answered the call.
-// The caller knew them before and after the call, and they have answered on its
-// connection since the last change of their links. sure returns none if a link
-// of the caller was broken or changed.
+// sure returns the incarnations that could certainly have answered the call. The
+// caller knew them before and after the call, and they have answered on its
+// connection since the last change of their links. There are none if a link of
+// the caller was broken or changed.
 func (h *History) sure(c Call) (ids []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
@@ -182,7 +185,9 @@ func (h *History) sure(c Call) (ids []string) {
 
 	for _, l := range h.Incarnations {
 		knows := slices.Contains(c.Before, l.Addr) && slices.Contains(c.After, l.Addr)
-		switch up := l.Down.IsZero() || l.Down.After(c.End); {
+		up := l.Down.IsZero() || l.Down.After(c.End)
+
+		switch {
 		case l.Killed && !up && !l.Down.Before(sent):
 			return nil // calls to the killed server were lost
 		case up && knows && l.in(sent, c.End) && h.answered(c, l):
@@ -221,9 +226,8 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 func (h *History) answered(c Call, l *Incarnation) bool {
 	var changed time.Time
 	for _, link := range h.Links {
-		if link.of(c.Caller) &&
-			(link.of(l.Process) || link.B == "") &&
-			link.At.Before(c.Begin) {
+		between := link.of(c.Caller) && (link.of(l.Process) || link.B == "")
+		if between && link.At.Before(c.Begin) {
 			changed = link.At
 		}
 	}
@@ -251,7 +255,7 @@ func failedMore(h *History, broken report) {
 		}
 
 		if c.Code != codes.OK {
-			ours = ours + 1
+			ours++
 			last = c.End
 		}
 
@@ -294,8 +298,8 @@ func unfencedWrites(h *History, broken report) {
 	store := new(leader.Fence)
 	users := make(map[int64]string)
 	resets := 0
-
 	highest := int64(0)
+
 	for _, w := range h.Writes {
 		n := 0
 		for _, r := range h.Resets {
@@ -321,6 +325,7 @@ func unfencedWrites(h *History, broken report) {
 		}
 
 		refused := store.Admit(w.Token)
+
 		if refused == nil && w.Token < highest {
 			broken(w.At,
 				"the store accepted a write of %s with the token %d after one with %d",
@@ -346,13 +351,12 @@ func twoLeaders(h *History, broken report) {
 
 	for _, t := range h.Terms {
 		for _, other := range h.Terms {
-			meanwhile := func(at time.Time) bool {
+			between := func(at time.Time) bool {
 				return !at.Before(other.Began) && !at.After(t.Began)
 			}
-			if other != t &&
-				t.on(t.Began) &&
-				other.on(t.Began) &&
-				!slices.ContainsFunc(forced, meanwhile) {
+			both := other != t && t.on(t.Began) && other.on(t.Began)
+
+			if both && !slices.ContainsFunc(forced, between) {
 				broken(t.Began,
 					"%s leads with the token %d while %s leads with the token %d",
 					t.Incarnation, t.Token, other.Incarnation, other.Token)
@@ -361,14 +365,13 @@ func twoLeaders(h *History, broken report) {
 	}
 
 	h.replay(func(c *etcd.Change, was etcd.Entry, _ []*etcd.Change) {
+		if !c.Delete || !strings.HasPrefix(c.Key, fixtures.Candidates) {
+			return
+		}
+
 		for _, t := range h.Terms {
-			goes := strings.HasPrefix(c.Key, fixtures.Candidates) &&
-				c.Delete &&
-				was.Create == t.Token
-			if goes &&
-				t.Began.Before(c.At) &&
-				t.on(c.At) &&
-				h.Calm(c.At.Add(-hears), c.At) {
+			leads := was.Create == t.Token && t.Began.Before(c.At) && t.on(c.At)
+			if leads && h.Calm(c.At.Add(-hears), c.At) {
 				broken(c.At,
 					"%s leads with the token %d, although its candidate is deleted",
 					t.Incarnation, t.Token)
@@ -384,10 +387,10 @@ func twoLeaders(h *History, broken report) {
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix)
-		if !c.Delete ||
-			c.Client == "" ||
-			!entry && !strings.HasPrefix(c.Key, fixtures.Leaders) ||
-			h.Owners[was.Lease] == c.Client {
+		candidate := strings.HasPrefix(c.Key, fixtures.Leaders)
+
+		own := h.Owners[was.Lease] == c.Client
+		if !c.Delete || c.Client == "" || own || !entry && !candidate {
 			return
 		}
 
@@ -397,10 +400,12 @@ func robbedKeys(h *History, broken report) {
 			return l.Process == by && l.owns(c.Key)
 		})
 
-		has := slices.ContainsFunc(puts, func(put *etcd.Change) bool {
+		put := slices.ContainsFunc(puts, func(put *etcd.Change) bool {
 			return put.Client == c.Client
 		})
-		if !entry || owner != by && !(named && (was.Lease == fixtures.NoLease || !has)) {
+		may := owner == by || named && (was.Lease == fixtures.NoLease || !put)
+
+		if !entry || !may {
 			broken(c.At, "%s deleted %s, which was on lease %x of %s", by, c.Key,
 				was.Lease, owner)
 		}
@@ -412,17 +417,19 @@ const mostChanges = 4
 
 func fights(h *History, broken report) {
 	h.replay(func(c *etcd.Change, _ etcd.Entry, puts []*etcd.Change) {
+		if c.Delete || !strings.HasPrefix(c.Key, fixtures.Prefix) {
+			return
+		}
+
 		changes := 0
 		for i := 1; i < len(puts); i++ {
-			if puts[i].Client != puts[i-1].Client &&
-				puts[i-1].At.After(c.At.Add(-Width)) {
+			last := puts[i-1]
+			if puts[i].Client != last.Client && last.At.After(c.At.Add(-Width)) {
 				changes++
 			}
 		}
 
-		if strings.HasPrefix(c.Key, fixtures.Prefix) &&
-			!c.Delete &&
-			changes > mostChanges {
+		if changes > mostChanges {
 			broken(c.At, "the owner of %s changed %d times within %v, last to %s", c.Key,
 				changes, Width, c.Client)
 		}
@@ -434,15 +441,16 @@ const Width = 10 * time.Second
 
 // Bounds within Width.
 const (
-	// requests of any kind to etcd; early renewals of each of three leases of 5
-	// s make 44, a restore 41
+	// mostRequests bounds requests of any kind to etcd. The early renewals of
+	// each of three leases of 5 s make 44, a restore makes 41.
 	mostRequests = 175
+
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // lines that one process logs
 
-	// lines with the same message and key, such as those of a list that hangs
-	// for 1 s at each try
+	// mostAlike bounds lines with the same message and key. A list that hangs
+	// for 1 s logs one at each try.
 	mostAlike = 7
 )
 
@@ -465,9 +473,9 @@ func floods(h *History, broken report) {
 	alike := make(map[[2]string][]time.Time)
 	for _, l := range h.Lines {
 		of := [2]string{l.Incarnation, l.About}
-		alike[of] = slices.DeleteFunc(append(alike[of], l.At), func(at time.Time) bool {
-			return at.Before(l.At.Add(-Width))
-		})
+		old := func(at time.Time) bool { return at.Before(l.At.Add(-Width)) }
+		alike[of] = slices.DeleteFunc(append(alike[of], l.At), old)
+
 		if l.About != "" && len(alike[of]) > mostAlike {
 			broken(l.At, "%s logged a line %d times within %v, want at most %d: %s",
 				l.Incarnation, len(alike[of]), Width, mostAlike, l.About)
@@ -533,6 +541,7 @@ func wrongEntries(l Look, wrong complaint) {
 		for _, e := range l.of(key) {
 			at := key + " " + fixtures.Read(e).Addr
 			expected[at]--
+
 			if expected[at] < 0 && !fixtures.IsOperators(e) {
 				wrong("etcd has %s = %q on lease %x, which belongs to no running server",
 					e.Key, e.Value, e.Lease)
@@ -547,10 +556,9 @@ func wrongStatuses(l Look, wrong complaint) {
 			on := slices.ContainsFunc(l.at(status.Key, s.Addr), func(e etcd.Entry) bool {
 				return e.Lease == int64(status.LeaseID)
 			})
-			if !s.In ||
-				status.State != runtime.StateRegistered ||
-				status.Err != nil ||
-				!on {
+			registered := status.State == runtime.StateRegistered && status.Err == nil
+
+			if !s.In || !registered || !on {
 				wrong("status of %s: %s is %v on lease %x: %v, want it registered on a lease in etcd",
 					s.ID, status.Key, status.State, status.LeaseID, status.Err)
 			}
@@ -566,9 +574,11 @@ func wrongStatuses(l Look, wrong complaint) {
 func manyLeases(l Look, wrong complaint) {
 	for _, s := range l.Servers {
 		ofEntries := slices.DeleteFunc(slices.Clone(s.Leases), func(id int64) bool {
-			return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates),
-				func(e etcd.Entry) bool { return e.Lease == id })
+			return slices.ContainsFunc(l.candidates(), func(e etcd.Entry) bool {
+				return e.Lease == id
+			})
 		})
+
 		if len(ofEntries) > 1 {
 			wrong("%s has the leases %x for entries, want at most one", s.ID, ofEntries)
 		}
@@ -590,14 +600,14 @@ func wrongReaders(l Look, wrong complaint) {
 
 		for _, ep := range r.Status.Endpoints {
 			said := l.said(ep.Addr)
-			if ep.Version != said.Version ||
-				ep.Zone != said.Zone ||
-				max(1, ep.Weight) != max(1, said.Weight) {
+			labels := ep.Version == said.Version && ep.Zone == said.Zone
+
+			if !labels || max(1, ep.Weight) != max(1, said.Weight) {
 				wrong("%s has %+v, want %+v as in etcd", r.Name, ep, said)
 			}
 		}
 
-		if r.Status.Held > 0 || r.Status.Away > 0 && !l.leaves(r.Config) {
+		if r.Status.Held > 0 || r.Status.Away > 0 && !l.mayFailOver(r.Config) {
 			wrong("%s holds %d endpoints, and calls on %d connections leave for the other region, want 0 and 0",
 				r.Name, r.Status.Held, r.Status.Away)
 		}
@@ -619,20 +629,19 @@ func wrongReaders(l Look, wrong complaint) {
 func wrongLeader(l Look, wrong complaint) {
 	live, _ := l.Config()
 	p := fixtures.ParsePolicy(live, "")
-	var stand, elect, undrained, lead int
-
-	leadDrained := false
+	var candidates, elect, undrained, lead int
+	drainedLeads := false
 	for _, s := range l.Servers {
 		if !s.Elects || !s.In {
 			continue
 		}
 
 		elect++
-
 		drained := l.drained(p.Drain, s.Addr)
+
 		switch {
-		case s.stands(l):
-			stand++
+		case s.isCandidate(l):
+			candidates++
 		case !drained && !schedule.BadConfig(live):
 			wrong("%s has no candidate in etcd, want one", s.ID)
 		}
@@ -642,21 +651,21 @@ func wrongLeader(l Look, wrong complaint) {
 		}
 
 		if s.Leads {
-			lead = lead + 1
+			lead++
 
 			// a leader may ignore a drain that has a minimum
-			leadDrained = drained && p.Least == 0
+			drainedLeads = drained && p.Least == 0
 		}
 	}
 
-	if n := len(etcd.Under(l.Entries, fixtures.Candidates)); n != stand {
-		wrong("%d of %d servers have a candidate, but etcd has %d candidates", stand,
-			elect, n)
+	if n := len(l.candidates()); n != candidates {
+		wrong("%d of %d servers have a candidate, but etcd has %d candidates",
+			candidates, elect, n)
 	}
 
-	if lead != min(elect, 1) || leadDrained && undrained > 0 {
+	if lead != min(elect, 1) || drainedLeads && undrained > 0 {
 		wrong(
 			"%d of %d servers lead, want %d; %d are not drained, a drained one leads: %v",
-			lead, elect, min(elect, 1), undrained, leadDrained)
+			lead, elect, min(elect, 1), undrained, drainedLeads)
 	}
 }

@@ -22,14 +22,14 @@ const Rounds = 12
 // from the shares of the policy in force, or returns "".
 func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) string {
 	p, known := l.Policy(c.Config())
-	left := l.Undrained(p)
+	undrained := l.Undrained(p)
 	var wrong []string
 
 	answered := 0
 	for addr, calls := range served {
 		answered += calls
 
-		if !slices.Contains(left, addr) {
+		if !slices.Contains(undrained, addr) {
 			wrong = append(wrong, fmt.Sprintf(
 				"%d calls to %s, want none: it is drained or does not run", calls, addr))
 		}
@@ -38,12 +38,12 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 	switch subset := Subset(c, p); {
 	case !known:
 	case subset > 0:
-		wrong = append(wrong, l.wrongSubset(subset, p, left, served)...)
+		wrong = append(wrong, l.wrongSubset(subset, p, undrained, served)...)
 	default:
-		wrong = append(wrong, l.misdirected(p, c.Zone, left, served, n)...)
+		wrong = append(wrong, l.misdirected(p, c.Zone, undrained, served, n)...)
 	}
 
-	if answered < n && len(left) > 0 {
+	if answered < n && len(undrained) > 0 {
 		wrong = append(wrong,
 			fmt.Sprintf("%d of %d calls failed, want none", n-answered, n))
 	}
@@ -66,16 +66,16 @@ func Subset(c schedule.Caller, p fixtures.Policy) int {
 	return p.Subset
 }
 
-// Undrained returns the addresses that a policy does not drain, or all if the
-// drain would leave too few.
+// Undrained returns the addresses that a policy does not drain, or all if too
+// few would remain.
 func (l Look) Undrained(p fixtures.Policy) []string {
 	addrs := l.Serving()
-	left := only(addrs, func(addr string) bool { return !l.drained(p.Drain, addr) })
-	if len(left) == 0 || 100*len(left) < p.Least*len(addrs) {
+	rest := only(addrs, func(addr string) bool { return !l.drained(p.Drain, addr) })
+	if len(rest) == 0 || 100*len(rest) < p.Least*len(addrs) {
 		return addrs
 	}
 
-	return left
+	return rest
 }
 
 // Room returns the number of instances that a caller may call under a policy,
@@ -145,7 +145,9 @@ func (l Look) misdirected(
 	for addr, part := range l.shares(p, zone, serving) {
 		calls := float64(served[addr])
 		share := part * float64(n)
-		if p.Exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
+		inexact := p.Exact && math.Abs(calls-share) > slackCalls
+
+		if inexact || share == 0 && calls > 0 {
 			wrong = append(wrong,
 				fmt.Sprintf("%v of %d calls to %s, want %.1f", calls, n, addr, share))
 		}
@@ -162,6 +164,7 @@ func (l Look) shares(
 	serving []string,
 ) map[string]float64 {
 	groups, weights := l.groups(p, serving)
+
 	total := 0.0
 	for _, weight := range weights {
 		total += weight
@@ -211,9 +214,9 @@ func (l Look) spread(addrs []string, p fixtures.Policy, part float64) map[string
 	return shares
 }
 
-// groups returns the addresses in each group of the policy's split, without
-// those in a lane, and the weights of the groups. An empty group has the weight 0.
-// Without a split there is one group.
+// groups returns the addresses in each group of the policy's split, and the
+// weights of the groups. Addresses in a lane are in no group. An empty group has
+// the weight 0. Without a split there is one group.
 func (l Look) groups(
 	p fixtures.Policy,
 	serving []string,

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // likewise
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // some configs need it
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
@@ -52,19 +52,20 @@ func (c *caller) start(offline bool) (begun bool) {
 			c.w.setLine(c.from, network.Link{Cut: true})
 		}
 
-		c.open(append(c.fallBack(), runtime.WithZone(c.spec.Zone),
+		c.open(append(c.openFallback(), runtime.WithZone(c.spec.Zone),
 			runtime.WithSnapshotDir(c.snapshots.dir))...)
 		c.clients = c.dial()
 		c.under = new(sync.WaitGroup)
 		ctx, end := context.WithCancel(context.Background())
 		c.end = end
+
 		c.mu.Lock()
 		c.watched = nil
 		c.watchErr = nil
 		c.live = c.registry
 		c.mu.Unlock()
 
-		random := rand.New(rand.NewPCG(c.w.plan.Seed,
+		random := rand.New(rand.NewPCG(c.w.schedule.Seed,
 			uint64(c.index)<<32+uint64(c.incarnation)))
 		c.under.Go(func() { c.watch(ctx) })
 		c.under.Go(func() { c.traffic(ctx, random) })
@@ -86,18 +87,20 @@ func (c *caller) dial() clients {
 
 	shop, err := c.registry.NewClient(c.w.read(fixtures.Shop(c.spec.Policy)), options...)
 	must(err)
+
 	user, err := c.registry.NewClient(c.w.read(fixtures.User()), c.dialOptions()...)
 	must(err)
+
 	instances, err := c.registry.NewInstances(c.w.read(fixtures.Shop("")),
 		c.dialOptions()...)
 	must(err)
-	follows := manual.NewBuilderWithScheme("plain")
 
-	// plain is used rarely
-	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(),
+	follows := manual.NewBuilderWithScheme("plain")
+	options = append(c.dialOptions(),
 		grpc.WithResolvers(follows),
-		grpc.WithIdleTimeout(0),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))...)
+		grpc.WithIdleTimeout(0), // plain is used rarely
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	plain, err := grpc.NewClient("plain:///shop", options...)
 	must(err)
 	plain.Connect()
 
@@ -107,7 +110,7 @@ func (c *caller) dial() clients {
 // asked returns the layout that callers must request, nil if they read all
 // entries by default.
 func (w *world) asked() runtime.Layout {
-	if w.plan.Suffixed() {
+	if w.schedule.Suffixed() {
 		return runtime.LeaseSuffix
 	}
 
@@ -124,6 +127,7 @@ func (w *world) read(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 func (c *caller) watch(ctx context.Context) {
 	for set, err := range c.registry.Watch(ctx, fixtures.ShopKey, c.w.asked()) {
 		c.w.note("%s watches: %v %v", c.name(), fixtures.Addrs(set), err)
+
 		c.mu.Lock()
 		c.watchErr = err
 
@@ -145,8 +149,8 @@ func (c *caller) watch(ctx context.Context) {
 }
 
 // stop ends the caller gracefully. If killed is set, the next incarnation does
-// not find snapshots written from now on. Other processes cannot distinguish a
-// killed caller from a stopped one, because callers have nothing to withdraw.
+// not find snapshots written from now on. Otherwise a killed caller looks like a
+// stopped one, because callers have nothing to withdraw.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
@@ -161,20 +165,13 @@ func (c *caller) stop(killed bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 
-		act := check.Act{
-			What:    "ending calls and watches",
-			Who:     c.name(),
-			Longest: endsWithin,
-		}
-
 		s := &c.snapshots
 		status := keyStatus(c.registry, fixtures.ShopKey)
 		s.knew = fixtures.Addrs(status.Endpoints)
-		s.exact = c.w.calmSince(time.Now()) &&
-			status.Changed.After(s.spoilt)
+		s.exact = c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 
 		if killed {
-			c.snapshots.leaveBehind()
+			s.freeze()
 		}
 
 		fallbackFirst := c.incarnation%2 == 0 // so that both orders of closing are used
@@ -182,7 +179,12 @@ func (c *caller) stop(killed bool) {
 			c.closeFallback(ctx)
 		}
 
-		act.Began = time.Now()
+		act := check.Act{
+			What:    "ending calls and watches",
+			Who:     c.name(),
+			Longest: endsWithin,
+			Began:   time.Now(),
+		}
 		c.closeRegistry(ctx, closesWithin)
 
 		if !fallbackFirst {
@@ -197,9 +199,9 @@ func (c *caller) stop(killed bool) {
 	})
 }
 
-// fallBack makes a registry of the other region and returns the option that
+// openFallback makes a registry of the other region and returns the option that
 // uses this registry. Without another region it returns nil.
-func (c *caller) fallBack() []runtime.Option {
+func (c *caller) openFallback() []runtime.Option {
 	if c.w.other == nil {
 		return nil
 	}
@@ -207,23 +209,23 @@ func (c *caller) fallBack() []runtime.Option {
 	client, err := clientv3.New(ClientConfig(c.w.other.memberAddrs(),
 		grpc.WithContextDialer(c.w.network.Dialer(c.from))))
 	must(err) // without a password, New makes no request, so it does not fail
-	disconnect := c.disconnect
 
 	// this client stays open as long as the client of the own region
+	disconnect := c.disconnect
 	c.disconnect = func() {
 		disconnect()
 		client.Close()
 	}
 
-	c.away = runtime.NewRegistry(client, runtime.WithEmptyGrace(grace),
+	c.fallback = runtime.NewRegistry(client, runtime.WithEmptyGrace(grace),
 		runtime.WithLogger(slog.New(slog.DiscardHandler)))
 
-	return []runtime.Option{runtime.WithFallback(c.away)}
+	return []runtime.Option{runtime.WithFallback(c.fallback)}
 }
 
 // closeFallback closes the registry of the other region.
 func (c *caller) closeFallback(ctx context.Context) {
-	if c.away == nil {
+	if c.fallback == nil {
 		return
 	}
 
@@ -232,7 +234,7 @@ func (c *caller) closeFallback(ctx context.Context) {
 		Who:     c.name(),
 		Longest: closesWithin,
 	}
-	if err := c.w.act(ctx, act, c.away.Close, nil); err != nil {
+	if err := c.w.act(ctx, act, c.fallback.Close, nil); err != nil {
 		c.w.report(check.Returns,
 			"Registry.Close of the fallback registry of %s: %v, want nil", c.name(),
 			err)

@@ -30,26 +30,20 @@ type caller struct {
 	snapshots snapshots
 	end       context.CancelFunc // nil: the caller is down
 	under     *sync.WaitGroup    // calls and watches under way
-
-	idle atomic.Bool       // the caller makes no calls
-	away *runtime.Registry // the registry of the other region, or nil
+	idle      atomic.Bool        // the caller makes no calls
+	fallback  *runtime.Registry  // the registry of the other region, or nil
 
 	// Under mu:
-	watched []runtime.Endpoint // the last set that the watch has yielded
-
-	// the error that the watch has yielded since that set, or nil
-	watchErr error
+	watched  []runtime.Endpoint // the last set that the watch has yielded
+	watchErr error              // the error since that set, or nil
 }
 
 // clients are the clients of one incarnation of a caller.
 type clients struct {
 	shop, user *grpc.ClientConn
 	instances  *runtime.Instances // the instances of the shop
-
-	// a connection to the watched addresses, with gRPC's round_robin
-	plain *grpc.ClientConn
-
-	follows *manual.Resolver // the resolver of plain
+	plain      *grpc.ClientConn   // to the watched addresses, with gRPC's round_robin
+	follows    *manual.Resolver   // the resolver of plain
 }
 
 const (
@@ -71,10 +65,15 @@ type way func(c *caller, ctx context.Context, r *rand.Rand)
 
 // ways holds the ways to call, each repeated by its frequency.
 var ways = append([]way{
-	calling(fixtures.UserWho), calling(
-		fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, marking(
-		runtime.WithAffinity, affinities), marking(runtime.WithLane, lanes),
-	calling(fixtures.Lead), calling(fixtures.WhoNewer), calling(fixtures.WhoNewer),
+	calling(fixtures.UserWho),
+	calling(fixtures.WhoNewer),
+	(*caller).callOne,
+	(*caller).callEach,
+	callingWith(runtime.WithAffinity, affinities),
+	callingWith(runtime.WithLane, lanes),
+	calling(fixtures.Lead),
+	calling(fixtures.WhoNewer),
+	calling(fixtures.WhoNewer),
 }, slices.Repeat([]way{(*caller).callPlain}, plainCalls)...)
 
 // calling returns a way to call a method of any instance.
@@ -82,18 +81,19 @@ func calling(method string) way {
 	return func(c *caller, ctx context.Context, _ *rand.Rand) { c.call(ctx, method, "") }
 }
 
-// marking returns a way to call the shop with one of the marks, an affinity or
-// a lane. Calls of a strict lane may fail more often than other calls.
-func marking(mark func(context.Context, string) context.Context, marks []string) way {
+// callingWith returns a way to call the shop with one of the affinities or
+// lanes. Calls of a strict lane may fail more often than other calls.
+func callingWith(set func(context.Context, string) context.Context, all []string) way {
 	return func(c *caller, ctx context.Context, r *rand.Rand) {
-		c.call(mark(ctx, marks[r.IntN(len(marks))]), fixtures.Who, "")
+		c.call(set(ctx, all[r.IntN(len(all))]), fixtures.Who, "")
 	}
 }
 
 // traffic makes calls until ctx ends, each in a random way.
 func (c *caller) traffic(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, time.Duration(r.Int64N(int64(2*betweenCalls)))) {
-		if call := ways[r.IntN(len(ways))]; !c.idle.Load() {
+		call := ways[r.IntN(len(ways))]
+		if !c.idle.Load() {
 			call(c, ctx, r)
 		}
 	}
@@ -199,6 +199,7 @@ func (c *caller) knows(conn string) []string {
 // prepare records the caller's view at the start of a call on a connection.
 func (c *caller) prepare(conn, method, target string) check.Call {
 	incarnation, _ := c.current()
+	ordinary := conn == fixtures.ShopKey && target == "" && method == fixtures.Who
 
 	return check.Call{
 		Caller: c.name(),
@@ -206,10 +207,8 @@ func (c *caller) prepare(conn, method, target string) check.Call {
 		Method: method,
 		Target: target,
 		Begin:  time.Now(),
-		Before: c.knows(conn), Plain: conn == fixtures.ShopKey &&
-			target == "" &&
-			method == fixtures.Who &&
-			c.plain(),
+		Before: c.knows(conn),
+		Plain:  ordinary && c.plain(),
 	}
 }
 
@@ -233,8 +232,7 @@ func (c *caller) ask(
 	from, err := fixtures.Ask(bounded, conn, call.Method)
 	call.End = time.Now()
 	call.From = from
-	call.Code = status.Code(
-		err)
+	call.Code = status.Code(err)
 	call.Abroad = strings.HasPrefix(from, schedule.AwayName)
 
 	if err != nil {

@@ -28,24 +28,28 @@ const (
 // separate parts over its connection.
 func (p *process) connect() {
 	dial := p.w.network.Dialer(p.from)
-	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(
-		requestsOf{*p}.call), grpc.WithContextDialer(
-		func(ctx context.Context, addr string) (net.Conn, error) {
-			p.w.count(p.index, func(c *check.Counts) { c.Dials++ })
-			return dial(ctx, addr)
-		})}
+	counted := func(ctx context.Context, addr string) (net.Conn, error) {
+		p.w.count(p.index, func(c *check.Counts) { c.Dials++ })
+		return dial(ctx, addr)
+	}
+
+	options := []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(requestsOf{*p}.call),
+		grpc.WithContextDialer(counted),
+	}
 	if p.parts { // gRPC retries late, so this process must retry soon
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
 				BaseDelay:  time.Second,
 				Multiplier: 1,
 				MaxDelay:   time.Second,
-			}, MinConnectTimeout: dialTimeout,
+			},
+			MinConnectTimeout: dialTimeout,
 		}))
 	}
 
 	config := ClientConfig(p.w.memberAddrs(), options...)
-	if p.w.plan.Auth {
+	if p.w.schedule.Auth {
 		config.Username = p.name()
 		config.Password = password
 	}
@@ -55,15 +59,17 @@ func (p *process) connect() {
 	p.disconnect = func() { client.Close() }
 
 	if p.parts {
-		put := clientv3.NewCtxClient(client.Ctx())
 		conn := client.ActiveConnection()
-		put.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), client)
-		put.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), client)
-		put.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), client,
-			dialTimeout+time.Second)
-		p.client = put
+		assembled := clientv3.NewCtxClient(client.Ctx())
+		assembled.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), client)
+		assembled.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn),
+			client)
+		assembled.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn),
+			client, dialTimeout+time.Second)
+
+		p.client = assembled
 		p.disconnect = func() {
-			put.Close()
+			assembled.Close()
 			client.Close()
 		}
 	}
@@ -118,7 +124,8 @@ func (r requestsOf) call(
 			method)
 	}
 
-	if end, ok := ctx.Deadline(); ours && (!ok || time.Until(end) > longestRequest) {
+	end, ok := ctx.Deadline()
+	if ours && (!ok || time.Until(end) > longestRequest) {
 		r.w.report(check.Returns,
 			"%s made the request %s with the deadline %v, want an earlier one", r.name(),
 			method, end)

@@ -85,6 +85,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 
 	c.running = newTask(func() error {
 		err := leads.Run(ctx, c.lead)
+
 		if ctx.Err() == nil && !c.ending.Load() {
 			c.w.report(check.Returns, "Run of %s returned %v while the server served",
 				c.id, err)
@@ -98,6 +99,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 // recorded.
 func (c *candidate) end() {
 	c.endTerm()
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -122,10 +124,12 @@ func (c *candidate) wait() {
 		Longest: runEnds,
 	}
 
-	_ = c.w.act(context.Background(), act, func(context.Context) error {
+	ends := func(context.Context) error {
 		_ = c.running.wait()
 		return nil
-	}, nil)
+	}
+
+	_ = c.w.act(context.Background(), act, ends, nil)
 }
 
 // leadsWith returns the token of the present leadership, or 0.
@@ -211,6 +215,7 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	}
 
 	c.w.note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
+
 	time.Sleep(lastWriteAfter)
 	c.write(token)
 
@@ -234,7 +239,8 @@ func (c *candidate) serves(ctx context.Context) {
 		return
 	}
 
-	if has := c.leadsWith(); has != token && c.w.calmSince(time.Now().Add(-time.Second)) {
+	has := c.leadsWith()
+	if has != token && c.w.calmSince(time.Now().Add(-time.Second)) {
 		c.w.report(check.Leads,
 			"%s serves a call for the leader with the token %d, want %d", c.id, token,
 			has)
@@ -256,8 +262,9 @@ func (c *candidate) write(token int64) {
 	write := &check.Write{At: time.Now(), Incarnation: c.id, Token: token}
 	before := c.leadsWith() == token
 	c.w.record(func(h *check.History) { h.Writes = append(h.Writes, write) })
+	after := c.leadsWith() == token
 
-	if after := c.leadsWith() == token; before && after {
+	if before && after {
 		c.w.record(func(*check.History) { write.Leads = true })
 	}
 }

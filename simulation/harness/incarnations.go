@@ -30,8 +30,7 @@ func (s *server) start() {
 			one.appear()
 		}
 
-		// before the server listens: otherwise its callers would wait until the
-		// client is made
+		// Callers of a listening server would wait until the client is made.
 		s.connect()
 		s.open(runtime.WithZone(s.spec.Zone))
 
@@ -48,8 +47,9 @@ func (s *server) serveIncarnation() {
 	s.listener = listener
 	s.grpc = grpc.NewServer(leader.Guard(s.registry, fixtures.Shop(""))...)
 	s.up = true
-	s.leaving = new(atomic.Bool)
+	s.stopEntering = new(atomic.Bool)
 	s.ctx, s.end = context.WithCancel(context.Background())
+
 	s.mu.Lock()
 	s.in = true
 	s.live = s.registry
@@ -62,6 +62,7 @@ func (s *server) serveIncarnation() {
 	case schedule.Serve:
 		s.beginUnready()
 		s.publish()
+
 		ctx := s.ctx
 		server := s.server
 		s.entering = newTask(func() error { return server.Serve(ctx, listener) })
@@ -101,6 +102,7 @@ func (s *server) beginUnready() {
 
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	s.want(false)
+
 	incarnation := s.incarnation
 	s.w.later.Go(func() {
 		time.Sleep(s.unready())
@@ -125,17 +127,17 @@ func (s *server) kill() {
 		}
 
 		s.crash()
+
 		zombie := *s.process
 		var entering []*task
-
-		var standing []*candidate
+		var candidates []*candidate
 		for _, one := range s.all() {
-			one.leaving.Store(true)
+			one.stopEntering.Store(true)
 			one.candidate.ending.Store(true)
 			one.end()
 			one.grpc.Stop()
 			entering = append(entering, one.entering)
-			standing = append(standing, one.candidate)
+			candidates = append(candidates, one.candidate)
 		}
 
 		s.w.later.Go(func() { // the next incarnation does not wait for this
@@ -149,7 +151,7 @@ func (s *server) kill() {
 			zombie.closeRegistry(dead, closing)
 			zombie.disconnect()
 
-			for _, candidate := range standing {
+			for _, candidate := range candidates {
 				candidate.wait()
 			}
 		})
@@ -166,13 +168,13 @@ func (s *server) stop(fails bool) {
 
 		for _, one := range s.all() {
 			one.want(false)
-			one.leaving.Store(s.abrupt())
+			one.stopEntering.Store(s.abrupt())
 			one.candidate.ending.Store(true)
 		}
 
 		if s.abrupt() {
-			ctx, cancel := s.w.timeToLeave()
-			s.closeRegistry(ctx, closing) // removes the servers of the process from etcd
+			ctx, cancel := s.w.withdrawContext()
+			s.closeRegistry(ctx, closing) // withdraws the servers of the process
 			cancel()
 		}
 
@@ -187,10 +189,10 @@ func (s *server) stop(fails bool) {
 			one.gone(fails)
 		}
 
-		ctx, cancel := s.w.timeToLeave()
+		ctx, cancel := s.w.withdrawContext()
 		defer cancel()
 
-		s.closeRegistry(ctx, closing) // settle checks that entries left in etcd expire
+		s.closeRegistry(ctx, closing) // settle checks that remaining entries expire
 
 		for _, one := range s.all() {
 			one.candidate.wait()
@@ -200,8 +202,8 @@ func (s *server) stop(fails bool) {
 	})
 }
 
-// finish removes the server from etcd, unless the registry is closed already,
-// and stops the server.
+// finish withdraws the server, unless the registry is closed already, and stops
+// it.
 func (s *server) finish(fails bool) {
 	if s.spec.Mode == schedule.Serve {
 		s.finishServe(fails)
@@ -209,11 +211,12 @@ func (s *server) finish(fails bool) {
 	}
 
 	if !s.abrupt() {
-		s.leave(s.index%4 != 0)
+		s.withdraw(s.index%4 != 0)
 	}
 
 	s.end()
 	_ = s.entering.wait() // the trace has the task's error
+
 	time.Sleep(drainDelay)
 	stopped := time.AfterFunc(stopTimeout, s.grpc.Stop)
 	s.grpc.GracefulStop()
@@ -253,6 +256,7 @@ func (s *server) finishServe(fails bool) {
 // gone records that this incarnation accepts no more calls.
 func (s *server) gone(killed bool) {
 	s.up = false
+
 	s.mu.Lock()
 	s.in = false
 	s.live = nil

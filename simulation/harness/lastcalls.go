@@ -19,11 +19,17 @@ import (
 // callAtLast makes calls of all kinds that should succeed once the world has
 // settled, and reports failures.
 func (w *world) callAtLast() {
-	for _, judge := range []func(*caller){
-		w.callShared, w.callAtOnce, w.callLanes, w.callAffine, w.callTargets, w.callLeaders, w.countConnections,
+	for _, call := range []func(*caller){
+		w.callShared,
+		w.callAtOnce,
+		w.callLanes,
+		w.callAffine,
+		w.callTargets,
+		w.callLeaders,
+		w.countConnections,
 	} {
 		for _, c := range w.callers {
-			judge(c)
+			call(c)
 		}
 	}
 }
@@ -88,19 +94,20 @@ func (w *world) wrongLane(c *caller, p fixtures.Policy, lane string) string {
 	want := l.Lane(p.Routes, lane)
 	waits := l.Waits(c.spec.Config())
 
-	// calls of a strict lane may also leave the region
+	// calls of a strict lane may also fail over
 	if len(want) == 0 && w.other != nil {
 		want = w.other.look().Lane(p.Routes, lane)
 	}
 
 	for range len(l.Serving()) + 1 {
 		call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
-		from, code := c.ask(runtime.WithLane(context.Background(), lane), c.clients.shop,
-			call, nil)
-		switch addr := w.addressOf(from); {
-		case len(want) == 0 &&
-			code != codes.Unavailable &&
-			!(waits && code == codes.DeadlineExceeded):
+		ctx := runtime.WithLane(context.Background(), lane)
+		from, code := c.ask(ctx, c.clients.shop, call, nil)
+		addr := w.addressOf(from)
+		refused := code == codes.Unavailable || waits && code == codes.DeadlineExceeded
+
+		switch {
+		case len(want) == 0 && !refused:
 			return fmt.Sprintf("a call in %s, which has no instance: %v, answered by %q, want Unavailable",
 				lane, code, from)
 
@@ -128,8 +135,8 @@ func (w *world) callAffine(c *caller) {
 		for _, affinity := range affinities {
 			first := ""
 			for n := range callsOfOne {
-				from := c.call(runtime.WithAffinity(context.Background(), affinity),
-					fixtures.Who, "")
+				ctx := runtime.WithAffinity(context.Background(), affinity)
+				from := c.call(ctx, fixtures.Who, "")
 				if n == 0 {
 					first = from
 				}
@@ -180,8 +187,9 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 			"the list has the instance id %q for %s, want one from an entry", name, addr)
 	}
 
-	return w.wrongOne(c, name,
-		w.addressOf(c.call(context.Background(), fixtures.Who, name)), addr)
+	from := c.call(context.Background(), fixtures.Who, name)
+
+	return w.wrongOne(c, name, w.addressOf(from), addr)
 }
 
 // callLeaders checks that calls for the leader reach the leader, if there is
@@ -193,8 +201,8 @@ func (w *world) callLeaders(c *caller) {
 	}
 
 	c.atLast(check.Led, func() string {
-		return w.wrongOne(c, "the leader",
-			c.call(context.Background(), fixtures.Lead, ""), leader.id)
+		from := c.call(context.Background(), fixtures.Lead, "")
+		return w.wrongOne(c, "the leader", from, leader.id)
 	})
 }
 
@@ -206,10 +214,10 @@ const mostConnections = 5
 // has clients.
 func (w *world) countConnections(c *caller) {
 	for i := range w.servers {
-		n := w.network.Connections(c.from, w.plan.Host(i))
-		if n > mostConnections*w.plan.Servers[i].Servers() {
+		n := w.network.Connections(c.from, w.schedule.Host(i))
+		if n > mostConnections*w.schedule.Servers[i].Servers() {
 			w.report(check.LeftBehind, "%s has %d connections to %s, want fewer",
-				c.name(), n, w.plan.Name(i))
+				c.name(), n, w.schedule.Name(i))
 		}
 	}
 }
@@ -221,8 +229,8 @@ func (c *caller) alone(link network.Link) (end func()) {
 		c.setLinks(c.from, l)
 
 		if c.w.other != nil {
-			for i := range c.w.other.plan.Processes() {
-				c.w.network.Set(c.w.other.plan.Host(i), c.from, l)
+			for i := range c.w.other.schedule.Processes() {
+				c.w.network.Set(c.w.other.schedule.Host(i), c.from, l)
 			}
 		}
 	}
@@ -277,7 +285,6 @@ func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 
 	var mu sync.Mutex
 	var failed []error
-
 	served := make(map[string]int)
 
 	var calls sync.WaitGroup

@@ -34,11 +34,9 @@ type process struct {
 	client      *clientv3.Client
 	disconnect  func() // closes client
 	registry    *runtime.Registry
-	closed      *atomic.Bool // whether the registry is closed
-	closeErr    error        // the result of the registry's latest Close
-
-	// the registry, or nil while the process is down; guarded by mu
-	live *runtime.Registry
+	closed      *atomic.Bool      // whether the registry is closed
+	closeErr    error             // the result of the registry's latest Close
+	live        *runtime.Registry // nil while the process is down; guarded by mu
 }
 
 func newProcess(w *world, index int, parts bool) *process {
@@ -46,7 +44,7 @@ func newProcess(w *world, index int, parts bool) *process {
 		w:     w,
 		index: index,
 		parts: parts,
-		host:  w.plan.Host(index),
+		host:  w.schedule.Host(index),
 		turn:  make(chan struct{}, 1),
 		mu:    new(sync.Mutex),
 	}
@@ -57,7 +55,7 @@ func newProcess(w *world, index int, parts bool) *process {
 }
 
 func (p *process) name() string {
-	return p.w.plan.Name(p.index)
+	return p.w.schedule.Name(p.index)
 }
 
 // do runs f while no other step affects the process.
@@ -74,7 +72,7 @@ func (p *process) begin() {
 	defer p.mu.Unlock()
 
 	p.incarnation++
-	p.from = p.w.plan.DialHost(p.index, p.incarnation)
+	p.from = p.w.schedule.DialHost(p.index, p.incarnation)
 	p.closed = new(atomic.Bool)
 
 	p.w.record(func(h *check.History) {
@@ -108,13 +106,15 @@ func (p *process) running() *runtime.Registry {
 // open makes a registry with the process's etcd client.
 func (p *process) open(opts ...runtime.Option) {
 	log := &incarnationLog{p: *p}
-	opts = append(opts, runtime.WithLeaseTTL(p.w.plan.LeaseTTL()),
-		runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(log)))
+	opts = append(opts,
+		runtime.WithLeaseTTL(p.w.schedule.LeaseTTL()),
+		runtime.WithEmptyGrace(grace),
+		runtime.WithLogger(slog.New(log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	log.registry.Store(p.registry)
 }
 
-// grace is how long callers hold deleted entries without a mark of leaving.
+// grace is how long callers hold deleted entries that were not leaving.
 const grace = 5 * time.Second
 
 // closing bounds Registry.Close.
@@ -152,14 +152,17 @@ func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 
 		return p.registry.Close(ctx)
 	}
-
-	p.closeErr = p.w.act(ctx, act, closes, func() string {
-		if left := p.w.leases(p.from); len(left) > 0 && !again {
-			return fmt.Sprintf("etcd still has its leases %x", left)
+	remaining := func() string {
+		leases := p.w.leases(p.from)
+		if len(leases) > 0 && !again {
+			return fmt.Sprintf("etcd still has its leases %x", leases)
 		}
 
 		return ""
-	})
+	}
+
+	p.closeErr = p.w.act(ctx, act, closes, remaining)
+
 	if again && fmt.Sprint(p.closeErr) != fmt.Sprint(before) {
 		p.w.report(check.Returns,
 			"a second Registry.Close of %s returned %v, want %v again", p.name(),
@@ -175,32 +178,36 @@ func (p *process) crash() {
 }
 
 func (p *process) dialOptions() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(p.w.network.Dialer(p.from))}
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(p.w.network.Dialer(p.from)),
+	}
 }
 
 // noteLink records a change of the link to another process. Nothing is recorded
 // once the incarnation with the host from has ended.
 func (p *process) noteLink(from string, to int, l check.Link) {
-	if _, now := p.current(); now == from {
-		l.At = time.Now()
-		l.A = p.name()
-		l.B = p.w.plan.Name(to)
-		p.w.record(func(h *check.History) { h.Links = append(h.Links, l) })
+	if _, now := p.current(); now != from {
+		return
 	}
+
+	l.At = time.Now()
+	l.A = p.name()
+	l.B = p.w.schedule.Name(to)
+	p.w.record(func(h *check.History) { h.Links = append(h.Links, l) })
 }
 
 // setLink sets the link between the incarnation with the host from and another
 // process.
 func (p *process) setLink(from string, to int, l network.Link) {
-	p.w.network.Set(p.w.plan.Host(to), from, l)
+	p.w.network.Set(p.w.schedule.Host(to), from, l)
 	p.noteLink(from, to, check.Link{Broken: l.Cut || l.Stalled})
 }
 
 // setLinks sets the links between the incarnation with the host from and all
 // processes.
 func (p *process) setLinks(from string, l network.Link) {
-	for i := range p.w.plan.Processes() {
+	for i := range p.w.schedule.Processes() {
 		p.setLink(from, i, l)
 	}
 }
@@ -230,6 +237,7 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	name := l.p.name()
 	w.count(l.p.index, func(c *check.Counts) { c.Lines++ })
 	l.ask()
+
 	about := r.Message
 	attrs := ""
 	r.Attrs(func(a slog.Attr) bool {
@@ -258,6 +266,7 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	tokenless := strings.Contains(attrs, codes.Unauthenticated.String()) ||
 		strings.Contains(attrs, "user name is empty")
 	trouble := troubles[r.Message] && !tokenless && !w.network.Removed(l.p.from)
+
 	w.record(func(h *check.History) {
 		h.Lines = append(h.Lines, check.Line{
 			At:          time.Now(),

@@ -41,14 +41,17 @@ var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive",
 
 // judge decides the verdict on a request to etcd, and counts the request.
 func (w *world) judge(c etcd.Call) (verdict etcd.Verdict) {
-	who := w.plan.ProcessAt(c.Client)
-	w.note("%s asks member %d: %s %q", w.plan.Name(who), c.Member, c.Method, c.Keys)
+	who := w.schedule.ProcessAt(c.Client)
+	w.note("%s asks member %d: %s %q", w.schedule.Name(who), c.Member, c.Method, c.Keys)
+
 	w.mu.Lock()
 
 	i := slices.IndexFunc(w.rules, func(r *rule) bool {
-		return r.who == who && (r.method == schedule.AnyMethod ||
+		matches := r.method == schedule.AnyMethod ||
 			r.method == schedule.AnyWrite && c.Write ||
-			r.method == c.Method)
+			r.method == c.Method
+
+		return r.who == who && matches
 	})
 	if i >= 0 {
 		verdict = w.rules[i].verdict
@@ -87,19 +90,19 @@ func (w *world) refuse(who int, what string) (restore func()) {
 // setRights sets the rights of all processes in etcd, if etcd requires
 // passwords.
 func (w *world) setRights() {
-	if !w.plan.Auth {
+	if !w.schedule.Auth {
 		return
 	}
 
 	w.changing <- struct{}{}
-
 	defer func() { <-w.changing }()
 
 	users := []etcd.User{{Name: "root", Password: password}}
+
 	// the processes and the twins
-	for i := range w.plan.Processes() + len(w.plan.Servers) {
+	for i := range w.schedule.Processes() + len(w.schedule.Servers) {
 		users = append(users, etcd.User{
-			Name:     w.plan.Name(i),
+			Name:     w.schedule.Name(i),
 			Password: password,
 			Rights:   rightsWithout(w.refused[i]),
 		})
@@ -122,11 +125,13 @@ func rightsWithout(what string) []etcd.Right {
 	}
 
 	read := what != schedule.Read
+	readVotes := read && what != schedule.ReadVotes
 	write := what != schedule.Write
+	writeVotes := write && what != schedule.WriteVotes
+
 	return []etcd.Right{
 		right(fixtures.Prefix, read, write),
-		right(fixtures.Leaders+fixtures.Prefix, read &&
-			what != schedule.ReadVotes, write && what != schedule.WriteVotes),
+		right(fixtures.Leaders+fixtures.Prefix, readVotes, writeVotes),
 		right(fixtures.Configs, what != schedule.ReadConfig, false),
 	}
 }

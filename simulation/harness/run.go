@@ -6,8 +6,8 @@
 //	world.go, requests.go              etcd, all processes, and the record of events
 //	process.go, client.go              a host on the network with its log, and a client of etcd
 //	server.go, incarnations.go         a server, from its start to its end
-//	serving.go, leaving.go             how a server enters and leaves etcd
-//	election.go                        the incarnations of servers that stand for election
+//	serving.go, withdrawing.go         how a server enters etcd and withdraws
+//	election.go                        the candidates for leader
 //	caller.go, calls.go, snapshots.go  callers
 //	writer.go                          servers with their own etcd code
 //	steps.go, operator.go              the steps of schedules
@@ -40,13 +40,13 @@ type Result struct {
 
 // Run carries out a schedule, and returns after its end. It must run in a
 // testing/synctest bubble.
-func Run(plan schedule.Schedule) Result {
-	w := newWorld(plan, network.New())
+func Run(spec schedule.Schedule) Result {
+	w := newWorld(spec, network.New())
 	watchdog := time.AfterFunc(longest, w.hangs)
 	defer watchdog.Stop()
 
 	w.start()
-	stop := w.watchOver()
+	stop := w.watch()
 	w.carryOut()
 
 	for _, region := range slices.Backward(w.regions()) {
@@ -95,7 +95,7 @@ const (
 func (w *world) hangs() {
 	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
-	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.plan.Seed, w.plan, problems,
+	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.schedule.Seed, w.schedule, problems,
 		strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
 }
 
@@ -137,8 +137,8 @@ func (w *world) start() {
 	starting.Wait()
 }
 
-// watchOver records counts and checks the leaders until stop is called.
-func (w *world) watchOver() (stop func()) {
+// watch records counts and checks the leaders until stop is called.
+func (w *world) watch() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	for _, region := range w.regions() {
@@ -161,7 +161,7 @@ func (w *world) tally(ctx context.Context) {
 			for i, counts := range w.counts {
 				h.Windows = append(h.Windows, check.Window{
 					End:     time.Now(),
-					Process: w.plan.Name(i),
+					Process: w.schedule.Name(i),
 					Counts:  counts,
 				})
 			}
@@ -179,7 +179,7 @@ func (w *world) carryOut() {
 		steps.Go(w.other.carryOut)
 	}
 
-	for _, step := range w.plan.Steps {
+	for _, step := range w.schedule.Steps {
 		steps.Go(func() {
 			time.Sleep(step.At - w.now())
 			w.happen(step)
@@ -188,6 +188,7 @@ func (w *world) carryOut() {
 
 	steps.Wait()
 	time.Sleep(arriving)
+
 	w.operated(w.etcd.Alarm(false))
 
 	// a restored backup may have brought them back
@@ -202,14 +203,14 @@ func (w *world) tearDown() {
 	}
 
 	for _, s := range w.servers {
-		if left := s.notOut(); left != "" {
-			w.report(check.LeftBehind, "after all servers have stopped, %s", left)
+		if remaining := s.notOut(); remaining != "" {
+			w.report(check.LeftBehind, "after all servers have stopped, %s", remaining)
 		}
 	}
 
-	if left := w.etcd.Entries(fixtures.Leaders); len(left) > 0 {
+	if remaining := w.etcd.Entries(fixtures.Leaders); len(remaining) > 0 {
 		w.report(check.LeftBehind,
-			"after all servers have stopped, etcd has %v, want none", left)
+			"after all servers have stopped, etcd has %v, want none", remaining)
 	}
 
 	for _, c := range w.callers {
@@ -222,7 +223,7 @@ func (w *world) tearDown() {
 	}
 
 	// until all leases that were not revoked have expired
-	time.Sleep(2 * w.plan.LeaseTTL())
+	time.Sleep(2 * w.schedule.LeaseTTL())
 
 	for _, lease := range w.etcd.Leases() {
 		w.report(check.LeftBehind, "lease %x is left in etcd, want none", lease)
@@ -240,13 +241,17 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// mostAlike bounds the average number of goroutines that start in the same
-// function, in an idle process. A process has one goroutine for each key that
-// it watches: up to four entries, and three keys of the election. etcd's client
-// has one for each watch and each stream. A server with two addresses has
-// mostSecond more while the live config drains an instance: two candidates
-// follow instances and config.
-const mostAlike, mostSecond = 7, 4
+const (
+	// mostAlike bounds the average number of goroutines that start in the same
+	// function, in an idle process. A process has one for each key that it
+	// watches: up to four entries, and three keys of the election. etcd's client
+	// has one for each watch and each stream.
+	mostAlike = 7
+
+	// mostSecond is how many more a second server may have. Its two candidates
+	// follow instances and config while the live config drains an instance.
+	mostSecond = 4
+)
 
 // beganWith returns the first function of interest in a goroutine's stack, or
 // "".
@@ -268,15 +273,16 @@ func beganWith(stack string) string {
 func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)
 	all = all[:runtime.Stack(all, true)]
+
 	count := make(map[string]int)
 	for stack := range strings.SplitSeq(string(all), "\n\n") {
 		count[beganWith(stack)]++
 	}
 
 	delete(count, "")
+
 	processes := 0
 	configs := 0
-
 	seconds := 0
 	for _, region := range w.regions() {
 		for _, c := range region.callers {
@@ -284,17 +290,18 @@ func (w *world) countGoroutines() {
 		}
 
 		// with a registry of the other region
-		processes += region.plan.Processes() + len(region.callers)*(len(w.regions())-1)
+		processes += region.schedule.Processes() + len(region.callers)*(len(w.regions())-1)
 
-		for _, s := range region.plan.Servers {
+		for _, s := range region.schedule.Servers {
 			if s.Second {
 				seconds++
 			}
 		}
 	}
 
+	most := mostAlike*processes + mostSecond*seconds + configs
 	for kind, n := range count {
-		if most := mostAlike*processes + mostSecond*seconds + configs; n > most {
+		if n > most {
 			w.report(check.LeftBehind,
 				"%d processes have %d goroutines of %s, want at most %d", processes, n,
 				kind, most)

@@ -32,14 +32,14 @@ type server struct {
 	up       bool // the server accepts calls
 	listener net.Listener
 	grpc     *grpc.Server
-	leaving  *atomic.Bool    // true once the task entering must stop
 	ctx      context.Context // ends with the incarnation
 	end      context.CancelFunc
-	entering *task // puts the server in etcd, or runs Serve
+
+	entering     *task        // puts the server in etcd, or runs Serve
+	stopEntering *atomic.Bool // the task entering must stop
 
 	// Under mu:
-	id string // the id of the incarnation
-
+	id   string // the id of the incarnation
 	addr string
 	in   bool // the server should be in etcd
 
@@ -59,7 +59,7 @@ func newServer(w *world, index int, spec schedule.Server) *server {
 		port:    schedule.Port,
 	}
 	if spec.Named {
-		s.named = w.plan.Instance(index % w.plan.Processes())
+		s.named = w.schedule.Instance(index % w.schedule.Processes())
 	}
 
 	if spec.Second {
@@ -69,6 +69,7 @@ func newServer(w *world, index int, spec schedule.Server) *server {
 			suffix:  "b",
 			port:    s.port + 1000,
 		}
+
 		if spec.Named {
 			s.second.named = s.named + s.second.suffix
 		}
@@ -116,16 +117,10 @@ func (s *server) appear() {
 	defer s.mu.Unlock()
 
 	s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
-	s.id = fmt.Sprintf(
-		"%s%s, incarnation %d", s.name(), s.suffix, s.incarnation)
+	s.id = fmt.Sprintf("%s%s, incarnation %d", s.name(), s.suffix, s.incarnation)
 	s.server = nil
 	s.entries = nil
-
-	s.candidate = &candidate{
-		w:    s.w,
-		id:   s.id,
-		name: cmp.Or(s.named, s.addr),
-	}
+	s.candidate = &candidate{w: s.w, id: s.id, name: cmp.Or(s.named, s.addr)}
 
 	s.wants = make(map[string]fixtures.Said)
 	for _, key := range s.keys() {
@@ -160,8 +155,8 @@ func (s *server) want(in bool) {
 	s.mu.Unlock()
 
 	s.w.record(func(h *check.History) {
-		incarnation := h.Incarnation(s.id)
-		incarnation.Moves = append(incarnation.Moves, check.Move{At: time.Now(), In: in})
+		l := h.Incarnation(s.id)
+		l.Moves = append(l.Moves, check.Move{At: time.Now(), In: in})
 	})
 }
 
@@ -203,9 +198,10 @@ func (s *server) seen() check.Server {
 	}
 }
 
-// look returns a snapshot of the server.
+// look returns the present state of the server.
 func (s *server) look() check.Server {
 	seen := s.seen()
+
 	s.mu.Lock()
 	server := s.server
 	entries := slices.Clone(s.entries)
@@ -234,13 +230,15 @@ func (s *server) look() check.Server {
 	return seen
 }
 
-// lacks describes missing entries of the server for some services, and left
-// describes existing ones.
+// lacks describes the missing entries of the server for some services.
 func (s *server) lacks(keys ...string) string {
 	return s.compare(keys, check.Server.Lacks)
 }
-func (s *server) left(keys ...string) string {
-	return s.compare(keys, check.Server.Left)
+
+// remaining describes the entries that etcd has of the server for some
+// services.
+func (s *server) remaining(keys ...string) string {
+	return s.compare(keys, check.Server.Remaining)
 }
 
 func (s *server) compare(

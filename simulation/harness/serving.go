@@ -46,6 +46,7 @@ func (s *server) addServices(to grpc.ServiceRegistrar) {
 func (s *server) publish() {
 	server := s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay),
 		runtime.WithStopTimeout(stopTimeout))
+
 	s.mu.Lock()
 	s.server = server
 	s.mu.Unlock()
@@ -58,23 +59,25 @@ func (s *server) publish() {
 	}
 
 	for _, desc := range published {
-		desc.LeaseTTL = s.w.plan.LeaseTTL()
+		desc.LeaseTTL = s.w.schedule.LeaseTTL()
 		s.server.Publish(desc, s.options()...)
 	}
 }
 
 // options returns the options of a registration.
 func (s *server) options() []runtime.RegisterOption {
-	options := []runtime.RegisterOption{runtime.WithVersion(s.spec.Version),
-		runtime.WithWeight(s.spec.Weight)}
+	options := []runtime.RegisterOption{
+		runtime.WithVersion(s.spec.Version),
+		runtime.WithWeight(s.spec.Weight),
+	}
 	if s.named != "" {
 		options = append(options, runtime.WithInstance(s.named))
 	}
 
 	var layouts []runtime.Layout
 	for _, name := range s.spec.Layouts {
-		layouts = append(layouts,
-			endpoint.Public(schedule.LayoutNamed(name)).(runtime.Layout))
+		layout := endpoint.Public(schedule.LayoutNamed(name))
+		layouts = append(layouts, layout.(runtime.Layout))
 	}
 
 	if len(layouts) > 0 {
@@ -98,11 +101,8 @@ func (s *server) announce() {
 	addr := s.addr
 	keys := s.keys()
 	retry := s.attempt("Announce")
-	s.entering = newTask(func() error {
-		return retry(func(ctx context.Context) error {
-			return server.Announce(ctx, addr)
-		}, keys...)
-	})
+	announce := func(ctx context.Context) error { return server.Announce(ctx, addr) }
+	s.entering = newTask(func() error { return retry(announce, keys...) })
 }
 
 // register starts to put the server in etcd, in the mode register.
@@ -112,9 +112,10 @@ func (s *server) register() {
 	options := s.options()
 	keys := s.keys()
 	retry := s.attempt("Register")
+
 	s.entering = newTask(func() error {
 		for _, key := range keys {
-			err := retry(func(ctx context.Context) error {
+			register := func(ctx context.Context) error {
 				entry, err := registry.Register(ctx, key, endpoint, options...)
 				if err == nil {
 					s.mu.Lock()
@@ -124,8 +125,9 @@ func (s *server) register() {
 				}
 
 				return err
-			}, key)
-			if err != nil {
+			}
+
+			if err := retry(register, key); err != nil {
 				return err
 			}
 		}
@@ -134,27 +136,30 @@ func (s *server) register() {
 	})
 }
 
-// errLeaves is the cause of the context of attempts when the server leaves.
-var errLeaves = errors.New("the server leaves")
+// errWithdrawn ends the attempts of a server that withdraws.
+var errWithdrawn = errors.New("the server leaves")
 
-// attempt returns retry, which repeats a call that puts this incarnation in
-// etcd, until the call returns nil or the server leaves. retry has copies of
-// ctx, id and leaving, because it may still run during the next incarnation.
-func (s *server) attempt(
-	what string,
-) (retry func(call func(context.Context) error, keys ...string) error) {
+// retry repeats a call that puts an incarnation in etcd for the services keys.
+type retry func(call func(context.Context) error, keys ...string) error
+
+// attempt returns a retry that ends when the call returns nil, or the server
+// withdraws or ends. It has copies of the server's fields, because it may still
+// run during the next incarnation.
+func (s *server) attempt(what string) retry {
 	ctx := s.ctx
-	id := s.id
-	leaving := s.leaving
+	act := check.Act{What: what, Who: s.id, Soon: soon}
+	stop := s.stopEntering
+
 	return func(call func(context.Context) error, keys ...string) error {
+		lacks := func() string { return s.lacks(keys...) }
+
 		for again := enterAgain; ; again = enterAgain + enterLater - again {
-			if leaving.Load() {
-				return errLeaves
+			if stop.Load() {
+				return errWithdrawn
 			}
 
 			bounded, cancel := context.WithTimeout(ctx, enterTimeout)
-			err := s.w.act(bounded, check.Act{What: what, Who: id, Soon: soon}, call,
-				func() string { return s.lacks(keys...) })
+			err := s.w.act(bounded, act, call, lacks)
 			cancel()
 
 			if err == nil {

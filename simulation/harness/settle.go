@@ -34,15 +34,16 @@ const (
 // all kinds, and ordinary changes.
 func (w *world) settle() {
 	bound := within
-	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
+	if w.schedule.Auth && slices.ContainsFunc(w.schedule.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.RightsRefused || s.Kind == schedule.CallerRefused
 	}) {
 		bound = withinRefused
 	}
 
 	// until the entries of a killed server expire
-	bound += w.plan.LeaseTTL() - schedule.ShortTTL
+	bound += w.schedule.LeaseTTL() - schedule.ShortTTL
 	time.Sleep(bound)
+
 	w.setCalm(w.settled(0, fmt.Sprintf("%v after the last fault", bound)))
 	w.callAtLast()
 	w.coda()
@@ -67,7 +68,7 @@ func (w *world) settled(timeout time.Duration, when string) bool {
 	}
 }
 
-// look returns a snapshot of the world.
+// look returns the present state of the world.
 func (w *world) look() check.Look {
 	readers := make([]check.Reader, len(w.callers))
 	var reading sync.WaitGroup
@@ -76,6 +77,7 @@ func (w *world) look() check.Look {
 	}
 
 	reading.Wait()
+
 	l := w.entries()
 	l.Readers = readers
 
@@ -90,9 +92,10 @@ func (w *world) look() check.Look {
 	return l
 }
 
-// look returns a snapshot of the caller.
+// look returns the present state of the caller.
 func (c *caller) look() check.Reader {
 	all, err := c.clients.list(context.Background(), time.Second)
+
 	var instances []runtime.Endpoint
 	for _, i := range all {
 		instances = append(instances, i.Endpoint)
@@ -117,8 +120,8 @@ func (c *caller) look() check.Reader {
 // calm.
 const promptly = 4 * time.Second
 
-// coda makes changes one by one in the calm, to find damage that the faults
-// have left.
+// coda makes changes one by one in the calm, to find damage that remains of the
+// faults.
 func (w *world) coda() {
 	if !w.calmSince(time.Now()) {
 		return
@@ -152,7 +155,7 @@ func (w *world) coda() {
 			}
 
 		case schedule.ServerKilled:
-			bound += w.plan.LeaseTTL() + w.servers[step.Who].unready()
+			bound += w.schedule.LeaseTTL() + w.servers[step.Who].unready()
 		case schedule.ServerRestarts:
 			bound += w.servers[step.Who].unready()
 		}
@@ -167,8 +170,8 @@ func (w *world) coda() {
 			w.listHeld()
 		}
 
-		if !w.settled(bound,
-			fmt.Sprintf("%v after this: %s:", bound, w.plan.Words(step))) {
+		when := fmt.Sprintf("%v after this: %s:", bound, w.schedule.Words(step))
+		if !w.settled(bound, when) {
 			return
 		}
 
@@ -184,13 +187,11 @@ func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 
 	for _, c := range w.callers {
-		had := w.entries().Registered()
-
-		// held is 0 until the deletion is seen
-		held := keyStatus(c.registry, fixtures.ShopKey).Held
+		has := w.entries().Registered()
+		held := keyStatus(c.registry, fixtures.ShopKey).Held // 0 until the deletion is seen
 		all, err := c.clients.list(context.Background(), time.Millisecond)
+		has = append(has, w.entries().Registered()...)
 
-		has := append(had, w.entries().Registered()...)
 		for _, i := range all {
 			if err == nil && held > 0 && !slices.Contains(has, i.Addr) {
 				w.report(check.Listed, "%s lists %s, want no held endpoint", c.name(),
@@ -220,6 +221,7 @@ func (w *world) callNewer() {
 
 			_, err := fixtures.Ask(context.Background(), c.clients.shop,
 				fixtures.WhoNewer)
+
 			if status.Code(err) == codes.Unimplemented {
 				w.report(check.Unserved,
 					"call of the newer method by %s: %v, want an answer of a server that has the method",

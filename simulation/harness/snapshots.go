@@ -22,9 +22,7 @@ type snapshots struct {
 	fails  int       // the number of steps during which the directory is missing
 	spoilt time.Time // when the directory was last damaged
 	knew   []string  // the addresses that the last incarnation knew
-
-	// etcd had confirmed these addresses, so the directory must have them
-	exact bool
+	exact  bool      // etcd had confirmed knew, so the directory must have it
 }
 
 // newSnapshots makes a directory for a caller with snapshots.
@@ -44,6 +42,7 @@ func newSnapshots(spec schedule.Caller) snapshots {
 func (s *snapshots) fail() (end func()) {
 	away := s.dir + ".away"
 	s.fails++
+
 	if s.fails == 1 {
 		move(s.dir, away)
 		must(os.WriteFile(s.dir, nil, 0o600))
@@ -51,6 +50,7 @@ func (s *snapshots) fail() (end func()) {
 
 	return func() {
 		s.fails--
+
 		if s.fails == 0 {
 			must(os.Remove(s.dir))
 			move(away, s.dir)
@@ -80,19 +80,19 @@ func (s *snapshots) damage() {
 	s.exact = false
 }
 
-// leaveBehind keeps the present content of the directory for the next
-// incarnation, despite later writes.
-func (s *snapshots) leaveBehind() {
+// freeze keeps the present content of the directory for the next incarnation,
+// despite later writes.
+func (s *snapshots) freeze() {
 	if s.dir == "" || s.fails > 0 {
 		return
 	}
 
-	left := s.dir + "'"
-	if err := os.CopyFS(left, os.DirFS(s.dir)); err != nil && !os.IsNotExist(err) {
+	frozen := s.dir + "'"
+	if err := os.CopyFS(frozen, os.DirFS(s.dir)); err != nil && !os.IsNotExist(err) {
 		panic(err)
 	}
 
-	s.dir = left
+	s.dir = frozen
 }
 
 const (
@@ -135,8 +135,8 @@ func (c *caller) judgeRecalled() {
 
 	status := keyStatus(registry, fixtures.ShopKey)
 	addrs := fixtures.Addrs(status.Endpoints)
-
 	knew := c.snapshots.knew
+
 	switch {
 	case !c.snapshots.exact:
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
@@ -154,7 +154,8 @@ func (c *caller) judgeRecalled() {
 		return
 	}
 
-	if from := c.call(context.Background(), fixtures.Who, ""); from == "" {
+	from := c.call(context.Background(), fixtures.Who, "")
+	if from == "" {
 		c.w.report(check.Recalled,
 			"%s cannot reach etcd but knows and reaches %v: a call failed, want success",
 			c.name(), addrs)

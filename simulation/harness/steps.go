@@ -22,7 +22,7 @@ type fault func(w *world, s schedule.Step) (end func())
 
 // happen carries out a step.
 func (w *world) happen(s schedule.Step) {
-	w.note("%s", w.plan.Words(s))
+	w.note("%s", w.schedule.Words(s))
 
 	if end := faults[s.Kind](w, s); end != nil {
 		time.Sleep(s.For)
@@ -43,7 +43,7 @@ func init() {
 			w.etcd.Isolate(s.Who, on)
 		}),
 		schedule.QuorumLost: during(func(w *world, _ schedule.Step, on bool) {
-			for i := range w.plan.Members {
+			for i := range w.schedule.Members {
 				w.etcd.Isolate(i, on)
 			}
 		}),
@@ -87,21 +87,14 @@ func init() {
 			}
 		}),
 
-		schedule.CutFromEtcd:     links((*world).toEtcd, cut),
-		schedule.StalledFromEtcd: links((*world).toEtcd, stalled),
-		schedule.SlowToEtcd:      links((*world).toEtcd, slow),
-		schedule.StalledFromMember: links(func(
-			w *world,
-			s schedule.Step,
-			from string,
-			l network.Link,
-		) {
-			w.setLink(from, s.Whom, l)
-		}, stalled),
+		schedule.CutFromEtcd:       links((*world).toEtcd, cut),
+		schedule.StalledFromEtcd:   links((*world).toEtcd, stalled),
+		schedule.SlowToEtcd:        links((*world).toEtcd, slow),
+		schedule.StalledFromMember: links((*world).toMember, stalled),
 		schedule.ResetFromEtcd: once(func(w *world, s schedule.Step) {
 			_, from := w.processes[s.Who].current()
-			for i := range w.plan.Members {
-				w.network.Reset(from, w.plan.MemberHost(i))
+			for i := range w.schedule.Members {
+				w.network.Reset(from, w.schedule.MemberHost(i))
 			}
 		}),
 		schedule.CutFromServer:     links((*world).toServer, cut),
@@ -110,11 +103,9 @@ func init() {
 			p := w.processes[s.Who]
 			_, from := p.current()
 			p.noteLink(from, s.Whom, check.Link{Reset: true})
-			w.network.Reset(from, w.plan.Host(s.Whom))
+			w.network.Reset(from, w.schedule.Host(s.Whom))
 		}),
-		schedule.SlowToServers: links(func(w *world, s schedule.Step, from string, l network.Link) {
-			w.processes[s.Who].setLinks(from, l)
-		}, slow),
+		schedule.SlowToServers:   links((*world).toServers, slow),
 		schedule.CutFromAway:     links((*world).toAway, cut),
 		schedule.StalledFromAway: links((*world).toAway, stalled),
 
@@ -229,10 +220,10 @@ func (w *world) restore(s schedule.Step) {
 		by = uint64(w.now())
 	}
 
-	w.reset(s.Milliseconds(), func() error {
-		return w.etcd.Restore(backup, s.Text != "", by)
-	}, by == 0)
-	noSpace := slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
+	restore := func() error { return w.etcd.Restore(backup, s.Text != "", by) }
+	w.reset(s.Milliseconds(), restore, by == 0)
+
+	noSpace := slices.ContainsFunc(w.schedule.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.NoSpace && s.At <= w.now() && w.now() < s.At+s.For
 	})
 	w.operated(w.etcd.Alarm(noSpace)) // the backup may have the alarm in another state
@@ -268,8 +259,8 @@ func restarts(stop func(*server)) fault {
 	}
 }
 
-// homeGoes makes all servers leave etcd, stop, or be killed at the same time.
-// After the time of the step they are back.
+// homeGoes withdraws, stops or kills all servers at the same time. After the
+// time of the step they are back.
 func (w *world) homeGoes(s schedule.Step) {
 	kinds := []schedule.Kind{
 		schedule.HomeLeaves:   schedule.ServerPauses,
@@ -300,23 +291,37 @@ func links(
 }
 
 // States of links.
+
 func cut(schedule.Step) network.Link {
 	return network.Link{Cut: true}
 }
+
 func stalled(schedule.Step) network.Link {
 	return network.Link{Stalled: true}
 }
+
 func slow(s schedule.Step) network.Link {
 	return network.Link{Delay: s.Milliseconds()}
 }
 
 // The links that steps change.
+
 func (w *world) toEtcd(_ schedule.Step, from string, l network.Link) {
 	w.setLine(from, l)
 }
+
+func (w *world) toMember(s schedule.Step, from string, l network.Link) {
+	w.setLink(from, s.Whom, l)
+}
+
 func (w *world) toAway(_ schedule.Step, from string, l network.Link) {
 	w.other.setLine(from, l)
 }
+
+func (w *world) toServers(s schedule.Step, from string, l network.Link) {
+	w.processes[s.Who].setLinks(from, l)
+}
+
 func (w *world) toServer(s schedule.Step, from string, l network.Link) {
 	w.processes[s.Who].setLink(from, s.Whom, l)
 }

@@ -16,10 +16,10 @@ import (
 
 // world is a running schedule: etcd, the processes, and the record of events.
 type world struct {
-	plan    schedule.Schedule
-	began   time.Time
-	etcd    *etcd.Cluster
-	network *network.Network
+	schedule schedule.Schedule
+	began    time.Time
+	etcd     *etcd.Cluster
+	network  *network.Network
 
 	// servers, callers, writers and twins, in the order in which steps number
 	// them
@@ -43,13 +43,14 @@ type world struct {
 	counts  map[int]check.Counts // by process: its actions in this window
 }
 
-func newWorld(plan schedule.Schedule, network *network.Network) *world {
+func newWorld(spec schedule.Schedule, network *network.Network) *world {
 	w := &world{
-		plan:     plan,
+		schedule: spec,
 		network:  network,
 		changing: make(chan struct{}, 1),
 		refused:  make(map[int]string),
-		down:     make([]int, plan.Members), counts: make(map[int]check.Counts),
+		down:     make([]int, spec.Members),
+		counts:   make(map[int]check.Counts),
 	}
 
 	cluster, err := etcd.New(network, w.memberAddrs(), 0)
@@ -57,7 +58,6 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 	w.etcd = cluster
 	w.began = time.Now()
 	w.history = check.NewHistory(w.began)
-
 	w.etcd.OnCommit(func(c *etcd.Change) {
 		w.note("commit %q %q delete %v", c.Key, c.Value, c.Delete)
 		w.record(func(h *check.History) { h.Commit(c) })
@@ -66,34 +66,35 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 	w.etcd.Intercept(w.judge)
 	w.setRights()
 
-	if plan.Other != nil {
-		w.other = newWorld(*plan.Other, network)
+	if spec.Other != nil {
+		w.other = newWorld(*spec.Other, network)
 	}
 
-	for i, spec := range plan.Servers {
-		w.servers = append(w.servers, newServer(w, i, spec))
+	for i, server := range spec.Servers {
+		w.servers = append(w.servers, newServer(w, i, server))
 	}
 
-	for i, spec := range plan.Callers {
+	for i, c := range spec.Callers {
 		w.callers = append(w.callers, &caller{
-			process:   newProcess(w, len(w.servers)+i, spec.Parts),
-			spec:      spec,
-			snapshots: newSnapshots(spec),
+			process:   newProcess(w, len(w.servers)+i, c.Parts),
+			spec:      c,
+			snapshots: newSnapshots(c),
 		})
 	}
 
-	for i, spec := range plan.Writers {
+	for i, o := range spec.Writers {
 		w.writers = append(w.writers, &writer{
 			process: newProcess(w, len(w.servers)+len(w.callers)+i, false),
-			spec:    spec,
+			spec:    o,
 		})
 	}
 
-	for i, spec := range plan.Servers { // with the instance ids of the servers
-		spec.Mode = schedule.Register
-		spec.Second = false
-		spec.Parts = false
-		w.twins = append(w.twins, newServer(w, plan.Processes()+i, spec))
+	// twins have the instance ids of the servers
+	for i, twin := range spec.Servers {
+		twin.Mode = schedule.Register
+		twin.Second = false
+		twin.Parts = false
+		w.twins = append(w.twins, newServer(w, spec.Processes()+i, twin))
 	}
 
 	return w
@@ -157,10 +158,9 @@ func (w *world) report(promise, format string, args ...any) {
 // trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of package runtime and records it as a. The check of the
-// record reports a call that outlasts a.Longest or the deadline of ctx. wrong,
-// if not nil, is called afterwards, and describes how etcd differs from the
-// call's result.
+// act makes a call of package runtime and records it as a. A call that outlasts
+// a.Longest or the deadline of ctx breaks a promise. If wrong is not nil, act
+// calls it afterwards, to describe how etcd differs from the call's result.
 func (w *world) act(
 	ctx context.Context,
 	a check.Act,
@@ -236,26 +236,26 @@ func (w *world) calmSince(at time.Time) (calm bool) {
 // etcd, and adds the delay of the schedule.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
-	w.network.Set(from, w.plan.MemberHost(member), l)
+	w.network.Set(from, w.schedule.MemberHost(member), l)
 }
 
 // setLine sets the links between an incarnation's dialing host and all members
 // of etcd.
 func (w *world) setLine(from string, l network.Link) {
-	for i := range w.plan.Members {
+	for i := range w.schedule.Members {
 		w.setLink(from, i, l)
 	}
 }
 
 // line is the minimum delay of a message to etcd, each way.
 func (w *world) line() time.Duration {
-	return time.Duration(w.plan.Line) * time.Millisecond
+	return time.Duration(w.schedule.Line) * time.Millisecond
 }
 
 func (w *world) memberAddrs() []string {
 	var addrs []string
-	for i := range w.plan.Members {
-		addrs = append(addrs, w.plan.MemberHost(i)+":2379")
+	for i := range w.schedule.Members {
+		addrs = append(addrs, w.schedule.MemberHost(i)+":2379")
 	}
 
 	return addrs
@@ -290,12 +290,13 @@ func (w *world) keepDown(i, more int) int {
 // whether etcd may assign earlier revisions again.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	var starts []func()
-	for i := range w.plan.Members {
+	for i := range w.schedule.Members {
 		starts = append(starts, w.stopMember(i))
 	}
 
 	time.Sleep(down)
 	must(change())
+
 	entries := slices.Concat(w.etcd.Entries(fixtures.Leaders),
 		w.etcd.Entries(fixtures.Prefix))
 	w.record(func(h *check.History) {
@@ -332,7 +333,7 @@ func (w *world) gone(id string, killed bool) {
 	})
 }
 
-// entries returns a look that has only the entries of etcd.
+// entries returns a Look that has only the entries of etcd.
 func (w *world) entries() check.Look {
 	return check.Look{Entries: w.etcd.Entries("")}
 }

@@ -52,20 +52,23 @@ func (o *writer) start() {
 
 		o.begin()
 		o.connect()
+
 		listener, err := o.w.network.Listen(o.addr())
 		must(err)
+
+		server := grpc.NewServer()
 		o.listener = listener
-		o.grpc = grpc.NewServer()
+		o.grpc = server
 		o.id = fmt.Sprintf("%s, incarnation %d", o.name(), o.incarnation)
-		fixtures.Instance{Name: o.id}.Register(o.grpc, fixtures.ShopName, "Who")
+		fixtures.Instance{Name: o.id}.Register(server, fixtures.ShopName, "Who")
 		o.w.up(&check.Incarnation{ID: o.id, Process: o.name(), Addr: o.addr()})
+		go func() { _ = server.Serve(listener) }()
+
 		ctx, end := context.WithCancel(context.Background())
+		client := o.client
 		o.up = true
 		o.end = end
 		o.running = new(sync.WaitGroup)
-		server := o.grpc
-		client := o.client
-		go func() { _ = server.Serve(listener) }()
 
 		o.running.Go(func() {
 			for ctx.Err() == nil {

@@ -71,7 +71,6 @@ func run(ctx context.Context, some string, seeds int) error {
 	}
 
 	var fitting []*mutant
-
 	var errs []error
 	for _, m := range mutants {
 		if m.err == nil {
@@ -85,9 +84,8 @@ func run(ctx context.Context, some string, seeds int) error {
 
 	env := append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" '-overlay="+overlay+"'")
 	r := &runner{root: root, env: env, dir: dir, seeds: seeds}
-	errs = append(errs, tryAll(fitting, func(m *mutant) (result, error) {
-		return r.try(ctx, m)
-	}), ctx.Err())
+	try := func(m *mutant) (result, error) { return r.try(ctx, m) }
+	errs = append(errs, tryAll(fitting, try), ctx.Err())
 
 	return errors.Join(errs...)
 }
@@ -98,18 +96,19 @@ func run(ctx context.Context, some string, seeds int) error {
 // again.
 func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 	var workers sync.WaitGroup
+	free := make(chan struct{}, runtime.NumCPU()+1)
+
 	var mu sync.Mutex
 	var errs []error
-
 	by := make(map[string]int)
 
-	free := make(chan struct{}, runtime.NumCPU()+1)
 	for _, m := range mutants {
 		free <- struct{}{}
 		workers.Go(func() {
 			defer func() { <-free }()
 
 			got, err := try(m)
+
 			mu.Lock()
 			defer mu.Unlock()
 
@@ -127,9 +126,10 @@ func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 	}
 
 	workers.Wait()
+
+	nobody := len(mutants) - by[unit] - by[etcd] - by[schedule]
 	fmt.Printf("%d mutants: %d noticed by unit tests, %d on etcd, %d by schedules, %d by nobody\n",
-		len(mutants), by[unit], by[etcd], by[schedule],
-		len(mutants)-by[unit]-by[etcd]-by[schedule])
+		len(mutants), by[unit], by[etcd], by[schedule], nobody)
 
 	return errors.Join(errs...)
 }

@@ -25,9 +25,7 @@ type mutant struct {
 
 // edit is a change of one place in a function.
 type edit struct {
-	// the directory of the package, relative to the root of the repository
-	dir string
-
+	dir      string   // the package, relative to the root of the repository
 	function string   // the name of the function, or receiver.method
 	op       string   // the operation: never, always, not, zero, drop or change
 	kind     string   // the kind of the place, see placesAt
@@ -71,10 +69,9 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 // read reads the mutants of a room.
 func read(room, text string) (all []*mutant, err error) {
 	m := new(mutant)
+	var dir string // the default package of the next edits
+	var in edit    // the function of the next edits
 
-	// the package of the next edits, unless the line "in" names another package
-	var dir string
-	var in edit // the function of the next edits
 	for line := range strings.Lines(text) {
 		field, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		value = strings.TrimSpace(value)
@@ -108,8 +105,7 @@ func read(room, text string) (all []*mutant, err error) {
 
 		case "never", "always", "not", "zero", "drop", "change":
 			in.op = field
-			in.kind = cmp.Or(
-				first, rest)
+			in.kind = cmp.Or(first, rest)
 			in.words = strings.Fields(value)[min(1, len(value)):]
 			m.edits = append(m.edits, in)
 

@@ -15,15 +15,15 @@ type place struct {
 	// return, …
 	values []ast.Expr
 
-	whole span   // the part that drop removes; zero if drop is not possible
-	left  string // the text that drop leaves, in which $ stands for the old text
+	whole   span   // the part that drop removes; zero if drop is not possible
+	instead string // what drop puts in its place; $ stands for the old text
 }
 
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// Texts that the operation drop leaves. They use all names of the old text, for
-// which $ stands, so that the code still compiles.
+// Texts that the operation drop puts in place of the old text, for which $
+// stands. They use all names of the old text, so that the code still compiles.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"
@@ -57,18 +57,24 @@ func placesAt(n ast.Node) []place {
 		}
 
 	case *ast.AssignStmt:
-		return []place{
-			{kind: "set", head: n, values: n.Rhs, whole: spanOf(n), left: skipped}}
+		return []place{{
+			kind:    "set",
+			head:    n,
+			values:  n.Rhs,
+			whole:   spanOf(n),
+			instead: skipped,
+		}}
+
 	case *ast.IncDecStmt:
-		return []place{{kind: "set", head: n, whole: spanOf(n), left: skipped}}
+		return []place{{kind: "set", head: n, whole: spanOf(n), instead: skipped}}
 
 	case *ast.ExprStmt:
 		return []place{{
-			kind:   "call",
-			head:   n,
-			values: []ast.Expr{n.X},
-			whole:  spanOf(n),
-			left:   skipped,
+			kind:    "call",
+			head:    n,
+			values:  []ast.Expr{n.X},
+			whole:   spanOf(n),
+			instead: skipped,
 		}}
 
 	case *ast.BinaryExpr:
@@ -86,18 +92,18 @@ func placesAt(n ast.Node) []place {
 // termsOf returns the operands of && and ||. A dropped operand of && becomes
 // true, a dropped operand of || false.
 func termsOf(n *ast.BinaryExpr) (all []place) {
-	left := map[token.Token]string{token.LAND: isTrue, token.LOR: isFalse}[n.Op]
-	if left == "" {
+	instead := map[token.Token]string{token.LAND: isTrue, token.LOR: isFalse}[n.Op]
+	if instead == "" {
 		return nil
 	}
 
 	for _, x := range []ast.Expr{n.X, n.Y} {
 		all = append(all, place{
-			kind:   "term",
-			head:   x,
-			values: []ast.Expr{x},
-			whole:  spanOf(x),
-			left:   left,
+			kind:    "term",
+			head:    x,
+			values:  []ast.Expr{x},
+			whole:   spanOf(x),
+			instead: instead,
 		})
 	}
 
@@ -169,9 +175,9 @@ func find(body ast.Node, kind string, words []string) (found []place) {
 			// if a call is a statement, only the statement is found
 			within := func(o place) bool { return p.span().holds(o.span()) }
 			around := func(o place) bool { return o.span().holds(p.span()) }
-			if p.kind == kind &&
-				p.mentions(words) &&
-				!slices.ContainsFunc(found, within) {
+			matches := p.kind == kind && p.mentions(words)
+
+			if matches && !slices.ContainsFunc(found, within) {
 				found = append(slices.DeleteFunc(found, around), p)
 			}
 		}

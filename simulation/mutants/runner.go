@@ -19,7 +19,8 @@ import (
 const (
 	// tests of a package of the product, including random walks of state
 	// machines
-	unit     = "unit"
+	unit = "unit"
+
 	etcd     = "etcd"     // tests of module integration, on real etcd
 	schedule = "schedule" // schedules of the simulation
 )
@@ -46,20 +47,25 @@ func scheduleOf(seed int) test {
 // may make a test hang.
 func (t test) args() []string {
 	if t.room == schedule {
-		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$",
-			"-seeds=1", "-first=" + t.name}
+		return []string{
+			"-test.v",
+			"-test.timeout=1m",
+			"-test.run=^TestWalk$",
+			"-seeds=1",
+			"-first=" + t.name,
+		}
 	}
 
-	args := []string{"-test.v", "-test.failfast", "-test.run=^" + t.name + "$",
-		"-test.timeout=1m"}
-	if t.room == etcd ||
-		strings.Contains(t.name, "*") ||
-		strings.Contains(t.name, "Walk") {
-		args[3] = "-test.timeout=3m"
+	walk := strings.Contains(t.name, "Walk")
+	timeout := "-test.timeout=1m"
+	if t.room == etcd || walk || strings.Contains(t.name, "*") {
+		timeout = "-test.timeout=3m"
 	}
+
+	args := []string{"-test.v", "-test.failfast", "-test.run=^" + t.name + "$", timeout}
 
 	// only make cores runs random walks, without -short
-	if !t.long && !strings.Contains(t.name, "Walk") {
+	if !t.long && !walk {
 		args = append(args, "-test.short")
 	}
 
@@ -107,7 +113,6 @@ func parseOutput(t test, out string, failed error) result {
 	}
 
 	said := out
-
 	if t.room != schedule {
 		found := failedTest.FindStringSubmatch(out)
 		begun := begunTest.FindAllStringSubmatch(out, -1)
@@ -144,14 +149,14 @@ type runner struct {
 // explains failures that do not count.
 func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	own := m.edits[0].dir
-	errs := []error(nil)
-
-	all := append(slices.Clone(m.tests), test{room: unit, dir: own, name: ".*"},
+	all := append(slices.Clone(m.tests),
+		test{room: unit, dir: own, name: ".*"},
 		test{room: unit, dir: own, name: ".*Walk.*"})
 	for seed := range r.seeds {
 		all = append(all, scheduleOf(seed+1))
 	}
 
+	var errs []error
 	for _, t := range all {
 		got, err := r.notices(ctx, t, m.id)
 		if ctx.Err() != nil || err == nil && got.failed != nil {

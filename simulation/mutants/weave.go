@@ -78,8 +78,9 @@ func weave(
 // there are any.
 func blame(mutants []*mutant, out string) (any bool) {
 	for _, m := range mutants {
-		said := regexp.MustCompile(
-			`(?m)(^|/)` + regexp.QuoteMeta(m.id) + `:\d.*$`).FindString(out)
+		line := regexp.MustCompile(`(?m)(^|/)` + regexp.QuoteMeta(m.id) + `:\d.*$`)
+		said := line.FindString(out)
+
 		if said != "" {
 			any = true
 			m.err = cmp.Or(m.err, fmt.Errorf("it does not compile: %s", said))
@@ -158,16 +159,15 @@ func (t *tree) find(dir, name string) (f function, err error) {
 			}
 
 			full := d.Name.Name
-
 			if d.Recv != nil {
-				recv, _, _ := strings.Cut(
-					strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*"), "[")
+				recv := types.ExprString(d.Recv.List[0].Type)
+				recv, _, _ = strings.Cut(strings.TrimPrefix(recv, "*"), "[")
 				full = recv + "." + full
 			}
 
 			if full == name {
 				f = function{s, d}
-				n = n + 1
+				n++
 			}
 		}
 	}
@@ -202,8 +202,11 @@ func (t *tree) load(dir string) error {
 		}
 
 		t.packages[dir] = append(t.packages[dir], &source{
-			filepath.Join(dir, filepath.Base(name)), string(text), file,
-			make(map[int]string)})
+			path:    filepath.Join(dir, filepath.Base(name)),
+			text:    string(text),
+			file:    file,
+			inserts: make(map[int]string),
+		})
 	}
 
 	return nil
@@ -231,7 +234,7 @@ func (t *tree) change(f function, e edit) (change, error) {
 
 	switch {
 	case e.op == "drop":
-		c = change{p.whole, p.left}
+		c = change{p.whole, p.instead}
 	case e.op != "change" && len(p.values) == 1:
 		c.text = values[e.op]
 	case e.op != "change":
@@ -255,6 +258,7 @@ func (t *tree) textOf(f function, s span) string {
 // the mutant.
 func (t *tree) insert(id string, f function, changes []change) error {
 	slices.SortFunc(changes, func(a, b change) int { return int(a.from - b.from) })
+
 	body := ""
 	from := f.Body.Lbrace
 	for _, c := range changes {
@@ -262,11 +266,12 @@ func (t *tree) insert(id string, f function, changes []change) error {
 			return errors.New("two changes of the mutant overlap")
 		}
 
-		body = body + t.textOf(f, span{from, c.from}) + c.text
+		body += t.textOf(f, span{from, c.from}) + c.text
 		from = c.to
 	}
 
 	body += t.textOf(f, span{from, f.Body.End()})
+
 	_, err := parser.ParseFile(token.NewFileSet(), "", "package p; func f() "+body,
 		parser.SkipObjectResolution)
 	if err != nil {
@@ -294,6 +299,7 @@ func (t *tree) write(dir string) (overlay string, err error) {
 		replace[filepath.Join(t.root, path)] = to
 		err = cmp.Or(err, os.WriteFile(to, []byte(text), 0o644))
 	}
+
 	for dir, files := range t.packages {
 		add(filepath.Join(dir, "mutant_in_force.go"),
 			fmt.Sprintf(helper, files[0].file.Name.Name, inForce))
@@ -302,7 +308,7 @@ func (t *tree) write(dir string) (overlay string, err error) {
 			text := ""
 			done := 0
 			for _, at := range slices.Sorted(maps.Keys(s.inserts)) {
-				text = text + s.text[done:at] + s.inserts[at]
+				text += s.text[done:at] + s.inserts[at]
 				done = at
 			}
 

@@ -201,6 +201,7 @@ func (e *end) Write(b []byte) (int, error) {
 // Close lets the other side read the bytes already written, and then EOF.
 func (e *end) Close() error {
 	c := e.connection
+
 	c.network.mu.Lock()
 	defer c.network.mu.Unlock()
 
@@ -212,6 +213,7 @@ func (e *end) Close() error {
 	}
 
 	e.closed = true
+
 	if e.peer.closed || c.broken {
 		e.in = stream{}
 		e.peer.in = stream{}
@@ -261,9 +263,12 @@ func (e *end) arriveAt(at time.Time) {
 // arrive makes the segments that are due readable, unless the link is stalled.
 // The connection's lock is held.
 func (e *end) arrive() {
-	for now := time.Now(); !e.connection.link.Stalled &&
-		len(e.in.flight) > 0 &&
-		!e.in.flight[0].at.After(now); {
+	if e.connection.link.Stalled {
+		return
+	}
+
+	now := time.Now()
+	for len(e.in.flight) > 0 && !e.in.flight[0].at.After(now) {
 		s := e.in.flight[0]
 		e.in.flight = e.in.flight[1:]
 		e.in.arrived += s.bytes
@@ -282,6 +287,7 @@ func (e *end) arrive() {
 func (e *end) LocalAddr() net.Addr {
 	return e.local
 }
+
 func (e *end) RemoteAddr() net.Addr {
 	return e.remote
 }
@@ -333,7 +339,7 @@ func passed(deadline time.Time) bool {
 // buffer.
 const window = 64 << 10
 
-// A stream holds the bytes sent to one end of a connection. Those that have
+// A stream holds the bytes sent to one end of a connection. The bytes that have
 // arrived come first.
 type stream struct {
 	buffer  bytes.Buffer

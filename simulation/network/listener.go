@@ -117,62 +117,50 @@ func (n *Network) dial(
 	from netip.Addr,
 	to netip.AddrPort,
 ) (*end, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-
-	for travelled := false; ; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-
+	for travelled := false; ctx.Err() == nil; {
+		n.mu.Lock()
 		link := n.link(from.String(), to.Addr().String())
-		switch {
-		case link.Cut:
-			return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
-		case link.Stalled:
-			n.waitUnlocked(ctx, n.changed, nil)
-		case link.Delay > 0 && !travelled:
-			travelled = n.waitUnlocked(ctx, nil, time.After(2*link.Delay))
-		default:
+		changed := n.changed
+		travels := link.Delay > 0 && !travelled
+
+		if link.Cut || !link.Stalled && !travels {
+			defer n.mu.Unlock()
 			return n.connect(from, to, link)
 		}
-	}
-}
 
-// waitUnlocked unlocks n.mu until changed is closed, a time has passed or ctx
-// is done, and reports whether the time has passed.
-func (n *Network) waitUnlocked(
-	ctx context.Context,
-	changed <-chan struct{},
-	passed <-chan time.Time,
-) bool {
-	n.mu.Unlock()
+		n.mu.Unlock()
 
-	defer n.mu.Lock()
+		var arrived <-chan time.Time
+		if !link.Stalled {
+			changed = nil
+			arrived = time.After(2 * link.Delay)
+		}
 
-	select {
-	case <-passed:
-		return true
-	case <-changed:
-	case <-ctx.Done():
+		select {
+		case <-changed:
+		case <-arrived:
+			travelled = true
+		case <-ctx.Done():
+		}
 	}
 
-	return false
+	return nil, ctx.Err()
 }
 
 // connect hands a new connection to the listener and returns its dialling end.
 // n.mu is held.
 func (n *Network) connect(from netip.Addr, to netip.AddrPort, link Link) (*end, error) {
 	l := n.listeners[to]
-	if l == nil {
+	if link.Cut || l == nil {
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
 
 	const first, ports = 32768, 28232 // as on Linux, without listeners
 
 	n.dialled[from]++
-	c := newConnection(n, netip.AddrPortFrom(from, uint16(first+n.dialled[from]%ports)),
-		to, link)
+	port := first + n.dialled[from]%ports
+	c := newConnection(n, netip.AddrPortFrom(from, uint16(port)), to, link)
+
 	n.connections[c] = struct{}{}
 	l.backlog = append(l.backlog, &c.ends[1])
 	l.wake.Signal()

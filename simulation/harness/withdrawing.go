@@ -16,17 +16,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// Times and bounds for servers that leave etcd and stop gracefully.
+// Times and bounds for servers that withdraw from etcd and stop gracefully.
 const (
-	// drainDelay is how long servers keep serving after they have left etcd.
+	// drainDelay is how long servers keep serving after their withdrawal.
 	drainDelay = time.Second
 
 	// stopTimeout is how long servers wait for calls to end after drainDelay.
 	stopTimeout = 2 * time.Second
 
-	// leaveTimeout bounds a call that removes a server from etcd or puts it
-	// back, plus the delays of messages.
-	leaveTimeout = 3 * time.Second
+	// withdrawTimeout bounds a call that withdraws a server or puts it back,
+	// plus the delays of messages.
+	withdrawTimeout = 3 * time.Second
 
 	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
@@ -36,31 +36,31 @@ const (
 	serveEnds = 5*time.Second + drainDelay + stopTimeout
 )
 
-// timeToLeave returns a context for a call that removes a server from etcd or
-// puts it back.
-func (w *world) timeToLeave() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), leaveTimeout+trips*2*w.line())
+// withdrawContext returns a context for a call that withdraws a server or puts
+// it back.
+func (w *world) withdrawContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), withdrawTimeout+trips*2*w.line())
 }
 
-// leave removes the server from etcd. It closes registrations if forGood is
+// withdraw removes the server from etcd. It closes registrations if forGood is
 // set, and pauses them otherwise.
-func (s *server) leave(forGood bool) {
+func (s *server) withdraw(forGood bool) {
 	s.want(false)
-	ctx, cancel := s.w.timeToLeave()
+
+	ctx, cancel := s.w.withdrawContext()
 	defer cancel()
 
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	case schedule.Announce:
-		s.leaving.Store(true)
 
-		// act has recorded the error
-		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon},
-			s.server.Withdraw, s.notOut)
+	case schedule.Announce:
+		s.stopEntering.Store(true)
+		act := check.Act{What: "Withdraw", Who: s.id, Soon: soon}
+		_ = s.w.act(ctx, act, s.server.Withdraw, s.notOut) // act records the error
 
 	case schedule.Register:
-		s.leaving.Store(true)
+		s.stopEntering.Store(true)
 
 		for _, entry := range s.registered() {
 			if forGood {
@@ -73,15 +73,17 @@ func (s *server) leave(forGood bool) {
 }
 
 // notOut describes the entries that etcd still has although the server has
-// left.
+// withdrawn.
 func (s *server) notOut() string {
-	return s.left(s.keys()...)
+	return s.remaining(s.keys()...)
 }
 
 // pauseEntry pauses a registration.
 func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) {
-	err := s.w.act(ctx, check.Act{What: "Pause", Who: s.id, Soon: soon}, entry.Pause,
-		func() string { return s.left(entry.Status().Key) })
+	act := check.Act{What: "Pause", Who: s.id, Soon: soon}
+	remaining := func() string { return s.remaining(entry.Status().Key) }
+	err := s.w.act(ctx, act, entry.Pause, remaining)
+
 	now := entry.Status()
 	if (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
 		s.w.report(check.Returns,
@@ -98,9 +100,9 @@ func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
 		Soon:    soon,
 		Longest: registrationCloses,
 	}
-	if s.w.act(ctx, act, entry.Close, func() string {
-		return s.left(entry.Status().Key)
-	}) != nil {
+	remaining := func() string { return s.remaining(entry.Status().Key) }
+
+	if s.w.act(ctx, act, entry.Close, remaining) != nil {
 		return
 	}
 
@@ -118,7 +120,7 @@ func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
 	}
 }
 
-// abrupt reports whether the process leaves etcd only by closing its registry.
+// abrupt reports whether the process withdraws only by closing its registry.
 func (s *server) abrupt() bool {
 	return s.spec.Mode != schedule.Serve && s.index%2 == 1
 }
@@ -131,27 +133,28 @@ func (s *server) registered() []*runtime.Registration {
 	return slices.Clone(s.entries)
 }
 
-// pause removes the server from etcd for a time.
+// pause withdraws the server for a time.
 func (s *server) pause(lasts time.Duration, forGood bool) {
 	s.do(func() {
 		if !s.up || s.spec.Mode == schedule.Register && !s.entering.over() {
 			return // only a registered entry can be paused
 		}
 
-		s.leave(forGood)
+		s.withdraw(forGood)
 		time.Sleep(lasts)
 		s.enter(forGood)
 	})
 }
 
-// enter puts the server in etcd again after leave.
+// enter puts the server in etcd again after withdraw.
 func (s *server) enter(forGood bool) {
 	if s.spec.Mode != schedule.Serve {
 		_ = s.entering.wait() // the trace has the task's error
 	}
 
 	s.want(true)
-	s.leaving = new(atomic.Bool)
+
+	s.stopEntering = new(atomic.Bool)
 
 	switch {
 	case s.spec.Mode == schedule.Serve:
@@ -160,33 +163,40 @@ func (s *server) enter(forGood bool) {
 		s.announce()
 
 	case forGood:
-		s.mu.Lock()
-		s.entries = nil
-
-		for _, key := range s.keys() {
-			// a new registration does not have the earlier updates
-			s.wants[key] = s.says(key)
-		}
-
-		s.mu.Unlock()
-
+		s.forgetEntries()
 		s.register()
 
 	default:
-		s.change("Resume", func(r *runtime.Registration, ctx context.Context) (bool, error) {
-			return true, r.Resume(ctx)
-		})
+		s.change("Resume", resume)
 	}
+}
+
+// forgetEntries makes the server expect new registrations, which do not have
+// the earlier updates.
+func (s *server) forgetEntries() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.entries = nil
+
+	for _, key := range s.keys() {
+		s.wants[key] = s.says(key)
+	}
+}
+
+// changing calls a method of a registration, and reports whether the call must
+// write.
+type changing func(*runtime.Registration, context.Context) (writes bool, err error)
+
+func resume(entry *runtime.Registration, ctx context.Context) (bool, error) {
+	return true, entry.Resume(ctx)
 }
 
 // change calls a method of each registration. After a call that writes, the
 // entry must be in etcd.
-func (s *server) change(
-	what string,
-	call func(*runtime.Registration, context.Context) (writes bool, err error),
-) {
+func (s *server) change(what string, call changing) {
 	for _, entry := range s.registered() {
-		ctx, cancel := s.w.timeToLeave()
+		ctx, cancel := s.w.withdrawContext()
 		act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
 		writes, err := call(entry, ctx)
 		act.Err = err
@@ -204,29 +214,29 @@ func (s *server) change(
 // no value in etcd, the runtime must write nothing.
 func (s *server) update(weight uint32) {
 	tier := fmt.Sprint("tier ", weight)
-	s.do(func() {
-		if !s.up {
-			return
-		}
+	set := func(said *fixtures.Said) {
+		said.Weight = weight
+		said.Tier = tier
+	}
+	holds := !slices.ContainsFunc(s.spec.Layouts, func(name string) bool {
+		return !schedule.LayoutNamed(name).Metadata()
+	})
 
-		s.change("Update", func(
-			r *runtime.Registration,
-			ctx context.Context,
-		) (writes bool, err error) {
-			changed := s.expect(r.Status().Key, func(said *fixtures.Said) {
-				said.Weight = weight
-				said.Tier = tier
-			})
+	update := func(entry *runtime.Registration, ctx context.Context) (bool, error) {
+		changed := s.expect(entry.Status().Key, set)
 
-			other := newTask(func() error {
-				return r.Update(ctx, runtime.WithMetadata("tier", tier))
-			})
-			err = r.Update(ctx, runtime.WithWeight(weight))
-			holds := !slices.ContainsFunc(s.spec.Layouts, func(name string) bool {
-				return !schedule.LayoutNamed(name).Metadata()
-			})
-
-			return changed && holds, errors.Join(err, other.wait())
+		// two updates at once
+		other := newTask(func() error {
+			return entry.Update(ctx, runtime.WithMetadata("tier", tier))
 		})
+		err := entry.Update(ctx, runtime.WithWeight(weight))
+
+		return changed && holds, errors.Join(err, other.wait())
+	}
+
+	s.do(func() {
+		if s.up {
+			s.change("Update", update)
+		}
 	})
 }

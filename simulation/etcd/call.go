@@ -27,8 +27,8 @@ type Call struct {
 
 // Verdict decides what happens to a call. The zero Verdict lets it pass.
 type Verdict struct {
-	// delay before the call takes effect or is rejected, even if the client has
-	// left
+	// delay before the call takes effect or is rejected, even if the client
+	// gives up
 	Before time.Duration
 
 	After time.Duration // delay between the effect and the answer
@@ -135,7 +135,7 @@ func (p *process) interceptUnary(
 
 	own := ctx
 	if v.Before > 0 {
-		// etcd carries out the request even if the client has left
+		// etcd carries out the request even if the client has given up
 		own = context.WithoutCancel(ctx)
 	}
 
@@ -148,7 +148,7 @@ func (p *process) interceptUnary(
 	})
 
 	if v.Lose {
-		<-ctx.Done() // waits until the client leaves or the process ends
+		<-ctx.Done() // until the client gives up or the process ends
 		return nil, ctx.Err()
 	}
 

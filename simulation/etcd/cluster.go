@@ -92,7 +92,8 @@ func New(
 		changing: make(chan struct{}, 1),
 		token:    "simulation",
 		tokenTTL: tokenTTL,
-		members:  make([]member, len(addrs)), users: map[string]User{},
+		members:  make([]member, len(addrs)),
+		users:    map[string]User{},
 	}
 
 	c.mirror.advanced.L = &c.mirror.mu

@@ -23,6 +23,7 @@ func (c *Cluster) Backup() (Backup, error) {
 	defer c.lockChanges()()
 
 	p := c.newest()
+
 	switch {
 	case p == nil:
 		return nil, errors.New(
@@ -32,7 +33,6 @@ func (c *Cluster) Backup() (Backup, error) {
 	}
 
 	var db bytes.Buffer
-
 	s := p.etcd.Backend().Snapshot()
 	_, err := s.WriteTo(&db)
 
@@ -53,6 +53,7 @@ func (c *Cluster) database(member int) string {
 // of OnCommit is not called.
 func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
 	c.stopAll()
+
 	defer c.lockChanges()()
 
 	if asNew {
@@ -89,6 +90,7 @@ func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
 // observer of OnCommit is not called.
 func (c *Cluster) Wipe() error {
 	c.stopAll()
+
 	defer c.lockChanges()()
 
 	c.mirror.reset(nil, firstRevision)

@@ -42,9 +42,11 @@ type Change struct {
 // firstRevision is the revision of an empty etcd.
 const firstRevision = 1
 
-// allKeys and allKeysEnd are the range of all keys, in the form of the
-// key-value store.
-var allKeys, allKeysEnd = []byte{0}, []byte{}
+// The range of all keys, in the form of the key-value store.
+var (
+	allKeys    = []byte{0}
+	allKeysEnd = []byte{}
+)
 
 // mirror is a copy of the committed keys, which is current even while members
 // lag or are down. The first member that applies a revision adds it to the
@@ -78,6 +80,7 @@ func (c *Cluster) Entries(prefix string) []Entry {
 // Under returns the part of sorted entries whose keys begin with prefix.
 func Under(entries []Entry, prefix string) []Entry {
 	from, _ := search(entries, prefix)
+
 	to := from
 	for to < len(entries) && strings.HasPrefix(entries[to].Key, prefix) {
 		to++
@@ -138,6 +141,7 @@ func (m *mirror) take(r mvcc.WatchResponse) {
 
 	for from, to := 0, 0; from < len(r.Events); from = to {
 		revision := r.Events[from].Kv.ModRevision
+
 		for to < len(r.Events) && r.Events[to].Kv.ModRevision == revision {
 			to++
 		}
@@ -153,9 +157,17 @@ func (m *mirror) take(r mvcc.WatchResponse) {
 // commit applies the changes of one revision.
 func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
 	m.revision = revision
+
 	for _, e := range events {
-		c := &Change{time.Now(), "", string(e.Kv.Key), string(e.Kv.Value), e.Kv.Lease,
-			revision, e.Type == mvccpb.Event_DELETE}
+		c := &Change{
+			At:       time.Now(),
+			Key:      string(e.Kv.Key),
+			Value:    string(e.Kv.Value),
+			Lease:    e.Kv.Lease,
+			Revision: revision,
+			Delete:   e.Type == mvccpb.Event_DELETE,
+		}
+
 		at, found := search(m.entries, c.Key)
 		if found {
 			m.entries = slices.Delete(m.entries, at, at+1)

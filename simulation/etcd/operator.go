@@ -92,8 +92,11 @@ func (a admin) noSpace(
 	action pb.AlarmRequest_AlarmAction,
 	member uint64,
 ) (*pb.AlarmResponse, error) {
-	return a.Alarm(a.root(),
-		&pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
+	return a.Alarm(a.root(), &pb.AlarmRequest{
+		Action:   action,
+		MemberID: member,
+		Alarm:    pb.AlarmType_NOSPACE,
+	})
 }
 
 // Leases returns the leases of the member with the highest applied index, even
@@ -129,9 +132,10 @@ func (c *Cluster) Elect(member int) {
 	ctx, cancel := context.WithTimeout(context.Background(), electTimeout)
 	defer cancel()
 
+	old := uint64(from.etcd.MemberID())
+	next := uint64(to.etcd.MemberID())
 	_ = from.use(ctx, func(ctx context.Context) error { // a transfer may fail
-		return from.etcd.MoveLeader(ctx, uint64(from.etcd.MemberID()),
-			uint64(to.etcd.MemberID()))
+		return from.etcd.MoveLeader(ctx, old, next)
 	})
 }
 
@@ -181,8 +185,11 @@ const (
 )
 
 // final holds the errors after which operate does not retry.
-var final = []error{etcderrors.ErrNoSpace, etcderrors.ErrKeyNotFound,
-	lease.ErrLeaseNotFound}
+var final = []error{
+	etcderrors.ErrNoSpace,
+	etcderrors.ErrKeyNotFound,
+	lease.ErrLeaseNotFound,
+}
 
 // operate calls f with the leader and retries after errors, which usually come
 // from a missing quorum. A change may be committed twice, since a request that

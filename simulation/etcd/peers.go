@@ -38,10 +38,8 @@ func (c *Cluster) peer(sender int, match func(*process) bool) (*process, time.Du
 	defer c.mu.Unlock()
 
 	for _, m := range c.members {
-		if m.process.runs() &&
-			match(m.process) &&
-			!m.isolated &&
-			!c.members[sender].isolated {
+		connected := !m.isolated && !c.members[sender].isolated
+		if connected && m.process.runs() && match(m.process) {
 			return m.process, m.lag
 		}
 	}
@@ -128,8 +126,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return name(p.member) == r.URL.Host
 	})
 	w := httptest.NewRecorder()
-
 	err := sleep(r.Context(), lag)
+
 	switch {
 	case err != nil:
 	case to == nil:

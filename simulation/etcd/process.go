@@ -99,11 +99,13 @@ func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 	}
 
 	s, err := etcdserver.NewServer(config.ServerConfig{
-		Name:               name(member),
-		DataDir:            c.dataDir(member),
-		ClientURLs:         client,
-		PeerURLs:           peers[name(member)],
-		InitialPeerURLsMap: peers, InitialClusterToken: c.token, NewCluster: true,
+		Name:                        name(member),
+		DataDir:                     c.dataDir(member),
+		ClientURLs:                  client,
+		PeerURLs:                    peers[name(member)],
+		InitialPeerURLsMap:          peers,
+		InitialClusterToken:         c.token,
+		NewCluster:                  true,
 		SnapshotCount:               defaults.SnapshotCount,
 		SnapshotCatchUpEntries:      defaults.SnapshotCatchUpEntries,
 		TickMs:                      defaults.TickMs,
@@ -121,7 +123,9 @@ func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 		WarningApplyDuration:        defaults.WarningApplyDuration,
 		V2Deprecation:               defaults.V2DeprecationEffective(),
 		ServerFeatureGate:           defaults.ServerFeatureGate,
-		BcryptCost:                  4, UnsafeNoFsync: true, Logger: logger,
+		BcryptCost:                  4,
+		UnsafeNoFsync:               true,
+		Logger:                      logger,
 	})
 	if err != nil {
 		return nil, err
@@ -166,6 +170,7 @@ func (p *process) runs() bool {
 func (p *process) stop() {
 	_ = p.listener.Close() // the server also closes the listener
 	p.c.network.Crash(hostOf(p.listener.Addr()))
+
 	p.c.mu.Lock()
 	p.cancel()
 	p.c.mu.Unlock()
@@ -181,9 +186,9 @@ func (p *process) stop() {
 // returned.
 func (p *process) use(ctx context.Context, f func(ctx context.Context) error) error {
 	p.c.mu.Lock()
+
 	if !p.runs() {
 		p.c.mu.Unlock()
-
 		return rpctypes.ErrGRPCStopped
 	}
 

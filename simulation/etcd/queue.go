@@ -10,7 +10,7 @@ type queue struct {
 
 // Queue makes each member serve one request at a time, in the order of arrival.
 // It sets how long a login and any other request take. A request keeps its
-// place if its client leaves, and is lost if the process ends.
+// place if its client gives up, and is lost if the process ends.
 func (c *Cluster) Queue(request, login time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,6 +30,7 @@ func (c *Cluster) Served() (requests, streams int) {
 // Hang makes a member serve no request for a time, after those in the queue.
 func (c *Cluster) Hang(member int, d time.Duration) {
 	p := c.last(member)
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 

@@ -17,11 +17,14 @@ import (
 // This file holds all code that accesses unexported variables of etcd. The
 // source of etcd is not changed:
 //
-//   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with real connections to the other members. A goroutine
-//     that waits for a socket stops virtual time.
-//   - EtcdServer.lessor. EtcdServer.LeaseLeases fails after the server has stopped.
-//   - valCtxCh of etcd's client. It is made at package initialization, outside of any bubble. A goroutine that waits for a
-//     channel from outside the bubble also stops virtual time.
+//   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with
+//     real connections to the other members. A goroutine that waits for a
+//     socket stops virtual time.
+//   - EtcdServer.lessor. EtcdServer.LeaseLeases fails after the server has
+//     stopped.
+//   - valCtxCh of etcd's client. It is made at package initialization, outside
+//     of any bubble. A goroutine that waits for a channel from outside the
+//     bubble also stops virtual time.
 
 // knownVersion is the version of etcd that has these variables. Check each of
 // them before you raise it.
@@ -66,7 +69,8 @@ func checkVersion(have string) error {
 func setTransport(s *etcdserver.EtcdServer, t *transport) {
 	messages := field[rafthttp.Transporter](s, "r", "transport")
 	(*messages).Stop()
-	*messages, *field[http.RoundTripper](s, "peerRt") = t, t
+	*messages = t
+	*field[http.RoundTripper](s, "peerRt") = t
 }
 
 // field returns a pointer to an unexported field of s, and panics if there is

@@ -263,9 +263,9 @@ func restarts(stop func(*server)) fault {
 // time of the step they are back.
 func (w *world) homeGoes(s schedule.Step) {
 	kinds := []schedule.Kind{
-		schedule.HomeLeaves:   schedule.ServerPauses,
-		schedule.HomeStops:    schedule.ServerRestarts,
-		schedule.HomeIsKilled: schedule.ServerKilled,
+		schedule.HomeWithdraws: schedule.ServerPauses,
+		schedule.HomeStops:     schedule.ServerRestarts,
+		schedule.HomeIsKilled:  schedule.ServerKilled,
 	}
 
 	var all sync.WaitGroup

@@ -116,9 +116,10 @@ func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 
 // The methods of etcd that each kind of process calls.
 var (
-	serverMethods = []string{"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive",
-		"LeaseTimeToLive", AnyWrite, AnyMethod}
-
+	serverMethods = []string{
+		"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive",
+		AnyWrite, AnyMethod,
+	}
 	callerMethods = []string{"Range", AnyMethod}
 	writerMethods = []string{"Put", "LeaseGrant", "LeaseKeepAlive", AnyMethod}
 )
@@ -130,7 +131,10 @@ var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWri
 func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
 	aProcess(r, s, step)
 
-	switch servers, callers := len(s.Servers), len(s.Callers); {
+	servers := len(s.Servers)
+	callers := len(s.Callers)
+
+	switch {
 	case step.Who < servers:
 		step.Text = pick(r, serverMethods)
 	case step.Who < servers+callers:
@@ -212,18 +216,24 @@ func aPause(r *rand.Rand, s Schedule, step *Step) bool {
 }
 
 // Conditions on the processes of some steps.
+
 func registers(v Server) bool {
 	return v.Mode == Register
 }
+
 func serves(v Server) bool {
 	return v.Mode == Serve
 }
+
 func isNamed(v Server) bool {
 	return v.Named
 }
+
 func keepsSnapshots(c Caller) bool {
 	return c.Snapshots
 }
+
+// keepsNothing reports whether the caller knows only entries read from etcd.
 func keepsNothing(c Caller) bool {
 	return !c.Snapshots
-} // the caller knows only entries read from etcd
+}

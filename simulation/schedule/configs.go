@@ -76,14 +76,18 @@ var features = []struct {
 	fits  func(Way) bool
 	forms []string
 }{
-	{3, func(w Way) bool {
-		return w.bounds
-	}, []string{`"maxConcurrentRequests":2`, `"maxConcurrentRequests":1`}},
-	{3, func(w Way) bool { return w.grows }, []string{`"slowStart":{"window":"2s"}`,
-		`"slowStart":{"window":"4s","minPercent":20}`}},
-	{3, func(w Way) bool {
-		return w.spills
-	}, []string{`"preferZone":true`, `"preferZone":true,"zoneMinPercent":60`}},
+	{3, func(w Way) bool { return w.bounds }, []string{
+		`"maxConcurrentRequests":2`,
+		`"maxConcurrentRequests":1`,
+	}},
+	{3, func(w Way) bool { return w.grows }, []string{
+		`"slowStart":{"window":"2s"}`,
+		`"slowStart":{"window":"4s","minPercent":20}`,
+	}},
+	{3, func(w Way) bool { return w.spills }, []string{
+		`"preferZone":true`,
+		`"preferZone":true,"zoneMinPercent":60`,
+	}},
 	{3, func(w Way) bool { return !w.spills }, []string{`"preferZone":true`}},
 	{4, anyWay, []string{`"subset":2`, `"subset":3`}},
 	{2, anyWay, []string{
@@ -109,6 +113,7 @@ const outliers = `{"outlier_detection_experimental":{"interval":"1s","baseEjecti
 // "".
 func drawPolicy(r *rand.Rand, drained string) string {
 	way := pick(r, ways)
+
 	var fields []string
 	for _, f := range features {
 		if r.IntN(f.oneIn) == 0 && f.fits(way) {
@@ -118,8 +123,8 @@ func drawPolicy(r *rand.Rand, drained string) string {
 
 	text := strings.Join(fields, ",")
 	if drained != "" && !strings.Contains(text, routes) {
-		fields = append(fields, pick(r, []string{"", `"minHealthyPercent":60,`,
-			`"minHealthyPercent":70,`})+fmt.Sprintf(`"drain":[%q]`, drained))
+		least := pick(r, []string{"", `"minHealthyPercent":60,`, `"minHealthyPercent":70,`})
+		fields = append(fields, least+fmt.Sprintf(`"drain":[%q]`, drained))
 	}
 
 	if r.IntN(3) > 0 {
@@ -147,8 +152,8 @@ func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	}
 
 	layers = make(map[string]json.RawMessage)
-
 	name := ""
+
 	for next := top.LoadBalancingConfig; len(next) > 0; {
 		var below struct{ ChildPolicy list }
 
@@ -205,21 +210,33 @@ var policies = []string{
 
 // badConfigs holds live configs that clients refuse.
 var badConfigs = []string{
-	``, `{`, `null`, `[]`, `{"loadBalancingConfig":[{"no_such_policy":{}}]}`,
-	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`, `{"loadBalancingConfig":[{"etcd":null}]}`,
-	`{"loadBalancingConfig":[{"ring_hash_experimental":{}}]}`, `{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`,
+	``, `{`, `null`, `[]`,
+	`{"loadBalancingConfig":[{"no_such_policy":{}}]}`,
+	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`,
+	`{"loadBalancingConfig":[{"etcd":null}]}`,
+	`{"loadBalancingConfig":[{"ring_hash_experimental":{}}]}`,
+	`{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`,
 	`{"loadBalancingConfig":[{"etcd":{"split":[]}}],"surplus":1}`,
 }
 
 // badEntries holds values of entries that no client may dial.
 var badEntries = []string{
-	``, `{`, `[]`, `null`, `unix:/x`, `dns:///x`, "10.9.0.1:80\n10.9.0.2:80", `{"Addr":""}`, `{"Addr":"10.9.0.1:99999"}`,
-	`{"Addr":"unix:/x"}`, `{"name":"shop","endpoints":[]}`, `{"network":"unix","address":"/x"}`, strings.Repeat("x", 5000),
+	``, `{`, `[]`, `null`,
+	`unix:/x`, `dns:///x`, "10.9.0.1:80\n10.9.0.2:80",
+	`{"Addr":""}`, `{"Addr":"10.9.0.1:99999"}`, `{"Addr":"unix:/x"}`,
+	`{"name":"shop","endpoints":[]}`,
+	`{"network":"unix","address":"/x"}`,
+	strings.Repeat("x", 5000),
 }
 
 // neighbours holds keys that resemble the keys of services and belong to none.
-var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80",
-	"acme/shopx", "acme/shop", "acme/sho/p"}
+var neighbours = []string{
+	"acme/shop2/10.9.1.1:80",
+	"acme/shop-admin/10.9.1.2:80",
+	"acme/shopx",
+	"acme/shop",
+	"acme/sho/p",
+}
 
 // BadConfig reports whether clients refuse a live config.
 func BadConfig(config string) bool {

@@ -32,13 +32,14 @@ const (
 func New(seed uint64) Schedule {
 	r := rand.New(rand.NewPCG(seed, 0))
 	s := Schedule{Seed: seed, Members: 1, Auth: oneIn(r, 8)}
+
 	if oneIn(r, 8) {
 		s.Members = 3
 	}
 
 	if oneIn(r, 4) {
-		s.Line = shortestLine + min(r.IntN(longestLine-shortestLine),
-			r.IntN(longestLine-shortestLine))
+		const spread = longestLine - shortestLine
+		s.Line = shortestLine + min(r.IntN(spread), r.IntN(spread))
 	}
 
 	if oneIn(r, 4) {
@@ -130,6 +131,7 @@ func newCaller(r *rand.Rand) Caller {
 
 	if oneIn(r, 3) {
 		c.Own = pick(r, policies)
+
 		// the checks know no overlay but the live config
 		if !strings.Contains(c.Own, "childPolicy") {
 			c.Own = strings.Replace(c.Own, `{"etcd":{`,
@@ -147,8 +149,11 @@ func newCaller(r *rand.Rand) Caller {
 // draw draws n steps, in the order of their times. Half of them are close to a
 // few moments, because combined faults find more defects than single ones.
 func draw(r *rand.Rand, s Schedule, n int) []Step {
-	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp),
-		within(r, length-warmUp)}
+	var moments []time.Duration
+	for range 3 {
+		moments = append(moments, within(r, length-warmUp))
+	}
+
 	var steps []Step
 	for len(steps) < n {
 		if step, ok := drawStep(r, s, moments); ok {
@@ -166,6 +171,7 @@ func draw(r *rand.Rand, s Schedule, n int) []Step {
 func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 	k := pick(r, shares)
 	step := Step{Kind: k.kind, At: warmUp + within(r, length-warmUp)}
+
 	if oneIn(r, 2) {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
 	}

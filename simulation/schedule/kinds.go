@@ -60,8 +60,7 @@ var (
 	Restore    = add("restore", 3, 20, all(number(50, 2000), aBackup),
 		"etcd is backed up, and restored from that {text} after {for}, the last {ms} of which it is down")
 
-	Wipe = add("wipe", 1, 2, always,
-		"etcd is down for {for}, and wiped meanwhile")
+	Wipe = add("wipe", 1, 2, always, "etcd is down for {for}, and wiped meanwhile")
 
 	NoSpace       = add("no space", 2, 8, always, "etcd has no space for {for}")
 	RightsRefused = add("rights refused", 7, 10, aRight, "{who} may not {text} for {for}")
@@ -87,8 +86,8 @@ var (
 	StalledFromEtcd = add("stalled from etcd", 5, 20, aProcess,
 		"etcd is a black hole to {who} for {for}")
 
-	StalledFromMember = add("stalled from member", 3, 20, all(ofThree, anotherMember,
-		aProcess),
+	StalledFromMember = add("stalled from member", 3, 20,
+		all(ofThree, anotherMember, aProcess),
 		"member {#whom} is a black hole to {who} for {for}")
 
 	SlowToEtcd = add("slow to etcd", 3, 15, all(number(10, 1500), aProcess),
@@ -147,8 +146,8 @@ var (
 	ServerKilled = add("server killed", 5, 12, all(number(0, 2), aServer),
 		"{who} is killed, and starts again {|at another port} after {for}")
 
-	ServerRestarts = add("server restarts", 6, 10, all(number(0, 2), aServer,
-		oneOf("", "", WithNewer, WithoutNewer)),
+	ServerRestarts = add("server restarts", 6, 10,
+		all(number(0, 2), aServer, oneOf("", "", WithNewer, WithoutNewer)),
 		"{who} stops in order, and starts again {|at another port} {text} after {for}")
 
 	ServerFails = add("server fails", 1, 10, aServerThat(serves),
@@ -158,18 +157,19 @@ var (
 		"{who} leaves etcd {text} for {for}")
 
 	ServerUpdates = add("server updates", 4, 0,
-		all(number(1, 5), aServerThat(registers)), "{who} updates its weight to {n}")
+		all(number(1, 5), aServerThat(registers)),
+		"{who} updates its weight to {n}")
 
 	TwinStarts = add("twin starts", 2, 12, aServerThat(isNamed),
 		"another process takes the instance id of {who} for {for}")
 
 	CallerRestarts = add("caller restarts", 3, 0, aCaller, "{who} restarts")
-	CallerAlone    = add("caller alone", 1, 15, all(number(0, 2),
-		aCallerThat(keepsSnapshots)),
+	CallerAlone    = add("caller alone", 1, 15,
+		all(number(0, 2), aCallerThat(keepsSnapshots)),
 		"{who} {stops|is killed}, starts again, and cannot reach etcd for {for}")
 
-	CallerRefused = add("caller refused", 2, 8, all(withAuth, oneOf(Read),
-		aCallerThat(keepsNothing)),
+	CallerRefused = add("caller refused", 2, 8,
+		all(withAuth, oneOf(Read), aCallerThat(keepsNothing)),
 		"{who} restarts, and may not {text} for {for}")
 
 	DiskFails = add("disk fails", 1, 20, aCallerThat(keepsSnapshots),
@@ -228,9 +228,9 @@ const (
 	WithoutNewer = "without the newer method"
 )
 
-// The values of N of HomeGoes, which makes all servers leave.
+// The values of N of HomeGoes, which takes all servers of the region away.
 const (
-	HomeLeaves = iota // leave etcd and serve on
+	HomeWithdraws = iota // withdraw and serve on
 	HomeStops
 	HomeIsKilled
 )

@@ -40,11 +40,10 @@ var chosen = func() [][]string {
 // callers do not read by default.
 func (s Schedule) Suffixed() bool {
 	suffix := endpoint.LeaseSuffix.String()
+	servers := slices.ContainsFunc(s.Servers, func(v Server) bool {
+		return slices.Contains(v.Layouts, suffix)
+	})
+	writers := slices.Contains(s.Writers, Writer{suffix})
 
-	return slices.Contains(s.Writers, Writer{suffix}) ||
-		s.Other != nil && s.Other.Suffixed() ||
-
-		slices.ContainsFunc(s.Servers, func(v Server) bool {
-			return slices.Contains(v.Layouts, suffix)
-		})
+	return servers || writers || s.Other != nil && s.Other.Suffixed()
 }

@@ -68,10 +68,8 @@ type Mode string
 
 // The modes.
 const (
-	Serve Mode = "serve" // Server.Serve
-
-	// Server.Announce and Withdraw, with a separate gRPC server
-	Announce Mode = "announce"
+	Serve    Mode = "serve"    // Server.Serve
+	Announce Mode = "announce" // Server.Announce and Withdraw, beside a gRPC server
 	Register Mode = "register" // Registry.Register
 )
 

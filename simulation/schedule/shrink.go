@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// Shrink returns a small schedule that still fails. It leaves out steps, then
-// properties of processes, and then shortens faults. fails reports whether a
-// schedule fails.
+// Shrink returns a small schedule that still fails. It drops steps, and then
+// properties of processes. fails reports whether a schedule fails.
 func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	s.Steps = fewer(s.Steps, func(steps []Step) bool {
 		t := s
@@ -39,8 +38,8 @@ func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	return s
 }
 
-// fewer leaves out elements, first halves and finally single ones, as long as
-// the rest still fails.
+// fewer drops elements, first halves and finally single ones, as long as the
+// rest still fails.
 func fewer[E any](from []E, fails func([]E) bool) []E {
 	for size := (len(from) + 1) / 2; size > 0; size /= 2 {
 		for at := 0; at < len(from); {
@@ -87,11 +86,17 @@ var simplifications = []func(Schedule) Schedule{
 		s.TTL = 0
 		return s
 	},
-	plain("Servers", "Unready"), plain("Servers", "Second"), plain(
-		"Servers", "Parts"), plain("Callers", "Parts"), plain("Callers", "Own"),
-	plain("Servers", "Both"), plain("Servers", "Newer"), plain(
-		"Servers", "Layouts"), plain("Servers", "Version", "Zone", "Weight"),
-	plain("Callers", "Subset", "Zone"), plain("Callers", "Policy"),
+	plain("Servers", "Unready"),
+	plain("Servers", "Second"),
+	plain("Servers", "Parts"),
+	plain("Callers", "Parts"),
+	plain("Callers", "Own"),
+	plain("Servers", "Both"),
+	plain("Servers", "Newer"),
+	plain("Servers", "Layouts"),
+	plain("Servers", "Version", "Zone", "Weight"),
+	plain("Callers", "Subset", "Zone"),
+	plain("Callers", "Policy"),
 	func(s Schedule) Schedule {
 		if needs(s, CallerAlone, DiskFails, DiskDamaged) {
 			return s
@@ -115,7 +120,7 @@ func plain(processes string, fields ...string) func(Schedule) Schedule {
 	}
 }
 
-// needs reports whether a step of one of the kinds is left.
+// needs reports whether a step of one of the kinds remains.
 func needs(s Schedule, kinds ...Kind) bool {
 	return slices.ContainsFunc(s.Steps, func(step Step) bool {
 		return slices.Contains(kinds, step.Kind)
@@ -124,8 +129,7 @@ func needs(s Schedule, kinds ...Kind) bool {
 
 func clone(s Schedule) Schedule {
 	s.Servers = slices.Clone(s.Servers)
-	s.Callers = slices.Clone(
-		s.Callers)
+	s.Callers = slices.Clone(s.Callers)
 	s.Writers = slices.Clone(s.Writers)
 	s.Steps = slices.Clone(s.Steps)
 

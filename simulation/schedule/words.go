@@ -19,7 +19,10 @@ func (s Schedule) Name(process int) string {
 		return AwayName + s.Name(process)
 	}
 
-	switch servers, callers := len(s.Servers), len(s.Callers); {
+	servers := len(s.Servers)
+	callers := len(s.Callers)
+
+	switch {
 	case process < 0:
 		return "a guest"
 	case process < servers:

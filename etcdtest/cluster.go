@@ -48,10 +48,8 @@ type Cluster struct {
 	calls    *Calls
 	members  []*Member
 
-	// Without TLS, certificate is zero and trust is nil.
-	certificate transport.TLSInfo
-
-	trust *tls.Config // trusts only the certificate
+	certificate transport.TLSInfo // zero without TLS
+	trust       *tls.Config       // trusts only the certificate; nil without TLS
 
 	// starting is held from the stop of members to their restart. Otherwise a
 	// concurrent call could start a member while the member's data is copied or
@@ -90,6 +88,7 @@ func New(dir string, opts ...Option) (*Cluster, error) {
 		logger:   zap.NewNop(),
 		tokenTTL: 5 * time.Minute,
 	}
+
 	for _, opt := range opts {
 		opt(&c.settings)
 	}
@@ -147,6 +146,7 @@ func (c *Cluster) Config() clientv3.Config {
 		Logger:               zap.NewNop(),
 		TLS:                  c.trust.Clone(),
 	}
+
 	if c.settings.auth != nil {
 		cfg.Username = root
 		cfg.Password = c.settings.auth.rootPassword
@@ -417,7 +417,7 @@ func (c *Cluster) adminConfig() clientv3.Config {
 		cfg.Endpoints[i] = c.clientURL(m.admin).String()
 	}
 
-	cfg.DialOptions = []grpc.DialOption{grpc.WithPerRPCCredentials(adminMark{})}
+	cfg.DialOptions = []grpc.DialOption{grpc.WithPerRPCCredentials(adminCredentials{})}
 
 	return cfg
 }
@@ -456,7 +456,6 @@ func (c *Cluster) agreedLeader() (leader *Member) {
 		}
 
 		id = named
-
 		if named == etcd.Server.MemberID() {
 			leader = m
 		}

@@ -129,8 +129,14 @@ func (c *Calls) add(member int, request any) {
 func callsOf(request any) []Call {
 	switch r := request.(type) {
 	case *pb.RangeRequest:
-		return []Call{{Op: Range, Key: string(r.Key), End: string(r.RangeEnd),
-			Revision: r.Revision, Serializable: r.Serializable}}
+		return []Call{{
+			Op:           Range,
+			Key:          string(r.Key),
+			End:          string(r.RangeEnd),
+			Revision:     r.Revision,
+			Serializable: r.Serializable,
+		}}
+
 	case *pb.PutRequest:
 		return []Call{{Op: Put, Key: string(r.Key), Lease: r.Lease}}
 	case *pb.DeleteRangeRequest:
@@ -150,8 +156,12 @@ func callsOf(request any) []Call {
 			return nil
 		}
 
-		return []Call{{Op: Watch, Key: string(create.Key), End: string(create.RangeEnd),
-			Revision: create.StartRevision}}
+		return []Call{{
+			Op:       Watch,
+			Key:      string(create.Key),
+			End:      string(create.RangeEnd),
+			Revision: create.StartRevision,
+		}}
 
 	case *pb.LeaseGrantRequest:
 		return []Call{{Op: LeaseGrant, Lease: r.ID}}
@@ -211,8 +221,10 @@ func (c *Calls) serverOptions(member int) []grpc.ServerOption {
 		return handle(srv, ss)
 	}
 
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary),
-		grpc.ChainStreamInterceptor(stream)}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(unary),
+		grpc.ChainStreamInterceptor(stream),
+	}
 }
 
 // countingStream records the requests of a stream: of Watch, LeaseKeepAlive or
@@ -233,24 +245,24 @@ func (s countingStream) RecvMsg(m any) error {
 	return nil
 }
 
-// adminHeader marks the requests of [Cluster.Admin], which are not recorded.
+// adminHeader is a header of the requests of [Cluster.Admin], which are not
+// recorded.
 const adminHeader = "etcdtest-admin"
 
 func fromAdmin(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, adminHeader)) > 0
 }
 
-// adminMark, as the credentials of a client, marks its requests as those of
-// [Cluster.Admin].
-type adminMark struct{}
+// adminCredentials adds adminHeader to the requests of a client.
+type adminCredentials struct{}
 
-func (adminMark) GetRequestMetadata(
+func (adminCredentials) GetRequestMetadata(
 	context.Context,
 	...string,
 ) (map[string]string, error) {
 	return map[string]string{adminHeader: "1"}, nil
 }
 
-func (adminMark) RequireTransportSecurity() bool {
+func (adminCredentials) RequireTransportSecurity() bool {
 	return false
 }

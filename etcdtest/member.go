@@ -27,8 +27,8 @@ type Member struct {
 	clients *proxy // for clients; Cut and Pause break it
 	admin   *proxy // for Cluster.Admin; Cut and Pause do not break it
 
-	// for other members; PausePeers breaks it. Its address is in etcd's data,
-	// so it must not change
+	// peers is for other members; PausePeers breaks it. Its address is in etcd's
+	// data, so it must not change.
 	peers *proxy
 
 	mu       sync.Mutex
@@ -36,8 +36,8 @@ type Member struct {
 	handlers *handlers   // of etcd
 }
 
-// handlers lets a stop wait for the handlers of requests: one that reads after
-// etcd's end ends the process, in bbolt.
+// handlers lets a stop wait for the handlers of requests. A handler that reads
+// after etcd's end would end the process, in bbolt.
 type handlers struct {
 	sync.RWMutex // held for reading by each handler
 	ended        bool
@@ -71,8 +71,8 @@ func newMember(c *Cluster, index int) (*Member, error) {
 	var errs [3]error
 	m.clients, errs[0] = newProxy(clientAddr)
 	m.admin, errs[1] = newProxy(anyPort)
-
 	m.peers, errs[2] = newProxy(anyPort)
+
 	if err := errors.Join(errs[:]...); err != nil {
 		m.close()
 		return nil, err
@@ -113,7 +113,7 @@ func (m *Member) Resume() {
 // PausePeers withholds all raft messages from the member to the others, and all
 // bytes on the connections that they opened to it. They elect another leader if
 // it was theirs. Renewals of leases that it forwards to the leader arrive. A
-// member that restarts meanwhile is not ready before ResumePeers. With
+// paused member that restarts is not ready before ResumePeers. With
 // [Member.Pause] the member hangs for everybody. ResumePeers delivers the
 // withheld bytes.
 func (m *Member) PausePeers() {
@@ -233,6 +233,7 @@ func (m *Member) config() *embed.Config {
 	cfg.UnsafeNoFsync = true
 	cfg.EnableGRPCGateway = false
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.cluster.settings.logger)
+
 	m.handlers = new(handlers)
 	cfg.GRPCAdditionalServerOptions = append(m.cluster.calls.serverOptions(m.index),
 		grpc.ChainUnaryInterceptor(m.handlers.unary))
@@ -244,11 +245,12 @@ func (m *Member) config() *embed.Config {
 	cfg.AdvertisePeerUrls = []url.URL{*m.peerURL()}
 
 	peers := make([]string, len(m.cluster.members))
-	for i, m := range m.cluster.members {
-		peers[i] = m.name() + "=" + m.peerURL().String()
+	for i, peer := range m.cluster.members {
+		peers[i] = peer.name() + "=" + peer.peerURL().String()
 	}
 
 	cfg.InitialCluster = strings.Join(peers, ",")
+
 	anywhere.Scheme = m.cluster.scheme()
 	cfg.ListenClientUrls = []url.URL{anywhere}
 	cfg.AdvertiseClientUrls = []url.URL{*m.cluster.clientURL(m.clients)}

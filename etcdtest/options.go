@@ -67,9 +67,9 @@ func WithMaxConcurrentStreams(n uint32) Option {
 	return WithConfig(func(cfg *embed.Config) { cfg.MaxConcurrentStreams = n })
 }
 
-// WithConfig lets change adjust etcd's configuration of each member, whenever
-// it starts, for what has no option of its own. The names, addresses and
-// directories must stay.
+// WithConfig calls change with etcd's configuration of each member, whenever the
+// member starts, for settings that have no option of their own. The names,
+// addresses and directories must stay.
 func WithConfig(change func(*embed.Config)) Option {
 	return func(s *settings) { s.changes = append(s.changes, change) }
 }

@@ -47,7 +47,7 @@ func newProxy(addr string) (*proxy, error) {
 	p := &proxy{
 		listener: listener,
 		flowing:  make(chan struct{}),
-		links:    make(map[*link]struct{}),
+		links:    map[*link]struct{}{},
 	}
 
 	close(p.flowing)
@@ -180,8 +180,10 @@ func (p *proxy) serve(l *link, client net.Conn) {
 func (p *proxy) copy(l *link, dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	from := p
+
 	for {
 		n, err := src.Read(buf)
+
 		if from == p { // else a member posts on this connection
 			from = p.poster(buf[:n])
 		}
@@ -197,10 +199,10 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 			}
 		}
 
+		// Only src has ended its stream: dst may still send. If dst is closed,
+		// CloseWrite and the copy in the other direction fail.
 		if errors.Is(err, io.EOF) {
-			// Only src has ended its stream: dst may still send.
 			if tcp, ok := dst.(*net.TCPConn); ok {
-				// if dst is closed, the copy in the other direction fails
 				_ = tcp.CloseWrite()
 			}
 
@@ -232,11 +234,13 @@ func (p *proxy) flow(l *link) bool {
 // post. A member sends its messages to another on a connection that the other
 // has opened; without one, it posts them.
 func (p *proxy) poster(data []byte) *proxy {
-	if bytes.HasPrefix(data, []byte("POST /raft")) {
-		for _, other := range p.others {
-			if bytes.Contains(data, []byte("X-Peerurls: http://"+other.addr()+"\r\n")) {
-				return other
-			}
+	if !bytes.HasPrefix(data, []byte("POST /raft")) {
+		return p
+	}
+
+	for _, other := range p.others {
+		if bytes.Contains(data, []byte("X-Peerurls: http://"+other.addr()+"\r\n")) {
+			return other
 		}
 	}
 

@@ -45,7 +45,8 @@ func As(name, password string) func(*clientv3.Config) {
 	}
 }
 
-// etcd requires this name for the user and the role with all permissions
+// root is the name that etcd requires for the user and the role with all
+// permissions.
 const root = "root"
 
 type auth struct {
@@ -123,15 +124,14 @@ func (p Permission) kind() clientv3.PermissionType {
 // createCertificate creates a self-signed certificate for localhost and the
 // loopback addresses.
 func (c *Cluster) createCertificate() error {
-	var err error
-
 	hosts := []string{"localhost:", "127.0.0.1:", "[::1]:"}
-	c.certificate, err = transport.SelfCert(zap.NewNop(), c.dir, hosts, 1,
+	certificate, err := transport.SelfCert(zap.NewNop(), c.dir, hosts, 1,
 		x509.ExtKeyUsageClientAuth)
+	c.certificate = certificate
+
 	if err == nil {
-		c.trust, err = transport.TLSInfo{
-			TrustedCAFile: c.certificate.CertFile,
-		}.ClientConfig()
+		client := transport.TLSInfo{TrustedCAFile: certificate.CertFile}
+		c.trust, err = client.ClientConfig()
 	}
 
 	if err != nil {

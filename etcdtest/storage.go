@@ -26,10 +26,9 @@ func (c *Cluster) Backup() (*Backup, error) {
 	}
 
 	b := &Backup{cluster: c, dir: dir}
+	save := func(m *Member) error { return copyData(b.of(m), m.dir) }
 
-	return b, c.restartAfter(func(m *Member) error {
-		return copyData(b.of(m), m.dir)
-	}, nil)
+	return b, c.restartAfter(save, nil)
 }
 
 // RestoreBackup restarts every member on the data of a backup of this cluster.
@@ -44,13 +43,15 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 			b.dir)
 	}
 
-	return c.restartAfter(func(m *Member) error {
+	load := func(m *Member) error {
 		if err := m.wipe(); err != nil {
 			return err
 		}
 
 		return copyData(m.dir, b.of(m))
-	}, c.replaceAdmin)
+	}
+
+	return c.restartAfter(load, c.replaceAdmin)
 }
 
 // of returns the directory with the copy of a member's data.
@@ -95,23 +96,28 @@ func (c *Cluster) SetNoSpace(ctx context.Context, raised bool) error {
 	names := []uint64{uint64(etcd.Server.MemberID())}
 
 	if !raised {
-		list, err := etcd.Server.Alarm(ctx,
-			&pb.AlarmRequest{Action: pb.AlarmRequest_GET, Alarm: pb.AlarmType_NOSPACE})
+		list, err := etcd.Server.Alarm(ctx, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_GET,
+			Alarm:  pb.AlarmType_NOSPACE,
+		})
 		if err != nil {
 			return fmt.Errorf("etcdtest: list the NOSPACE alarms: %w", err)
 		}
 
 		action = pb.AlarmRequest_DEACTIVATE
-
 		names = nil
+
 		for _, alarm := range list.Alarms {
 			names = append(names, alarm.MemberID)
 		}
 	}
 
 	for _, name := range names {
-		_, err := etcd.Server.Alarm(ctx,
-			&pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_NOSPACE, MemberID: name})
+		_, err := etcd.Server.Alarm(ctx, &pb.AlarmRequest{
+			Action:   action,
+			Alarm:    pb.AlarmType_NOSPACE,
+			MemberID: name,
+		})
 		if err != nil {
 			return fmt.Errorf("etcdtest: change the NOSPACE alarm: %w", err)
 		}

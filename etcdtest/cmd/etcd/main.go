@@ -21,6 +21,7 @@ func main() {
 	log.SetFlags(0)
 	listen := flag.String("listen", "127.0.0.1:2379", "`address` for clients")
 	flag.Parse()
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
@@ -44,7 +45,6 @@ func run(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
-
 	defer cluster.Close()
 
 	fmt.Println("etcd is at", cluster.Endpoints()[0])

@@ -36,19 +36,22 @@ var finders = []string{peerFloor, peerOurs, peerEtcd, peerGoZero}
 // benchstat.
 type figures map[string]float64
 
+// results has the figures of each peer.
+type results map[string]figures
+
 // scenario is one measurement.
 type scenario struct {
 	name  string
 	param string // what sizes counts, such as "endpoints"
 	sizes []int
 	peers []string
-	run   func(*run) (map[string]figures, error)
+	run   func(*run) (results, error)
 }
 
 // measure runs the scenario once and returns the figures of each peer. It
 // divides the size and the duration by divisor, which is 1 for real figures and
 // more to test the scenario. Without the go-zero program it skips that peer.
-func (s *scenario) measure(size, divisor int) (map[string]figures, error) {
+func (s *scenario) measure(size, divisor int) (results, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return nil, err
@@ -65,8 +68,8 @@ func (s *scenario) measure(size, divisor int) (map[string]figures, error) {
 	rand.Shuffle(len(r.peers), func(i, j int) {
 		r.peers[i], r.peers[j] = r.peers[j], r.peers[i]
 	})
-	r.size = r.part(size)
 
+	r.size = r.part(size)
 	r.etcd, err = startEtcd(filepath.Join(dir, "shared"))
 	if err != nil {
 		return nil, err
@@ -99,14 +102,12 @@ func (r *run) lasting(d time.Duration) time.Duration {
 func (r *run) measureEach(
 	atOnce int,
 	measure func(peer string) (figures, error),
-) (map[string]figures, error) {
-	var (
-		g   errgroup.Group
-		mu  sync.Mutex
-		all = make(map[string]figures)
-	)
-
+) (results, error) {
+	var g errgroup.Group
 	g.SetLimit(atOnce)
+
+	var mu sync.Mutex
+	all := results{}
 
 	for _, peer := range r.peers {
 		g.Go(func() error {
@@ -136,25 +137,27 @@ func inTurns[T any](
 	turns int,
 	measure func(p *proc, turn int) (T, error),
 	sum func([]T) figures,
-) (map[string]figures, error) {
+) (results, error) {
 	procs := make([]*proc, len(r.peers))
 	measured := make([][]T, len(r.peers))
 
 	for i, peer := range r.peers {
 		p.Peer = peer
 		p.Key = fmt.Sprint(serviceKey, i)
-		var err error
 
-		procs[i], err = r.ready(p)
+		child, err := r.ready(p)
 		if err != nil {
 			return nil, err
 		}
-		defer procs[i].end()
+		defer child.end()
+
+		procs[i] = child
 	}
 
 	for turn := range turns {
 		for i := range procs {
 			i = (i + turn) % len(procs)
+
 			one, err := measure(procs[i], turn)
 			if err != nil {
 				return nil, fmt.Errorf("turn %d: %w", turn, err)
@@ -164,7 +167,7 @@ func inTurns[T any](
 		}
 	}
 
-	all := make(map[string]figures)
+	all := results{}
 	for i, peer := range r.peers {
 		all[peer] = sum(measured[i])
 	}

@@ -16,19 +16,18 @@ import (
 )
 
 const (
-	callsServing = 3                    // the number of endpoints that serve
-	callsPace    = 2 * time.Millisecond // the time between changes
-
-	// the duration of the measurement; a warm-up before it takes a third as
-	// long
-	callsMeasured = 3 * time.Second
+	callsServing  = 3                    // the number of endpoints that serve
+	callsPace     = 2 * time.Millisecond // the time between changes
+	callsMeasured = 3 * time.Second      // after a warm-up, which takes a third as long
 	callsCallers  = 4
 )
 
-// calls measures a client that calls without a pause while endpoints join and
-// leave. A few endpoints, in another process, serve. All other addresses refuse
-// connections at once. The floor knows only the addresses that serve.
-var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (map[string]figures, error) {
+// calls measures a client that calls without a pause while endpoints are added
+// and removed. A few endpoints, in another process, serve. All other addresses
+// refuse connections at once. The floor knows only the addresses that serve.
+var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, runCalls}
+
+func runCalls(r *run) (results, error) {
 	var backends []string
 	p, err := r.start(params{Role: "backends", Conns: callsServing}, &backends)
 	if err != nil {
@@ -39,21 +38,23 @@ var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (
 	return r.measureEach(1, func(peer string) (figures, error) {
 		return r.callsDuringChurn(peer, backends)
 	})
-}}
+}
 
 func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) {
 	if err := r.etcd.clear(); err != nil {
 		return nil, err
 	}
 
-	style := styleAt(peer, serviceKey, func(i int) string {
+	addr := func(i int) string {
 		if i < 0 {
 			return backends[-1-i]
 		}
 
 		// no process serves port 1, tcpmux
 		return fmt.Sprintf("127.2.%d.%d:1", i>>8, i&255)
-	})
+	}
+
+	style := styleAt(peer, serviceKey, addr)
 	if err := r.etcd.putAll(style, -len(backends), r.size); err != nil {
 		return nil, err
 	}
@@ -73,10 +74,10 @@ func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) 
 	}
 	defer child.end()
 
+	replaced := int(p.Lasts * 3 / 2 / callsPace / 2)
+
 	var churn errgroup.Group
-	churn.Go(func() error {
-		return r.etcd.rollout(style, r.size, int(p.Lasts*3/2/callsPace/2), callsPace)
-	})
+	churn.Go(func() error { return r.etcd.rollout(style, r.size, replaced, callsPace) })
 	values, err := child.ask()
 
 	return values, errors.Join(err, churn.Wait())
@@ -91,21 +92,22 @@ func childBackends(c *child) figures {
 }
 
 func childCalls(c *child) figures {
+	var dialer net.Dialer
 	var dials atomic.Int64
-	conn := c.dial(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		dials.Add(1)
-		var d net.Dialer
-
-		return d.DialContext(ctx, "tcp", addr)
-	}))
+	conn := c.dial(grpc.WithContextDialer(
+		func(ctx context.Context, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return dialer.DialContext(ctx, "tcp", addr)
+		}))
 
 	callAll(conn, c.Conns, 300*time.Millisecond)
 	c.meet("ready")
 	callAll(conn, c.Conns, c.Lasts/3)
+
 	before := used()
 	dialed := dials.Load()
-
 	took, failed := callAll(conn, c.Conns, c.Lasts)
+
 	if len(took) == 0 {
 		log.Fatal("no call succeeded")
 	}
@@ -162,18 +164,18 @@ func callAll(
 }
 
 const (
-	turnCalls = 100 // measured calls
-
-	// calls before the measured ones: the first calls after a pause are slow
-	turnWarm = turnCalls / 10
+	turnCalls = 100            // measured calls
+	turnWarm  = turnCalls / 10 // calls before them: the first after a pause are slow
 )
 
 // rpc compares calls to servers in the caller's process. The peers take turns
 // of a hundred calls.
-var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[string]figures, error) {
-	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80),
-		func(p *proc, _ int) (figures, error) { return p.ask() }, medians)
-}}
+var rpc = &scenario{"RPC", "servers", []int{3}, finders, runRPC}
+
+func runRPC(r *run) (results, error) {
+	turn := func(p *proc, _ int) (figures, error) { return p.ask() }
+	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), turn, medians)
+}
 
 // medians returns the median of each unit.
 func medians(all []figures) figures {
@@ -195,10 +197,11 @@ func medians(all []figures) figures {
 // figures for one call.
 func childRPC(c *child) figures {
 	_, c.Backends = serve(c.Conns, 0)
+
 	etcd := &server{client: c.client()}
-	must(etcd.putAll(styleAt(c.Peer, c.Key, func(i int) string {
-		return c.Backends[i]
-	}), 0, c.Conns))
+	style := styleAt(c.Peer, c.Key, func(i int) string { return c.Backends[i] })
+	must(etcd.putAll(style, 0, c.Conns))
+
 	conn := c.dial()
 	callAll(conn, 1, 300*time.Millisecond) // long enough for all servers to be in use
 
@@ -237,8 +240,11 @@ const (
 
 // slow compares how policies handle one server that is ten times slower than
 // the others.
-var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs,
-	peerGoZero}, func(r *run) (map[string]figures, error) {
+var slow = &scenario{
+	"Slow", "servers", []int{5}, []string{peerFloor, peerOurs, peerGoZero}, runSlow,
+}
+
+func runSlow(r *run) (results, error) {
 	return r.measureEach(1, func(peer string) (values figures, err error) {
 		p, err := r.start(params{
 			Role:  "slow",
@@ -253,16 +259,17 @@ var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs,
 
 		return values, err
 	})
-}}
+}
 
 func childSlow(c *child) figures {
 	slow, first := serve(1, slowSlow)
 	_, others := serve(c.Size-1, slowUsual)
 	conn := fixedConn(append(first, others...), policyOf[c.Peer])
 	callAll(conn, c.Conns, slowWarm)
-	before := slow[0].calls.Load()
 
+	before := slow[0].calls.Load()
 	took, failed := callAll(conn, c.Conns, c.Lasts)
+
 	if failed > 0 {
 		log.Fatalf("%d calls failed", failed)
 	}

@@ -144,12 +144,15 @@ type usage struct {
 func used() usage {
 	var r syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail with RUSAGE_SELF
+
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 
 	return usage{
 		cpu:       time.Duration(r.Utime.Nano() + r.Stime.Nano()),
-		allocated: m.TotalAlloc, mallocs: m.Mallocs, at: time.Now(),
+		allocated: m.TotalAlloc,
+		mallocs:   m.Mallocs,
+		at:        time.Now(),
 	}
 }
 
@@ -169,6 +172,7 @@ func (start usage) since(n int) figures {
 func live() float64 {
 	runtime.GC()
 	runtime.GC() // frees objects that finalizers released in the first cycle
+
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 

@@ -20,7 +20,9 @@ const (
 // conns counts the requests to etcd of several connections to one key, and the
 // memory of a connection without gRPC's own memory. The memory is the average
 // over all connections except the first.
-var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (map[string]figures, error) {
+var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], runConns}
+
+func runConns(r *run) (results, error) {
 	return r.measureEach(1, func(peer string) (figures, error) {
 		lists := r.etcd.lists.Load()
 		watches := r.etcd.watches.Load()
@@ -36,12 +38,12 @@ var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (m
 			return nil, err
 		}
 
-		values["lists"], values["watches"] = float64(
-			r.etcd.lists.Load()-lists), float64(r.etcd.watches.Load()-watches)
+		values["lists"] = float64(r.etcd.lists.Load() - lists)
+		values["watches"] = float64(r.etcd.watches.Load() - watches)
 
 		return values, nil
 	})
-}}
+}
 
 func childConns(c *child) figures {
 	open := c.open()
@@ -50,6 +52,7 @@ func childConns(c *child) figures {
 	g := &group{}
 	open(g, c.Key, 1, c.Size)
 	time.Sleep(c.Lasts) // until goroutines of the start have ended
+
 	held := live()
 	open(g, c.Key, c.Conns-1, c.Size)
 	time.Sleep(c.Lasts)
@@ -68,62 +71,66 @@ func childConns(c *child) figures {
 // etcd client, while nothing changes. The figure messages/min counts all
 // messages that etcd receives. The peers are measured at the same time, each
 // with its own etcd.
-var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[string]figures, error) {
-	return r.measureEach(len(r.peers), func(peer string) (figures, error) {
-		etcd, err := startEtcd(filepath.Join(r.dir, peer))
+var rest = &scenario{"Rest", "keys", []int{100}, finders, runRest}
+
+func runRest(r *run) (results, error) {
+	return r.measureEach(len(r.peers), r.atRest)
+}
+
+func (r *run) atRest(peer string) (figures, error) {
+	etcd, err := startEtcd(filepath.Join(r.dir, peer))
+	if err != nil {
+		return nil, err
+	}
+	defer etcd.close()
+
+	for i := range r.size {
+		err := etcd.putAll(styleOf(peer, fmt.Sprint(serviceKey, i)), 0, restEndpoints)
 		if err != nil {
 			return nil, err
 		}
-		defer etcd.close()
+	}
 
-		for i := range r.size {
-			err := etcd.putAll(styleOf(peer, fmt.Sprint(serviceKey, i)), 0, restEndpoints)
-			if err != nil {
-				return nil, err
-			}
-		}
+	child, err := r.start(params{
+		Role:  "rest",
+		Peer:  peer,
+		Etcd:  etcd.client.Endpoints(),
+		Size:  restEndpoints,
+		Conns: r.size,
+	}, new(any))
+	if err != nil {
+		return nil, err
+	}
+	defer child.end()
 
-		child, err := r.start(params{
-			Role:  "rest",
-			Peer:  peer,
-			Etcd:  etcd.client.Endpoints(),
-			Size:  restEndpoints,
-			Conns: r.size,
-		}, new(any))
-		if err != nil {
-			return nil, err
-		}
-		defer child.end()
+	time.Sleep(r.lasting(restCalming))
 
-		time.Sleep(r.lasting(restCalming))
+	before, err := child.ask()
+	if err != nil {
+		return nil, err
+	}
 
-		before, err := child.ask()
-		if err != nil {
-			return nil, err
-		}
+	messages := etcd.messages.Load()
+	time.Sleep(r.lasting(restMeasured))
+	messages = etcd.messages.Load() - messages
 
-		messages := etcd.messages.Load()
-		time.Sleep(r.lasting(restMeasured))
-		messages = etcd.messages.Load() - messages
+	values, err := child.ask()
+	if err != nil {
+		return nil, err
+	}
 
-		values, err := child.ask()
-		if err != nil {
-			return nil, err
-		}
+	values["cpu-ns/min"] -= before["cpu-ns/min"]
+	values["messages/min"] = float64(messages)
 
-		values["cpu-ns/min"] -= before["cpu-ns/min"]
-		values["messages/min"] = float64(messages)
-
-		return values, nil
-	})
-}}
+	return values, nil
+}
 
 // childRest reports its CPU time and memory each time that the parent asks.
 func childRest(c *child) figures {
 	open := c.open()
 	held := live()
-
 	groups := make([]group, c.Conns)
+
 	for i := range groups {
 		open(&groups[i], fmt.Sprint(serviceKey, i), 1, c.Size)
 	}

@@ -49,8 +49,9 @@ func styleAt(peer, service string, addr func(i int) string) style {
 			return fmt.Sprintf("%s/%d", service, 7587870000000000000+i), addr(i)
 		}
 
-		return service + "/" + addr(i), `{"Op":0,"Addr":"` +
-			addr(i) + `","Metadata":null}`
+		value = `{"Op":0,"Addr":"` + addr(i) + `","Metadata":null}`
+
+		return service + "/" + addr(i), value
 	}
 }
 
@@ -68,29 +69,30 @@ func startEtcd(dir string) (*server, error) {
 	cfg.UnsafeNoFsync = true
 	cfg.LogLevel = "fatal"
 	cfg.QuotaBackendBytes = 8 << 30
-	local := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenClientUrls = []url.URL{local}
-	cfg.AdvertiseClientUrls = []url.URL{local}
-	cfg.ListenPeerUrls = []url.URL{local}
-	cfg.AdvertisePeerUrls = []url.URL{local}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.StatsHandler(&s.received)}
-	var err error
 
-	s.etcd, err = embed.StartEtcd(cfg)
+	local := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls = local
+	cfg.AdvertiseClientUrls = local
+	cfg.ListenPeerUrls = local
+	cfg.AdvertisePeerUrls = local
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+
+	etcd, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return nil, err
 	}
 
-	<-s.etcd.Server.ReadyNotify()
+	<-etcd.Server.ReadyNotify()
+	s.etcd = etcd
 
 	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints:   []string{s.etcd.Clients[0].Addr().String()},
+		Endpoints:   []string{etcd.Clients[0].Addr().String()},
 		DialTimeout: 5 * time.Second,
 		Logger:      zap.NewNop(),
 	})
 	if err != nil {
-		s.etcd.Close()
+		etcd.Close()
 		return nil, err
 	}
 
@@ -191,8 +193,8 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 	case *etcdserverpb.RangeRequest:
 		// Each page of a list after the first begins at a key that ends in a
 		// zero byte.
-		if bytes.HasPrefix(m.Key, []byte(serviceKey)) &&
-			!bytes.HasSuffix(m.Key, []byte{0}) {
+		first := !bytes.HasSuffix(m.Key, []byte{0})
+		if first && bytes.HasPrefix(m.Key, []byte(serviceKey)) {
 			r.lists.Add(1)
 		}
 
@@ -206,7 +208,9 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 func (*received) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
 	return ctx
 }
+
 func (*received) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
 	return ctx
 }
+
 func (*received) HandleConn(context.Context, stats.ConnStats) {}

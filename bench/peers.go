@@ -35,15 +35,18 @@ func (c *child) dial(opts ...grpc.DialOption) *grpc.ClientConn {
 			Key:  c.Key,
 		}
 
-		return valueOf(
-			newRegistry(c.client()).NewClient(desc, append(opts, plaintext)...))
+		registry := newRegistry(c.client())
+
+		return valueOf(registry.NewClient(desc, append(opts, plaintext)...))
 	}
 
 	builder := builderOf(c.Peer, c.client())
 	target := (&url.URL{Scheme: builder.Scheme(), Path: "/" + c.Key}).String()
 
-	return valueOf(grpc.NewClient(target, append(opts, plaintext,
-		grpc.WithResolvers(builder), configOf(policyOf[peerFloor]))...))
+	opts = append(opts, plaintext, grpc.WithResolvers(builder),
+		configOf(policyOf[peerFloor]))
+
+	return valueOf(grpc.NewClient(target, opts...))
 }
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -66,8 +69,9 @@ func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) *grpc.Cli
 
 	m.InitialState(state)
 
-	return valueOf(grpc.NewClient("fixed:///"+serviceKey,
-		append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...))
+	opts = append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))
+
+	return valueOf(grpc.NewClient("fixed:///"+serviceKey, opts...))
 }
 
 // check makes a call with small messages.
@@ -165,8 +169,8 @@ func (c *child) open() opener {
 // naked is the floor: it lists and watches a service, and does nothing but
 // decode the values.
 type naked struct {
-	tell  func(size int)
-	known map[string]nakedEndpoint
+	report func(size int)
+	known  map[string]nakedEndpoint
 }
 
 type nakedEndpoint struct {
@@ -181,14 +185,16 @@ func follow(g *group, client *clientv3.Client, service string) {
 	s := g.add()
 	resp := valueOf(client.Get(ctx, service+"/", clientv3.WithPrefix()))
 
-	f := &naked{known: make(map[string]nakedEndpoint), tell: func(size int) {
-		g.tell(s, resolver.State{}, size)
-	}}
+	f := &naked{
+		report: func(size int) { g.record(s, resolver.State{}, size) },
+		known:  map[string]nakedEndpoint{},
+	}
+
 	for _, kv := range resp.Kvs {
 		f.put(kv.Key, kv.Value)
 	}
 
-	f.tell(len(f.known))
+	f.report(len(f.known))
 	go f.watch(ctx, client, service, resp.Header.Revision)
 }
 
@@ -198,9 +204,9 @@ func (f *naked) watch(
 	service string,
 	revision int64,
 ) {
-	changes := client.Watch(ctx, service+"/", clientv3.WithPrefix(),
+	responses := client.Watch(ctx, service+"/", clientv3.WithPrefix(),
 		clientv3.WithRev(revision+1))
-	for resp := range changes {
+	for resp := range responses {
 		must(resp.Err())
 
 		for _, event := range resp.Events {
@@ -211,7 +217,7 @@ func (f *naked) watch(
 			}
 		}
 
-		f.tell(len(f.known))
+		f.report(len(f.known))
 	}
 }
 

@@ -36,27 +36,31 @@ func (c *child) openProbed() *group {
 // which records the states that it receives from the resolver through gRPC.
 // This project's policy stays, and is extended by a probe.
 func installProbe(service string, s *stub) {
+	replace := func(
+		cc balancer.ClientConn,
+		_ balancer.BuildOptions,
+	) balancer.Balancer {
+		return &probing{cc: cc, stub: s}
+	}
+
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
 		if policy := balancer.Get(name); policy != nil {
-			balancer.Register(probeBuilder{policy, service, func(
-				cc balancer.ClientConn,
-				_ balancer.BuildOptions,
-			) balancer.Balancer {
-				return &probing{cc: cc, stub: s}
-			}})
+			balancer.Register(probeBuilder{policy, service, replace})
 		}
 	}
 
 	ours := balancer.Get("etcd")
-	balancer.Register(struct {
-		probeBuilder
-		balancer.ConfigParser
-	}{probeBuilder{ours, service, func(
+	extend := func(
 		cc balancer.ClientConn,
 		opts balancer.BuildOptions,
 	) balancer.Balancer {
-		return planned{ours.Build(connections{cc}, opts), s} // with fake connections
-	}}, ours.(balancer.ConfigParser)})
+		return extended{ours.Build(connections{cc}, opts), s} // with fake connections
+	}
+
+	balancer.Register(struct {
+		probeBuilder
+		balancer.ConfigParser
+	}{probeBuilder{ours, service, extend}, ours.(balancer.ConfigParser)})
 }
 
 // probeBuilder replaces a policy for one service. Other targets keep the
@@ -86,7 +90,7 @@ type probing struct {
 }
 
 func (p *probing) UpdateClientConnState(s balancer.ClientConnState) error {
-	p.stub.group.tell(p.stub, s.ResolverState, len(s.ResolverState.Endpoints))
+	p.stub.group.record(p.stub, s.ResolverState, len(s.ResolverState.Endpoints))
 
 	if !p.inUse {
 		p.inUse = true
@@ -104,10 +108,10 @@ func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (*probing) ExitIdle()                                                  {}
 func (*probing) Close()                                                     {}
 
-// planned is this project's policy with a probe. A change has arrived once the
+// extended is this project's policy with a probe. A change has arrived once the
 // policy uses it for calls, even if connections to removed endpoints still
 // exist.
-type planned struct {
+type extended struct {
 	balancer.Balancer
 	stub *stub
 }
@@ -116,12 +120,12 @@ type planned struct {
 // resolver.
 var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
 
-func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
+func (p extended) UpdateClientConnState(s balancer.ClientConnState) error {
 	err := p.Balancer.UpdateClientConnState(s)
 	found := sizeOf.FindStringSubmatch(s.ResolverState.Attributes.String())
 	if err == nil && found != nil {
 		size, _ := strconv.Atoi(found[1])
-		p.stub.group.tell(p.stub, resolver.State{}, size)
+		p.stub.group.record(p.stub, resolver.State{}, size)
 	}
 
 	return err
@@ -143,16 +147,18 @@ type subConn struct {
 	listener func(balancer.SubConnState)
 }
 
-func (s *subConn) tell(state connectivity.State) {
+func (s *subConn) notify(state connectivity.State) {
 	go s.listener(balancer.SubConnState{ConnectivityState: state})
 }
 
 func (s *subConn) Connect() {
-	s.tell(connectivity.Ready)
+	s.notify(connectivity.Ready)
 }
+
 func (s *subConn) Shutdown() {
-	s.tell(connectivity.Shutdown)
+	s.notify(connectivity.Shutdown)
 }
+
 func (s *subConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
 	go listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 }
@@ -176,7 +182,7 @@ type stub struct {
 }
 
 func (s *stub) UpdateState(state resolver.State) error {
-	s.group.tell(s, state, max(len(state.Endpoints), len(state.Addresses)))
+	s.group.record(s, state, max(len(state.Endpoints), len(state.Addresses)))
 	return nil
 }
 
@@ -186,9 +192,10 @@ func (*stub) ParseServiceConfig(string) *serviceconfig.ParseResult {
 	return &serviceconfig.ParseResult{}
 }
 
-// tell records the number of endpoints that a connection received.
-func (g *group) tell(s *stub, state resolver.State, size int) {
+// record records the number of endpoints that a connection received.
+func (g *group) record(s *stub, state resolver.State, size int) {
 	now := time.Now()
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
 
@@ -200,9 +207,8 @@ func (g *group) tell(s *stub, state resolver.State, size int) {
 // check signals arrived if all connections have the expected number of
 // endpoints.
 func (g *group) check(now time.Time) {
-	if g.arrived != nil && !slices.ContainsFunc(g.conns, func(s *stub) bool {
-		return s.size != g.want
-	}) {
+	differs := func(s *stub) bool { return s.size != g.want }
+	if g.arrived != nil && !slices.ContainsFunc(g.conns, differs) {
 		g.arrived <- now
 		g.arrived = nil
 	}

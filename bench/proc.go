@@ -28,10 +28,11 @@ type params struct {
 	Key  string   // the key of the service
 	Size int      // the number of endpoints at the start
 
-	// the number of connections, of callers on one connection, or of servers
+	// Conns is the number of connections, of callers on one connection, or of
+	// servers.
 	Conns int
 
-	Changes  int           // the number of changes
+	Changes  int
 	Lasts    time.Duration // the duration of the measurement
 	Backends []string      // addresses of servers
 }
@@ -48,12 +49,12 @@ type proc struct {
 // start starts a child and reads its first value into v.
 func (r *run) start(p params, v any) (*proc, error) {
 	program, err := os.Executable()
-	if p.Peer == peerGoZero {
-		program = os.Getenv(goZeroEnv)
-	}
-
 	if err != nil {
 		return nil, err
+	}
+
+	if p.Peer == peerGoZero {
+		program = os.Getenv(goZeroEnv)
 	}
 
 	arg, err := json.Marshal(p)
@@ -79,7 +80,6 @@ func (r *run) start(p params, v any) (*proc, error) {
 	}
 
 	child.out = json.NewDecoder(out)
-
 	if err := child.cmd.Start(); err != nil {
 		return nil, err
 	}

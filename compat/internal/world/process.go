@@ -66,15 +66,16 @@ func (w *World) Start(program string, args ...string) *Process {
 
 	output, err := os.Create(p.output)
 	Must(w.t, err)
-
 	defer output.Close() // the process has a descriptor of its own
 
 	p.cmd.Env = append(os.Environ(), programEnv+"="+program)
 	p.cmd.Stdout = output
 	p.cmd.Stderr = output
+
 	stdin, err := p.cmd.StdinPipe()
 	Must(w.t, err)
 	Must(w.t, p.cmd.Start())
+
 	p.wait = sync.OnceValue(p.cmd.Wait)
 	w.t.Cleanup(func() {
 		_ = stdin.Close()
@@ -99,6 +100,7 @@ func (w *World) StartServer(
 
 	before := w.Entries(service + "/")
 	p = w.Start(program, args...)
+
 	w.Eventually(p.Output, func() bool {
 		for k := range w.Entries(service + "/") {
 			if _, old := before[k]; !old {

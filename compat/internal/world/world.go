@@ -69,6 +69,7 @@ func (w *World) NewRegistry() *runtime.Registry {
 func (w *World) Quiet(config *clientv3.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
+
 	config.Context = ctx
 	config.Logger = zap.NewNop()
 }
@@ -90,6 +91,7 @@ func (w *World) Context() context.Context {
 // Put puts a value, like an operator with etcdctl.
 func (w *World) Put(key, value string) {
 	w.t.Helper()
+
 	_, err := w.Etcd.Admin().Put(w.Context(), key, value)
 	Must(w.t, err)
 }
@@ -158,17 +160,17 @@ func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) 
 
 	var got []string
 	var failure error
-	complaint := func() string {
+	describe := func() string {
 		return fmt.Sprintf("%s: got\n%q, error %v, want\n%q",
 			what, got, failure, texts(want))
 	}
 
-	w.Eventually(complaint, func() bool {
-		var all []T
-		all, failure = list()
+	w.Eventually(describe, func() bool {
+		all, err := list()
 		got = texts(all)
+		failure = err
 
-		return failure == nil && slices.Equal(got, texts(want))
+		return err == nil && slices.Equal(got, texts(want))
 	})
 }
 
@@ -207,10 +209,9 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
 	return func() (migrationtest.Call, func()) {
 		conn := dial()
+		call := func(ctx context.Context) (string, error) { return SayHello(ctx, conn) }
 
-		return func(ctx context.Context) (string, error) {
-			return SayHello(ctx, conn)
-		}, func() { _ = conn.Close() }
+		return call, func() { _ = conn.Close() }
 	}
 }
 
@@ -279,6 +280,7 @@ func (w *World) Publish(
 	opts ...runtime.RegisterOption,
 ) *Server {
 	w.t.Helper()
+
 	server := w.NewRegistry().NewServer(grpc.NewServer(),
 		runtime.WithDrainDelay(200*time.Millisecond))
 
@@ -296,16 +298,16 @@ func (w *World) PublishOn(
 
 	basic.RegisterGreeterServer(server, impl)
 	server.Publish(desc, opts...)
+
 	lis := w.Listen()
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := w.Run("server", func() error { return server.Serve(ctx, lis) }, cancel)
 
-	complaint := func() string {
+	want := func() string {
 		return fmt.Sprintf("got the status %+v, want one registered entry",
 			server.Status())
 	}
-
-	w.Eventually(complaint, func() bool {
+	w.Eventually(want, func() bool {
 		status := server.Status()
 		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})
@@ -359,8 +361,9 @@ func Plaintext() grpc.DialOption {
 // Reaches waits until calls reach exactly the named servers.
 func (w *World) Reaches(conn grpc.ClientConnInterface, names ...string) {
 	w.t.Helper()
+
 	const calls = 60 // also enough for weights of 1 to 10
-	Becomes(w, "calls reach", func() (reached []string, err error) {
+	reach := func() (reached []string, err error) {
 		for range calls {
 			name, err := SayHello(w.Context(), conn)
 			if err != nil {
@@ -373,7 +376,9 @@ func (w *World) Reaches(conn grpc.ClientConnInterface, names ...string) {
 		slices.Sort(reached)
 
 		return slices.Compact(reached), nil
-	}, names...)
+	}
+
+	Becomes(w, "calls reach", reach, names...)
 }
 
 // Watch follows a key with our registry and returns a getter of the latest set.
@@ -382,10 +387,10 @@ func (w *World) Watch(key string) func() ([]runtime.Endpoint, error) {
 
 	var mu sync.Mutex
 	var last []runtime.Endpoint
-
 	failure := errors.New("nothing yet")
+
 	ctx, cancel := context.WithCancel(context.Background())
-	w.Run("watch "+key, func() error {
+	watch := func() error {
 		for endpoints, err := range w.Registry.Watch(ctx, key) {
 			mu.Lock()
 			last = endpoints
@@ -394,7 +399,9 @@ func (w *World) Watch(key string) func() ([]runtime.Endpoint, error) {
 		}
 
 		return nil
-	}, cancel)
+	}
+
+	w.Run("watch "+key, watch, cancel)
 
 	return func() ([]runtime.Endpoint, error) {
 		mu.Lock()
@@ -437,6 +444,7 @@ func Beside(
 		Weight:   7,
 		Metadata: map[string]string{"k": "v"},
 	}
+
 	for i, second := range append(endpoint.Layouts(), homeMade) {
 		service := fmt.Sprintf("service%d", i)
 		registration, err := w.Registry.Register(w.Context(), key(service), at,
@@ -446,8 +454,8 @@ func Beside(
 		}
 
 		want := endpoint.Trouble(own, second)
-
 		got := reads(w, service, at.Addr)
+
 		if (got == "") != (want == "") || !strings.Contains(want, got) {
 			t.Errorf("with the layout %s the reader's reaction is %q, want %q, as in package endpoint",
 				second, got, want)

@@ -72,14 +72,16 @@ func call(
 		}
 	}
 
+	client := conformancev1connect.NewConformanceServiceClient(
+		connectetcd.NewHTTPClient(conn), "http://any", opts...)
 	c := caller{
 		ClientCompatRequest: req,
-		client: conformancev1connect.NewConformanceServiceClient(
-			connectetcd.NewHTTPClient(conn), "http://any", opts...),
-		info:   info,
-		cancel: cancel,
-		result: new(conformancev1.ClientResponseResult),
+		client:              client,
+		info:                info,
+		cancel:              cancel,
+		result:              new(conformancev1.ClientResponseResult),
 	}
+
 	if err := c.make(ctx); err != nil {
 		return nil, err
 	}
@@ -130,13 +132,7 @@ func (c *caller) make(ctx context.Context) error {
 		return unary(ctx, c, c.client.IdempotentUnary)
 
 	case "Unimplemented":
-		return unary(ctx, c, func(
-			ctx context.Context,
-			req *conformancev1.UnimplementedRequest,
-		) (*conformancev1.UnaryResponse, error) {
-			_, err := c.client.Unimplemented(ctx, req)
-			return new(conformancev1.UnaryResponse), err
-		})
+		return unary(ctx, c, c.unimplemented)
 
 	case "ServerStream":
 		return c.serverStream(ctx)
@@ -147,6 +143,14 @@ func (c *caller) make(ctx context.Context) error {
 	}
 
 	return fmt.Errorf("there is no method %q", c.GetMethod())
+}
+
+func (c *caller) unimplemented(
+	ctx context.Context,
+	req *conformancev1.UnimplementedRequest,
+) (*conformancev1.UnaryResponse, error) {
+	_, err := c.client.Unimplemented(ctx, req)
+	return new(conformancev1.UnaryResponse), err
 }
 
 // message is a pointer to a message.
@@ -282,8 +286,10 @@ func (c *caller) clientStream(ctx context.Context) error {
 	}
 
 	err = send(c, stream.Send, func() bool { return true })
+
 	c.cancelBeforeCloseSend()
 	c.cancelAfterCloseSend()
+
 	resp, callErr := stream.CloseAndReceive()
 	c.received(resp, callErr)
 
@@ -304,9 +310,9 @@ func (c *caller) bidiStream(ctx context.Context) error {
 		return more
 	}
 
-	err = send(c, stream.Send, func() bool {
-		return c.GetStreamType() != conformancev1.StreamType_STREAM_TYPE_FULL_DUPLEX_BIDI_STREAM || receive()
-	})
+	const full = conformancev1.StreamType_STREAM_TYPE_FULL_DUPLEX_BIDI_STREAM
+	sent := func() bool { return c.GetStreamType() != full || receive() }
+	err = send(c, stream.Send, sent)
 	c.cancelBeforeCloseSend()
 
 	if closeErr := stream.CloseRequest(); closeErr != nil {

@@ -39,9 +39,13 @@ func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 	var writing sync.Mutex
 	for {
 		req := new(conformancev1.ClientCompatRequest)
-		if err := read(in, req); errors.Is(err, io.EOF) {
+
+		err := read(in, req)
+		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+
+		if err != nil {
 			return err
 		}
 
@@ -50,12 +54,13 @@ func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 			defer func() { <-free }()
 
 			data, err := proto.Marshal(answer(ctx, req))
+
 			writing.Lock()
 			defer writing.Unlock()
 
 			if err == nil {
-				_, err = out.Write(append(binary.BigEndian.AppendUint32(nil,
-					uint32(len(data))), data...))
+				length := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
+				_, err = out.Write(append(length, data...))
 			}
 
 			if err != nil {

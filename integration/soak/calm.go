@@ -26,6 +26,7 @@ var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 // take longer.
 func (w *world) calm(ctx context.Context) error {
 	const bound = 2 * time.Minute
+
 	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
 		err := w.isWell(ctx)
 		switch {
@@ -47,7 +48,7 @@ func (w *world) isWell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 
-	want := make(map[string]clientv3.LeaseID)
+	want := map[string]clientv3.LeaseID{}
 	for i := range w.servers {
 		if l := w.servers[i].current.Load(); l != nil {
 			want[l.addr] = 0
@@ -67,6 +68,7 @@ func (w *world) isWell(ctx context.Context) error {
 	for _, c := range w.clients {
 		all.Go(func() error {
 			reached, err := c.reach(ctx)
+
 			has := slices.Sorted(maps.Keys(reached))
 			wants := slices.Sorted(maps.Keys(want))
 			if err == nil && !slices.Equal(has, wants) {
@@ -84,7 +86,7 @@ func (w *world) isWell(ctx context.Context) error {
 // has returns an error unless etcd has exactly the entries of these addresses
 // on these leases, and no other key or lease.
 func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error {
-	got := make(map[string]clientv3.LeaseID)
+	got := map[string]clientv3.LeaseID{}
 
 	keys, err := w.etcd.Admin().Get(ctx, "", clientv3.WithPrefix())
 	if err != nil {
@@ -97,16 +99,15 @@ func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error
 
 	leases, err := w.etcd.Admin().Leases(ctx)
 	if err == nil && (!maps.Equal(got, want) || len(leases.Leases) != len(want)) {
-		err = fmt.Errorf(
-			"etcd has the entries %v and %d leases, want %v and a lease each", got,
-			len(leases.Leases), want)
+		err = fmt.Errorf("etcd has the entries %v and %d leases, want %v and a lease each",
+			got, len(leases.Leases), want)
 	}
 
 	return err
 }
 
 // end drains the servers, closes the clients, and returns an error if a key or
-// lease is left in etcd.
+// lease remains in etcd.
 func (w *world) end() error {
 	var all errgroup.Group
 	for i := range w.servers {
@@ -118,6 +119,7 @@ func (w *world) end() error {
 	}
 
 	err := all.Wait()
+
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 

@@ -52,15 +52,15 @@ func newClient(index int, cfg clientv3.Config) (*client, error) {
 	}
 
 	insecurely := grpc.WithTransportCredentials(insecure.NewCredentials())
-	var instances error
-
+	config := `{"loadBalancingConfig":[` + c.policy + `],` + retries + `}`
 	c.caller, err = basic.NewGreeterClientFromEtcd(c.registry, insecurely,
-		runtime.WithDefaultServiceConfig(
-			`{"loadBalancingConfig":[`+c.policy+`],`+retries+`}`))
-	c.instances, instances = c.registry.NewInstances(&basic.Greeter_EtcdServiceDesc,
+		runtime.WithDefaultServiceConfig(config))
+
+	var instancesErr error
+	c.instances, instancesErr = c.registry.NewInstances(&basic.Greeter_EtcdServiceDesc,
 		insecurely)
 
-	return c, errors.Join(err, instances)
+	return c, errors.Join(err, instancesErr)
 }
 
 // call makes calls until ctx ends or a call fails.
@@ -87,9 +87,9 @@ func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 // these servers.
 func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	var mu sync.Mutex
+	reached := map[string]bool{}
 
-	reached := make(map[string]bool)
-	err := runtime.Each(ctx, c.instances, basic.NewGreeterClient, func(
+	hello := func(
 		ctx context.Context,
 		e runtime.Endpoint,
 		one basic.GreeterClient,
@@ -106,15 +106,16 @@ func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 		reached[e.Addr] = err == nil
 
 		return err
-	})
+	}
 
-	return reached, err
+	return reached, runtime.Each(ctx, c.instances, basic.NewGreeterClient, hello)
 }
 
 // close closes the registry and the etcd client.
 func (c *client) close() error {
 	err := c.registry.Close(context.Background())
 	closing := c.etcd.Close()
+
 	// an etcd client returns Canceled after a normal close
 	if !errors.Is(closing, context.Canceled) {
 		err = errors.Join(err, closing)

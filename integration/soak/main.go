@@ -3,8 +3,9 @@
 // and at least three servers run throughout a storm. Soak fails if
 //
 //   - a call fails,
-//   - after a storm, etcd or a client does not know exactly the running servers, or a client does not reach one,
-//   - a key, lease, goroutine or file descriptor is left at the end.
+//   - after a storm, etcd or a client does not know exactly the running servers,
+//     or a client does not reach one,
+//   - a key, lease, goroutine or file descriptor remains at the end.
 //
 // A seed gives the same faults at the same times of each storm. Unlike in
 // module simulation, the network and the clock are real.
@@ -40,7 +41,8 @@ func main() {
 	w := &world{start: time.Now()}
 	w.logf("seed %d, for %v", *seed, *duration)
 
-	if err := w.run(&plan{rng: rand.New(rand.NewPCG(*seed, 0))}, *duration); err != nil {
+	s := &storms{rng: rand.New(rand.NewPCG(*seed, 0))}
+	if err := w.run(s, *duration); err != nil {
 		w.logf("FAILED with seed %d: %v", *seed, err)
 		os.Exit(1)
 	}
@@ -60,7 +62,7 @@ type world struct {
 }
 
 // run runs the soak and returns the first violation, or nil.
-func (w *world) run(plan *plan, duration time.Duration) error {
+func (w *world) run(s *storms, duration time.Duration) error {
 	goroutines := goleak.IgnoreCurrent()
 	files := openFiles()
 
@@ -75,7 +77,7 @@ func (w *world) run(plan *plan, duration time.Duration) error {
 		return err
 	}
 
-	err = cmp.Or(w.soak(plan, duration), w.end())
+	err = cmp.Or(w.soak(s, duration), w.end())
 	w.etcd.Close()
 
 	if err != nil {
@@ -91,9 +93,10 @@ func (w *world) run(plan *plan, duration time.Duration) error {
 
 // soak starts the servers and the clients, and runs storms until duration is
 // over. It waits for calm after each storm.
-func (w *world) soak(plan *plan, duration time.Duration) error {
+func (w *world) soak(s *storms, duration time.Duration) error {
 	ctx, violated := context.WithCancelCause(context.Background())
 	w.violated = violated
+
 	var callers sync.WaitGroup
 	defer callers.Wait()
 	defer violated(nil)
@@ -118,7 +121,7 @@ func (w *world) soak(plan *plan, duration time.Duration) error {
 	}
 
 	for ctx.Err() == nil && time.Since(w.start) < duration {
-		w.storm(ctx, plan.next())
+		w.storm(ctx, s.next())
 		w.note(w.calm(ctx))
 	}
 
@@ -135,6 +138,7 @@ func (w *world) note(err error) {
 // storm injects each fault at its time, and returns when all faults are over.
 func (w *world) storm(ctx context.Context, faults []fault) {
 	began := time.Now()
+
 	var all sync.WaitGroup
 	defer all.Wait()
 

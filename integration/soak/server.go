@@ -91,9 +91,11 @@ func (s *server) start(cfg clientv3.Config, moved bool) error {
 	l.server = l.registry.NewServer(l.grpc, runtime.WithDrainDelay(500*time.Millisecond),
 		runtime.WithStopTimeout(5*time.Second))
 	basic.RegisterGreeterServerToEtcd(l.server, greeter{addr: l.addr})
+
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	go func() { l.served <- l.server.Serve(ctx, lis) }()
+
 	s.last = l.addr
 	s.current.Store(l)
 
@@ -111,6 +113,7 @@ func (s *server) kill() {
 	l.client.Close() // first, so that etcd gets no request of the shutdown
 	l.grpc.Stop()
 	l.stop()
+
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 
@@ -127,6 +130,7 @@ func (s *server) drain() error {
 
 	l.stop()
 	err := <-l.served
+
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 

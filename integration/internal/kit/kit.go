@@ -102,8 +102,8 @@ func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	stop = func() {
 		t.Helper()
 
-		err := end()
 		// it may be stopped before it serves
+		err := end()
 		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Errorf("serve at %s: %v", lis.Addr(), err)
 		}
@@ -134,17 +134,19 @@ func Run(t testing.TB, run func(context.Context) error) (stop func() error) {
 // Registered waits until all entries of a server are in etcd.
 func Registered(t *testing.T, server interface{ Status() []runtime.Status }) {
 	t.Helper()
+
 	want := func() string {
 		return fmt.Sprintf("the server is registered; its status: %+v", server.Status())
 	}
-
-	EventuallyOr(t, Soon, want, func() bool {
+	registered := func() bool {
 		all := server.Status()
 
 		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool {
 			return s.State != runtime.StateRegistered
 		})
-	})
+	}
+
+	EventuallyOr(t, Soon, want, registered)
 }
 
 // Logs is a writer for a slog.Handler that collects log lines. It is safe for
@@ -235,8 +237,8 @@ func Registry(
 	t.Helper()
 
 	handler := &asking{Handler: slog.NewTextHandler(logs, nil)}
-	registry := runtime.NewRegistry(client,
-		append([]runtime.Option{runtime.WithLogger(slog.New(handler))}, opts...)...)
+	opts = append([]runtime.Option{runtime.WithLogger(slog.New(handler))}, opts...)
+	registry := runtime.NewRegistry(client, opts...)
 	handler.registry.Store(registry)
 
 	t.Cleanup(func() {

@@ -18,7 +18,7 @@ import (
 // patience is how long a check waits for goroutines to end.
 const patience = 10 * time.Second
 
-// tests holds the tests for which Check has nothing left to do.
+// tests holds the tests for which Check has nothing more to do.
 var tests sync.Map
 
 // Check fails the test if it leaves goroutines, even of etcd or gRPC. The check
@@ -88,26 +88,25 @@ func Main(parallel int, run func() int) int {
 	return 1
 }
 
-// None fails the test if goroutines are left that run code of package runtime,
-// of a package below it or with more of these texts in their stacks, or were
-// started by such code.
+// None fails the test if goroutines remain that run, or were started by, code of
+// package runtime or of a package below it. more adds texts of stacks: goroutines
+// with one of them must not remain either.
 func None(t testing.TB, more ...string) {
 	t.Helper()
-
-	var left []string
 
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 
+	var remaining []string
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
-		left = append(Ours(), In(more...)...)
-		if len(left) == 0 {
+		remaining = append(Ours(), In(more...)...)
+		if len(remaining) == 0 {
 			return
 		}
 	}
 
-	t.Errorf("%d goroutines are left, want none:\n%s", len(left),
-		strings.Join(left, "\n\n"))
+	t.Errorf("%d goroutines are left, want none:\n%s", len(remaining),
+		strings.Join(remaining, "\n\n"))
 }
 
 // Ours returns the stacks of the goroutines that None checks in any case.

@@ -28,8 +28,7 @@ const (
 	cut   kind = "cut"   // connections to etcd members are cut for a while
 	pause kind = "pause" // etcd members become black holes for a while
 
-	// etcd members stop for a while, and restart with their disks
-	halt    kind = "halt"
+	halt    kind = "halt"    // etcd members stop for a while, and restart with their disks
 	wipe    kind = "wipe"    // all etcd members lose their disks
 	compact kind = "compact" // etcd compacts its history
 	revoke  kind = "revoke"  // leases of servers are revoked by hand
@@ -52,8 +51,8 @@ func (f fault) String() string {
 	return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts)
 }
 
-// plan generates storms, the same for the same seed.
-type plan struct {
+// storms generates storms, the same for the same seed.
+type storms struct {
 	rng  *rand.Rand
 	down [servers]bool
 }
@@ -61,42 +60,49 @@ type plan struct {
 // next returns the faults of a storm, sorted by their times. A storm has at
 // most one cut or pause, and at most one halt or wipe, because the end of one
 // could end the other. A storm stops or starts each server at most once.
-func (p *plan) next() (storm []fault) {
+func (s *storms) next() (storm []fault) {
 	add := func(k kind, longest time.Duration, on []int) {
-		storm = append(storm,
-			fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})
+		storm = append(storm, fault{
+			kind:  k,
+			on:    on,
+			after: s.within(stormLength),
+			lasts: 500*time.Millisecond + s.within(longest),
+		})
 	}
 
-	switch p.rng.IntN(5) {
+	switch s.rng.IntN(5) {
 	case 0, 1:
-		add(cut, 8*time.Second, p.some(members, members))
+		add(cut, 8*time.Second, s.some(members, members))
 	case 2, 3:
-		add(pause, 16*time.Second, p.some(members, members))
+		add(pause, 16*time.Second, s.some(members, members))
 	}
 
-	switch p.rng.IntN(4) {
+	switch s.rng.IntN(4) {
 	case 0, 1:
-		add(halt, 8*time.Second, p.some(members, 2))
+		add(halt, 8*time.Second, s.some(members, 2))
 	case 2:
 		add(wipe, time.Second, nil)
 	}
 
-	for range p.rng.IntN(4) {
-		add(p.one(compact, revoke, remove), time.Second, p.some(servers, servers))
+	for range s.rng.IntN(4) {
+		add(s.one(compact, revoke, remove), time.Second, s.some(servers, servers))
 	}
 
 	running := 0
-	for _, i := range p.rng.Perm(servers) {
-		switch ran := !p.down[i]; {
-		case !ran && p.rng.IntN(2) == 0:
-			add(p.one(launch, move), time.Second, []int{i})
-			p.down[i] = false
-		case ran:
-			running++
-			if running > spared && p.rng.IntN(3) == 0 {
-				add(p.one(kill, drain), time.Second, []int{i})
-				p.down[i] = true
+	for _, i := range s.rng.Perm(servers) {
+		if s.down[i] {
+			if s.rng.IntN(2) == 0 {
+				add(s.one(launch, move), time.Second, []int{i})
+				s.down[i] = false
 			}
+
+			continue
+		}
+
+		running++
+		if running > spared && s.rng.IntN(3) == 0 {
+			add(s.one(kill, drain), time.Second, []int{i})
+			s.down[i] = true
 		}
 	}
 
@@ -105,17 +111,17 @@ func (p *plan) next() (storm []fault) {
 	return storm
 }
 
-func (p *plan) one(of ...kind) kind {
-	return of[p.rng.IntN(len(of))]
+func (s *storms) one(of ...kind) kind {
+	return of[s.rng.IntN(len(of))]
 }
 
-func (p *plan) within(d time.Duration) time.Duration {
-	return time.Duration(p.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond
+func (s *storms) within(d time.Duration) time.Duration {
+	return time.Duration(s.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond
 }
 
 // some returns a sorted random choice of 1 to limit numbers below n.
-func (p *plan) some(n, limit int) []int {
-	chosen := p.rng.Perm(n)[:1+p.rng.IntN(limit)]
+func (s *storms) some(n, limit int) []int {
+	chosen := s.rng.Perm(n)[:1+s.rng.IntN(limit)]
 	slices.Sort(chosen)
 
 	return chosen

@@ -47,8 +47,8 @@ type History struct {
 func NewHistory(now time.Time) *History {
 	return &History{
 		Began:  now,
-		Owners: make(map[int64]string),
-		Hosts:  make(map[string]string),
+		Owners: map[int64]string{},
+		Hosts:  map[string]string{},
 	}
 }
 
@@ -258,8 +258,8 @@ func (h *History) replay(
 	visit func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change),
 ) {
 	resets := h.Resets
-	has := make(map[string]etcd.Entry)
-	puts := make(map[string][]*etcd.Change)
+	has := map[string]etcd.Entry{}
+	puts := map[string][]*etcd.Change{}
 
 	for i, c := range h.Changes {
 		for len(resets) > 0 && resets[0].After <= i {

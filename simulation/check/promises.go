@@ -90,7 +90,7 @@ func (h *History) Broken() []Problem {
 
 // Wrong returns the promises in settled that the look breaks, with the reasons.
 func (l Look) Wrong() map[string]string {
-	all := make(map[string]string)
+	all := map[string]string{}
 	for _, p := range settled {
 		var wrong []string
 		p.wrong(l, func(format string, args ...any) {
@@ -203,7 +203,7 @@ func (h *History) sure(c Call) (ids []string) {
 // disturbed reports whether a link of a process was broken or changed during a
 // period.
 func (h *History) disturbed(process string, from, to time.Time) bool {
-	broken := make(map[[2]string]bool)
+	broken := map[[2]string]bool{}
 	for _, l := range h.Links {
 		switch {
 		case l.At.After(to):
@@ -246,9 +246,9 @@ func (h *History) answered(c Call, l *Incarnation) bool {
 const mostMore = 3
 
 func failedMore(h *History, broken report) {
-	ours := 0
-	plain := 0
+	var ours, plain int
 	var last time.Time
+
 	for _, c := range h.Calls {
 		if !c.Beside {
 			continue
@@ -296,7 +296,7 @@ const hears = time.Second
 // then begins with an empty store.
 func unfencedWrites(h *History, broken report) {
 	store := new(leader.Fence)
-	users := make(map[int64]string)
+	users := map[int64]string{}
 	resets := 0
 	highest := int64(0)
 
@@ -314,7 +314,7 @@ func unfencedWrites(h *History, broken report) {
 			}
 
 			store = new(leader.Fence)
-			users = make(map[int64]string)
+			users = map[int64]string{}
 			resets = n
 			highest = 0
 		}
@@ -470,7 +470,7 @@ func floods(h *History, broken report) {
 		}
 	}
 
-	alike := make(map[[2]string][]time.Time)
+	alike := map[[2]string][]time.Time{}
 	for _, l := range h.Lines {
 		of := [2]string{l.Incarnation, l.About}
 		old := func(at time.Time) bool { return at.Before(l.At.Add(-Width)) }
@@ -519,7 +519,7 @@ func failedActs(h *History, broken report) {
 }
 
 func wrongEntries(l Look, wrong complaint) {
-	expected := make(map[string]int) // by service and address: the number of entries
+	expected := map[string]int{} // by service and address: the number of entries
 	for _, s := range l.Servers {
 		for _, key := range slices.Sorted(maps.Keys(s.Wants)) {
 			if lacks := s.Lacks(l, key); s.In && lacks != "" {

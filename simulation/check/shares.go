@@ -174,7 +174,7 @@ func (l Look) shares(
 		return nil // the split matches no instance, so all instances share the calls
 	}
 
-	shares := make(map[string]float64)
+	shares := map[string]float64{}
 	for _, addr := range serving {
 		shares[addr] = 0
 	}
@@ -196,7 +196,7 @@ func (l Look) shares(
 
 // spread distributes a share among addresses by the child policy.
 func (l Look) spread(addrs []string, p fixtures.Policy, part float64) map[string]float64 {
-	shares := make(map[string]float64)
+	shares := map[string]float64{}
 	total := 0.0
 	for _, addr := range addrs {
 		shares[addr] = 1

@@ -106,7 +106,7 @@ func (m *mirror) reset(entries []Entry, revision int64) {
 
 	m.entries = entries
 	m.revision = revision
-	m.changes = make(map[int64][]*Change)
+	m.changes = map[int64][]*Change{}
 }
 
 // watch returns a stream of all changes that the mirror does not have yet. It

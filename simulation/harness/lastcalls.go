@@ -59,7 +59,7 @@ func (c *caller) atLast(promise string, look func() string) {
 func (w *world) callShared(c *caller) {
 	c.atLast(check.Shared, func() string {
 		l := w.look()
-		served := make(map[string]int)
+		served := map[string]int{}
 		n := check.Rounds * len(l.Registered())
 		for range n {
 			if from := c.call(context.Background(), fixtures.Who, ""); from != "" {
@@ -285,7 +285,7 @@ func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 
 	var mu sync.Mutex
 	var failed []error
-	served := make(map[string]int)
+	served := map[string]int{}
 
 	var calls sync.WaitGroup
 	for range room + 1 {

@@ -274,16 +274,14 @@ func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)
 	all = all[:runtime.Stack(all, true)]
 
-	count := make(map[string]int)
+	count := map[string]int{}
 	for stack := range strings.SplitSeq(string(all), "\n\n") {
 		count[beganWith(stack)]++
 	}
 
 	delete(count, "")
 
-	processes := 0
-	configs := 0
-	seconds := 0
+	var processes, configs, seconds int
 	for _, region := range w.regions() {
 		for _, c := range region.callers {
 			configs += len(c.registry.Status().Keys)

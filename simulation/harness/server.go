@@ -122,7 +122,7 @@ func (s *server) appear() {
 	s.entries = nil
 	s.candidate = &candidate{w: s.w, id: s.id, name: cmp.Or(s.named, s.addr)}
 
-	s.wants = make(map[string]fixtures.Said)
+	s.wants = map[string]fixtures.Said{}
 	for _, key := range s.keys() {
 		s.wants[key] = s.says(key)
 	}

@@ -149,21 +149,24 @@ func init() {
 		}),
 		// the twin has the instance id of a server
 		schedule.TwinStarts: func(w *world, s schedule.Step) func() {
-			w.twins[s.Who].start()
-			return func() { w.twins[s.Who].stop(false) }
+			twin := w.twins[s.Who]
+			twin.start()
+
+			return func() { twin.stop(false) }
 		},
-		schedule.CallerRestarts: once(func(w *world, s schedule.Step) {
-			w.caller(s.Who).stop(false)
-			w.caller(s.Who).start(false)
+		schedule.CallerRestarts: onCaller(func(c *caller, _ schedule.Step) {
+			c.stop(false)
+			c.start(false)
 		}),
-		schedule.CallerAlone: once(func(w *world, s schedule.Step) {
-			w.caller(s.Who).stop(s.N == 1)
-			w.caller(s.Who).startAlone(s.For)
+		schedule.CallerAlone: onCaller(func(c *caller, s schedule.Step) {
+			c.stop(s.N == 1)
+			c.startAlone(s.For)
 		}),
 		schedule.CallerRefused: func(w *world, s schedule.Step) func() {
-			w.caller(s.Who).stop(false)
+			c := w.caller(s.Who)
+			c.stop(false)
 			restore := w.refuse(s.Who, s.Text)
-			w.caller(s.Who).start(false)
+			c.start(false)
 
 			return restore
 		},
@@ -174,16 +177,18 @@ func init() {
 
 			return func() { c.do(back) }
 		},
-		schedule.DiskDamaged: once(func(w *world, s schedule.Step) {
-			w.caller(s.Who).do(w.caller(s.Who).snapshots.damage)
+		schedule.DiskDamaged: onCaller(func(c *caller, _ schedule.Step) {
+			c.do(c.snapshots.damage)
 		}),
 		schedule.CallerIdles: during(func(w *world, s schedule.Step, on bool) {
 			w.caller(s.Who).idle.Store(on)
 		}),
 		schedule.HomeGoes: once((*world).homeGoes),
 		schedule.WriterDies: func(w *world, s schedule.Step) func() {
-			w.writer(s.Who).kill()
-			return w.writer(s.Who).start
+			o := w.writer(s.Who)
+			o.kill()
+
+			return o.start
 		},
 	}
 }
@@ -194,6 +199,11 @@ func once(do func(*world, schedule.Step)) fault {
 		do(w, s)
 		return nil
 	}
+}
+
+// onCaller returns a fault that calls do with the caller of the step.
+func onCaller(do func(*caller, schedule.Step)) fault {
+	return once(func(w *world, s schedule.Step) { do(w.caller(s.Who), s) })
 }
 
 // during returns a fault that set turns on, and off after the time of the step.
@@ -243,17 +253,18 @@ func restarts(stop func(*server)) fault {
 		server := w.servers[s.Who]
 		stop(server)
 
+		change := func() {
+			if s.N == 1 {
+				server.port++
+			}
+
+			if s.Text != "" {
+				server.spec.Newer = s.Text == schedule.WithNewer
+			}
+		}
+
 		return func() {
-			server.do(func() {
-				if s.N == 1 {
-					server.port++
-				}
-
-				if s.Text != "" {
-					server.spec.Newer = s.Text == schedule.WithNewer
-				}
-			})
-
+			server.do(change)
 			server.start()
 		}
 	}

@@ -48,9 +48,9 @@ func newWorld(spec schedule.Schedule, network *network.Network) *world {
 		schedule: spec,
 		network:  network,
 		changing: make(chan struct{}, 1),
-		refused:  make(map[int]string),
+		refused:  map[int]string{},
 		down:     make([]int, spec.Members),
-		counts:   make(map[int]check.Counts),
+		counts:   map[int]check.Counts{},
 	}
 
 	cluster, err := etcd.New(network, w.memberAddrs(), 0)

@@ -100,7 +100,7 @@ func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 
 	var mu sync.Mutex
 	var errs []error
-	by := make(map[string]int)
+	by := map[string]int{}
 
 	for _, m := range mutants {
 		free <- struct{}{}

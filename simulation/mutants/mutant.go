@@ -125,7 +125,7 @@ func read(room, text string) (all []*mutant, err error) {
 // check checks that mutants are complete, and fills in the packages of their
 // tests.
 func check(all []*mutant) error {
-	seen := make(map[string]bool)
+	seen := map[string]bool{}
 	for _, m := range all {
 		if seen[m.id] || m.row == "" || m.out == "" || len(m.edits) == 0 {
 			return fmt.Errorf("mutant %s: want a unique name, a row in brackets, a line \"out\", and an edit", m.id)

@@ -147,7 +147,7 @@ func (p place) span() span {
 // mentions reports whether the head has all words, which are names, literals or
 // operators. It skips the bodies of function literals.
 func (p place) mentions(words []string) bool {
-	has := make(map[string]bool)
+	has := map[string]bool{}
 	ast.Inspect(p.head, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.Ident:

@@ -43,7 +43,7 @@ func weave(
 	mutants []*mutant,
 ) (overlay string, err error) {
 	for {
-		t := &tree{root, token.NewFileSet(), make(map[string][]*source)}
+		t := &tree{root, token.NewFileSet(), map[string][]*source{}}
 		for _, m := range mutants {
 			if m.err == nil {
 				m.err = t.add(m)
@@ -118,7 +118,7 @@ type change struct {
 
 // add adds a mutant to the code.
 func (t *tree) add(m *mutant) error {
-	changes := make(map[function][]change)
+	changes := map[function][]change{}
 	for _, e := range m.edits {
 		f, err := t.find(e.dir, e.function)
 		if err != nil {
@@ -205,7 +205,7 @@ func (t *tree) load(dir string) error {
 			path:    filepath.Join(dir, filepath.Base(name)),
 			text:    string(text),
 			file:    file,
-			inserts: make(map[int]string),
+			inserts: map[int]string{},
 		})
 	}
 
@@ -293,7 +293,7 @@ func (t *tree) insert(id string, f function, changes []change) error {
 // write writes the files with all mutants to dir, and the overlay, which lists
 // the files that they replace.
 func (t *tree) write(dir string) (overlay string, err error) {
-	replace := make(map[string]string)
+	replace := map[string]string{}
 	add := func(path, text string) {
 		to := filepath.Join(dir, strings.ReplaceAll(path, "/", "-"))
 		replace[filepath.Join(t.root, path)] = to

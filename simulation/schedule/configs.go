@@ -151,7 +151,7 @@ func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 		return nil, Way{}
 	}
 
-	layers = make(map[string]json.RawMessage)
+	layers = map[string]json.RawMessage{}
 	name := ""
 
 	for next := top.LoadBalancingConfig; len(next) > 0; {

@@ -95,7 +95,7 @@ func (c Caller) Config() string {
 		return c.Policy + c.Own
 	}
 
-	fields := make(map[string]json.RawMessage)
+	fields := map[string]json.RawMessage{}
 	for _, config := range []string{c.Policy, c.Own} {
 		if err := json.Unmarshal([]byte(config), &fields); err != nil {
 			panic(err) // an invalid schedule

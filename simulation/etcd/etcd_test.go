@@ -26,18 +26,18 @@ type world struct {
 }
 
 // inBubble runs f with a cluster of some members. The bubble itself fails if a
-// goroutine is left afterwards.
+// goroutine remains afterwards.
 func inBubble(t *testing.T, members int, f func(t *testing.T, w *world)) {
 	Bubble(t, func(t *testing.T) {
 		w := &world{t: t, net: network.New()}
-		c, err := New(w.net, []string{"10.0.1.1:2379", "10.0.1.2:2379", "10.0.1.3:2379"}[:members],
-			0)
+		addrs := []string{"10.0.1.1:2379", "10.0.1.2:2379", "10.0.1.3:2379"}[:members]
+
+		c, err := New(w.net, addrs, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 
 		w.Cluster = c
-
 		defer func() { w.check(c.Close()) }()
 
 		f(t, w)
@@ -170,7 +170,7 @@ func TestIntercept_Unary(t *testing.T) {
 		}{
 			{"passes", Verdict{}, nil, 0, "put after 0s"},
 			{"late", Verdict{Before: time.Second}, nil, time.Second, "put after 1s"},
-			{"late, after the client has left", Verdict{Before: 3 * time.Second},
+			{"late, after the client gave up", Verdict{Before: 3 * time.Second},
 				context.DeadlineExceeded, 2 * time.Second, "put after 3s"},
 			{"answered late", Verdict{After: time.Second}, nil, time.Second, "put after 0s"},
 			{"lost", Verdict{Lose: true}, context.DeadlineExceeded, 2 * time.Second,
@@ -187,6 +187,7 @@ func TestIntercept_Unary(t *testing.T) {
 			})
 
 			w.OnCommit(func(c *Change) { effects.add("put after %v", c.At.Sub(began)) })
+
 			err := w.put(c, 2*time.Second, tt.name)
 			expect(t, tt.name+": answer", time.Since(began), tt.after)
 			expect(t, fmt.Sprintf("%s: the error %v is %v", tt.name, err, tt.ends),

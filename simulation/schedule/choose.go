@@ -5,38 +5,45 @@ import (
 	"slices"
 )
 
+// draft is a step that is being drawn for a world.
+type draft struct {
+	*rand.Rand
+	Schedule
+	*Step
+}
+
 // A chooser fills in the details of a step. It reports false if the world
 // cannot have the step.
-type chooser func(*rand.Rand, Schedule, *Step) bool
+type chooser func(*draft) bool
 
-func always(*rand.Rand, Schedule, *Step) bool {
+func always(*draft) bool {
 	return true
 }
 
-func withOther(_ *rand.Rand, s Schedule, _ *Step) bool {
-	return s.Other != nil
+func withOther(d *draft) bool {
+	return d.Other != nil
 }
 
-func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool {
-	return s.Members == 3
+func ofThree(d *draft) bool {
+	return d.Members == 3
 }
 
-func withAuth(_ *rand.Rand, s Schedule, _ *Step) bool {
-	return s.Auth
+func withAuth(d *draft) bool {
+	return d.Auth
 }
 
 // all returns a chooser that calls choosers in turn, until one of them reports
 // false.
 func all(choosers ...chooser) chooser {
-	return func(r *rand.Rand, s Schedule, step *Step) bool {
+	return func(d *draft) bool {
 		return !slices.ContainsFunc(choosers, func(choose chooser) bool {
-			return !choose(r, s, step)
+			return !choose(d)
 		})
 	}
 }
 
-func aMember(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Who = r.IntN(s.Members)
+func aMember(d *draft) bool {
+	d.Who = d.IntN(d.Members)
 	return true
 }
 
@@ -46,72 +53,72 @@ func someOf(r *rand.Rand, n int) int {
 	return r.IntN(2) * r.IntN(n)
 }
 
-func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Who = someOf(r, s.Processes())
+func aProcess(d *draft) bool {
+	d.Who = someOf(d.Rand, d.Processes())
 	return true
 }
 
-func aServer(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Who = someOf(r, len(s.Servers))
+func aServer(d *draft) bool {
+	d.Who = someOf(d.Rand, len(d.Servers))
 	return true
 }
 
 // aServerThat chooses a server, and reports false if match returns false for
 // the server.
 func aServerThat(match func(Server) bool) chooser {
-	return func(r *rand.Rand, s Schedule, step *Step) bool {
-		return aServer(r, s, step) && match(s.Servers[step.Who])
+	return func(d *draft) bool {
+		return aServer(d) && match(d.Servers[d.Who])
 	}
 }
 
-func aCaller(r *rand.Rand, s Schedule, step *Step) bool {
-	if len(s.Callers) == 0 {
+func aCaller(d *draft) bool {
+	if len(d.Callers) == 0 {
 		return false // the other region has no callers
 	}
 
-	step.Who = len(s.Servers) + r.IntN(len(s.Callers))
+	d.Who = len(d.Servers) + d.IntN(len(d.Callers))
 
 	return true
 }
 
 func aCallerThat(match func(Caller) bool) chooser {
-	return func(r *rand.Rand, s Schedule, step *Step) bool {
-		return aCaller(r, s, step) && match(s.Callers[step.Who-len(s.Servers)])
+	return func(d *draft) bool {
+		return aCaller(d) && match(d.Callers[d.Who-len(d.Servers)])
 	}
 }
 
-func aWriter(r *rand.Rand, s Schedule, step *Step) bool {
-	if len(s.Writers) == 0 {
+func aWriter(d *draft) bool {
+	if len(d.Writers) == 0 {
 		return false
 	}
 
-	step.Who = len(s.Servers) + len(s.Callers) + r.IntN(len(s.Writers))
+	d.Who = len(d.Servers) + len(d.Callers) + d.IntN(len(d.Writers))
 
 	return true
 }
 
 // aPair chooses a caller, and a server or a writer.
-func aPair(r *rand.Rand, s Schedule, step *Step) bool {
-	if len(s.Writers) == 0 || r.IntN(4) > 0 {
-		aServer(r, s, step)
+func aPair(d *draft) bool {
+	if len(d.Writers) == 0 || d.IntN(4) > 0 {
+		aServer(d)
 	} else {
-		aWriter(r, s, step)
+		aWriter(d)
 	}
 
-	step.Whom = step.Who
+	d.Whom = d.Who
 
-	return aCaller(r, s, step)
+	return aCaller(d)
 }
 
 // aRight chooses a right. Only servers in the election get a right on
 // candidates.
-func aRight(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Text = pick(r, []string{Read, Write, ReadConfig, ReadVotes, WriteVotes})
-	if step.Text == ReadVotes || step.Text == WriteVotes {
-		return aServer(r, s, step) && s.Auth && s.Servers[step.Who].Mode != Register
+func aRight(d *draft) bool {
+	d.Text = pick(d.Rand, []string{Read, Write, ReadConfig, ReadVotes, WriteVotes})
+	if d.Text == ReadVotes || d.Text == WriteVotes {
+		return aServer(d) && d.Auth && d.Servers[d.Who].Mode != Register
 	}
 
-	return aProcess(r, s, step) && s.Auth
+	return aProcess(d) && d.Auth
 }
 
 // The methods of etcd that each kind of process calls.
@@ -128,69 +135,69 @@ var (
 // requests.
 var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWrite}
 
-func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
-	aProcess(r, s, step)
+func aMethod(d *draft) bool {
+	aProcess(d)
 
-	servers := len(s.Servers)
-	callers := len(s.Callers)
+	servers := len(d.Servers)
+	callers := len(d.Callers)
 
 	switch {
-	case step.Who < servers:
-		step.Text = pick(r, serverMethods)
-	case step.Who < servers+callers:
-		step.Text = pick(r, callerMethods)
+	case d.Who < servers:
+		d.Text = pick(d.Rand, serverMethods)
+	case d.Who < servers+callers:
+		d.Text = pick(d.Rand, callerMethods)
 	default:
-		step.Text = pick(r, writerMethods)
+		d.Text = pick(d.Rand, writerMethods)
 	}
 
 	return true
 }
 
 // aRefusal makes etcd reject requests, sometimes because it is busy.
-func aRefusal(r *rand.Rand, s Schedule, step *Step) bool {
-	aMethod(r, s, step)
+func aRefusal(d *draft) bool {
+	aMethod(d)
 
-	if slices.Contains(refusedWhenBusy, step.Text) && r.IntN(2) == 0 {
-		step.N = Busy
+	if slices.Contains(refusedWhenBusy, d.Text) && d.IntN(2) == 0 {
+		d.N = Busy
 	}
 
 	return true
 }
 
-func aConfig(r *rand.Rand, s Schedule, step *Step) bool {
-	drained := s.Instance(r.IntN(len(s.Servers)))
+func aConfig(d *draft) bool {
+	drained := d.Instance(d.IntN(len(d.Servers)))
 
-	switch r.IntN(8) {
+	switch d.IntN(8) {
 	case 0:
-		step.Text = Drain(drained)
+		d.Text = Drain(drained)
 	case 1:
-		step.Text = drawPolicy(r, drained)
+		d.Text = drawPolicy(d.Rand, drained)
 	case 2, 3, 4:
-		step.Text = drawPolicy(r, "")
+		d.Text = drawPolicy(d.Rand, "")
 	default:
-		step.Text = pick(r, policies)
+		d.Text = pick(d.Rand, policies)
 	}
 
 	return true
 }
 
 func oneOf(texts ...string) chooser {
-	return func(r *rand.Rand, _ Schedule, step *Step) bool {
-		step.Text = pick(r, texts)
+	return func(d *draft) bool {
+		d.Text = pick(d.Rand, texts)
 		return true
 	}
 }
 
 // number chooses N from first to first+n-1.
 func number(first, n int) chooser {
-	return func(r *rand.Rand, _ Schedule, step *Step) bool {
-		step.N = first + r.IntN(n)
+	return func(d *draft) bool {
+		d.N = first + d.IntN(n)
 		return true
 	}
 }
 
-func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Whom = r.IntN(s.Members)
+func anotherMember(d *draft) bool {
+	d.Whom = d.IntN(d.Members)
 	return true
 }
 
@@ -198,18 +205,18 @@ func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 // stops, and chooses how etcd comes back. It reports false if etcd has
 // passwords, because a client that logged in after the backup waits for the
 // raft index of its token.
-func aBackup(r *rand.Rand, s Schedule, step *Step) bool {
-	step.For += step.Milliseconds()
-	step.Text = pick(r, []string{"", AsNew, Bumped, Bumped})
+func aBackup(d *draft) bool {
+	d.For += d.Milliseconds()
+	d.Text = pick(d.Rand, []string{"", AsNew, Bumped, Bumped})
 
-	return !s.Auth
+	return !d.Auth
 }
 
-func aPause(r *rand.Rand, s Schedule, step *Step) bool {
-	aServer(r, s, step)
+func aPause(d *draft) bool {
+	aServer(d)
 
-	if s.Servers[step.Who].Mode == Register {
-		step.Text = pick(r, []string{"", ForGood})
+	if d.Servers[d.Who].Mode == Register {
+		d.Text = pick(d.Rand, []string{"", ForGood})
 	}
 
 	return true

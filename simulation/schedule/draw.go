@@ -182,7 +182,9 @@ func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 		step.For = min(within(r, k.longest), within(r, k.longest)) + shortest
 	}
 
-	return step, k.choose(r, s, &step)
+	ok := k.choose(&draft{r, s, &step})
+
+	return step, ok
 }
 
 // oneIn reports true once in n times.

@@ -12,7 +12,7 @@ import (
 )
 
 func TestNew(t *testing.T) {
-	seen := make(map[Kind]int)
+	seen := map[Kind]int{}
 	said := ""
 	configs := ""
 	for seed := range uint64(500) {
@@ -39,18 +39,21 @@ func TestNew(t *testing.T) {
 			}
 		}
 
-		var back Schedule
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
 
-		if text, err := json.Marshal(s); err != nil {
-			t.Error(err)
-		} else if err := json.Unmarshal(text, &back); err != nil || back.String() != s.String() {
+		var back Schedule
+		if err := json.Unmarshal(text, &back); err != nil || back.String() != s.String() {
 			t.Errorf("schedule of seed %d after JSON:\n%v, %v, want it unchanged", seed, back, err)
 		}
 	}
 
 	for _, words := range []string{
-		AsNew + " after", Bumped, "too many", ForGood, ReadVotes, WriteVotes, "second true", "parts true", "line ", "own ",
-		"ttl 15", "unready ", "at another port", "is killed, starts",
+		AsNew + " after", Bumped, "too many", ForGood, ReadVotes, WriteVotes,
+		"second true", "parts true", "line ", "own ", "ttl 15", "unready ",
+		"at another port", "is killed, starts",
 	} {
 		if !strings.Contains(said, words) {
 			t.Errorf("no schedule of 500 contains %q", words)
@@ -91,17 +94,14 @@ func TestShrink(t *testing.T) {
 	small := Shrink(s, func(t Schedule) bool {
 		return t.Auth && slices.Contains(t.Steps, a) && slices.Contains(t.Steps, b)
 	})
-	if !slices.Equal(small.Steps, []Step{a, b}) ||
-		!small.Auth ||
-		small.Other != nil ||
-		s.Other == nil {
+	steps := slices.Equal(small.Steps, []Step{a, b})
+	if !steps || !small.Auth || small.Other != nil || s.Other == nil {
 		t.Errorf("Shrink =\n%v, want auth, no other region, and the steps\n%v\n%v", small,
 			s.Words(a), s.Words(b))
 	}
 
-	if slices.ContainsFunc(small.Servers, func(v Server) bool {
-		return v.Both || v.Newer || v.Layouts != nil
-	}) {
+	needless := func(v Server) bool { return v.Both || v.Newer || v.Layouts != nil }
+	if slices.ContainsFunc(small.Servers, needless) {
 		t.Errorf("the shrunk schedule has servers with needless properties:\n%v", small)
 	}
 

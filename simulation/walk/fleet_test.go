@@ -36,7 +36,7 @@ const (
 	// views are current: once for the start, and once for the fault.
 	slack = 4
 
-	// proofEvery is how often a process may verify what it knows.
+	// proofEvery is how often a process may verify its knowledge.
 	proofEvery = 10 * time.Second
 )
 
@@ -54,7 +54,7 @@ func TestFleet(t *testing.T) {
 
 			f := newFleet(seed)
 			t.Logf("cd simulation && go test -run TestFleet ./walk -seeds 1 -first %d # %+v", seed,
-				f.fleetPlan)
+				f.choices)
 			etcd.Bubble(t, f.run)
 		})
 
@@ -64,24 +64,20 @@ func TestFleet(t *testing.T) {
 
 // fleet is a number of processes that use one etcd.
 type fleet struct {
-	fleetPlan
+	choices
 	net  *network.Network
 	etcd *etcd.Cluster
 	seen [processes * followed]atomic.Int64 // the number of endpoints that a process knows of a key
 	lost atomic.Int64                       // the number of entries that etcd deleted
 }
 
-// fleetPlan is what a seed decides.
-type fleetPlan struct {
-	// the time that etcd needs for a request and for a login; login is 0 if
-	// etcd has no passwords
-	request, login time.Duration
-
-	work time.Duration // the time that etcd needs for the requests of plain code
-	ttl  time.Duration // of leases
-
-	// from the start of the first process to that of the last, if positive
-	spread time.Duration
+// choices are made by a seed.
+type choices struct {
+	request time.Duration // the time that etcd needs for a request
+	login   time.Duration // the time that etcd needs for a login; 0: without passwords
+	work    time.Duration // the time that etcd needs for the requests of plain code
+	ttl     time.Duration // of leases
+	spread  time.Duration // from the first start of a process to the last, if positive
 
 	fault     string
 	at, lasts time.Duration // time and duration of the fault
@@ -91,11 +87,12 @@ func newFleet(seed uint64) *fleet {
 	r := rand.New(rand.NewPCG(seed, 0))
 	upTo := func(most time.Duration) time.Duration { return time.Duration(r.Int64N(int64(most))) }
 
-	p := fleetPlan{
+	p := choices{
 		request: upTo(30*time.Second) / (processes * plainRequests),
 		spread:  upTo(20*time.Second) - 10*time.Second,
 		fault:   []string{"cut", "stop", "hang"}[r.IntN(3)],
 	}
+
 	if r.IntN(3) == 0 {
 		p.login = 60 * time.Millisecond
 		p.request /= 3
@@ -106,13 +103,13 @@ func newFleet(seed uint64) *fleet {
 	p.at = upTo(slack * p.work)
 	p.lasts = upTo(p.ttl / 6)
 
-	return &fleet{fleetPlan: p}
+	return &fleet{choices: p}
 }
 
 func (f *fleet) run(t *testing.T) {
-	var all sync.WaitGroup
-
 	f.startEtcd(t)
+
+	var all sync.WaitGroup
 	t.Cleanup(func() {
 		f.etcd.Queue(0, 0)
 		all.Wait()
@@ -141,8 +138,8 @@ func (f *fleet) startEtcd(t *testing.T) {
 	f.net = network.New()
 	cluster, err := etcd.New(f.net, etcdAddrs, 2*f.work)
 	must.Succeed(t, err)
-
 	f.etcd = cluster
+
 	if f.login > 0 {
 		must.Succeed(t, cluster.Protect(etcd.User{Name: "root", Password: "root"}))
 	}
@@ -224,13 +221,13 @@ func (f *fleet) judge(t *testing.T, took time.Duration, settled bool) {
 	}
 
 	const both = 2 * slack * processes
-
-	requests, streams := f.etcd.Served()
+	const mostStreams = both * plainStreams
 	most := both*(plainRequests+plainLogins) + processes*int(3*took/f.ttl+took/proofEvery)
 
 	lost := f.lost.Load()
-	if behind > 0 || lost > 0 || requests > most || streams > both*plainStreams {
+	requests, streams := f.etcd.Served()
+	if behind > 0 || lost > 0 || requests > most || streams > mostStreams {
 		t.Fatalf("%d views are behind, %d entries were lost, and etcd served %d requests and opened %d streams; want at most 0, 0, %d and %d",
-			behind, lost, requests, streams, most, both*plainStreams)
+			behind, lost, requests, streams, most, mostStreams)
 	}
 }

@@ -30,10 +30,14 @@ const (
 	// kept is the directory of failing schedules.
 	kept = "../failures"
 
-	// shrinking bounds the time to shrink a schedule, and shrunk the number of
-	// these, one for each broken promise. Each smaller schedule is run so many
-	// tries.
-	shrinking, shrunk, tries = time.Minute, 3, 3
+	// shrinking bounds the time to shrink a schedule.
+	shrinking = time.Minute
+
+	// shrunk bounds the number of shrunk schedules, one for each broken promise.
+	shrunk = 3
+
+	// tries is how many times a smaller schedule is run.
+	tries = 3
 )
 
 // TestSchedules runs the schedules of the flags, in one process for each CPU.
@@ -41,11 +45,11 @@ const (
 // simulation/failures.
 func TestSchedules(t *testing.T) {
 	skipUnlessAsked(t)
-	x := &explorer{t: t, next: firstSeed(), left: *seeds, failed: make(map[string][]failure)}
+	x := &explorer{t: t, next: firstSeed(), remaining: *seeds, failed: map[string][]failure{}}
 	ctx := t.Context()
 
 	if *minutes > 0 {
-		x.left = math.MaxInt
+		x.remaining = math.MaxInt
 		bounded, cancel := context.WithTimeout(ctx, time.Duration(*minutes*float64(time.Minute)))
 		defer cancel()
 
@@ -66,9 +70,9 @@ func TestSchedules(t *testing.T) {
 		all.Wait()
 	}
 
+	rate := float64(x.done) / x.cpu.Seconds()
 	fmt.Printf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken\n",
-		x.done, x.faults, x.virtual.Round(time.Minute), float64(x.done)/x.cpu.Seconds(),
-		len(x.failed))
+		x.done, x.faults, x.virtual.Round(time.Minute), rate, len(x.failed))
 
 	if x.done == 0 {
 		t.Error("no schedule was run, want at least one")
@@ -100,7 +104,7 @@ type explorer struct {
 
 	mu        sync.Mutex
 	next      uint64 // the next unused seed
-	left      int    // the number of seeds left
+	remaining int    // how many seeds to run
 	done      int
 	faults    int
 	virtual   time.Duration
@@ -116,14 +120,14 @@ type failure struct {
 	trace    string
 }
 
-// explore runs the schedules of seeds until there are none left, or ctx ends.
+// explore runs the schedules of seeds until none remain, or ctx ends.
 func (x *explorer) explore(ctx context.Context) {
 	for ctx.Err() == nil {
 		x.mu.Lock()
 		from := x.next
-		n := min(perProcess, x.left)
-		x.next = x.next + uint64(n)
-		x.left = x.left - n
+		n := min(perProcess, x.remaining)
+		x.next += uint64(n)
+		x.remaining -= n
 		x.mu.Unlock()
 
 		for end := from + uint64(n); from < end && ctx.Err() == nil; {
@@ -142,15 +146,16 @@ func (x *explorer) explore(ctx context.Context) {
 // seed of the last schedule.
 func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string) (last uint64) {
 	reports, crash, cpu := run(ctx, x.t, args...)
+
 	x.mu.Lock()
 	defer x.mu.Unlock()
 
 	x.cpu += cpu
 
 	for _, r := range reports {
-		x.done = x.done + 1
-		x.faults = x.faults + r.Faults
-		x.virtual = x.virtual + r.Virtual
+		x.done++
+		x.faults += r.Faults
+		x.virtual += r.Virtual
 		x.fail(s, r)
 		last = r.Seed
 	}
@@ -177,9 +182,8 @@ func (x *explorer) fail(s schedule.Schedule, r report) {
 	}
 
 	for _, p := range r.Problems {
-		if !slices.ContainsFunc(x.failed[p.Promise], func(f failure) bool {
-			return f.schedule.Seed == s.Seed
-		}) {
+		same := func(f failure) bool { return f.schedule.Seed == s.Seed }
+		if !slices.ContainsFunc(x.failed[p.Promise], same) {
 			x.failed[p.Promise] = append(x.failed[p.Promise], failure{s, r.Problems, r.Trace})
 			fmt.Printf("Seed %d breaks the promise: %s: %s\n", s.Seed, p.Promise, p.Text)
 		}
@@ -193,7 +197,9 @@ func (x *explorer) explain(promise string, f failure) {
 
 	tried := 0
 	trace := f.trace
-	small := schedule.Shrink(f.schedule, func(s schedule.Schedule) bool {
+	broken := func(p check.Problem) bool { return p.Promise == promise }
+
+	fails := func(s schedule.Schedule) bool {
 		name := filepath.Join(x.t.TempDir(), "schedule.json")
 		save(x.t, name, s)
 		reports, crash, _ := run(ctx, x.t, "-schedule", name, "-seeds", "1", "-times",
@@ -205,16 +211,16 @@ func (x *explorer) explain(promise string, f failure) {
 		}
 
 		for _, r := range reports {
-			if slices.ContainsFunc(r.Problems, func(p check.Problem) bool {
-				return p.Promise == promise
-			}) {
+			if slices.ContainsFunc(r.Problems, broken) {
 				trace = r.Trace
 				return true
 			}
 		}
 
 		return false
-	})
+	}
+
+	small := schedule.Shrink(f.schedule, fails)
 
 	must.Succeed(x.t, os.MkdirAll(kept, 0o755))
 	name := absolute(x.t, filepath.Join(kept,
@@ -222,12 +228,12 @@ func (x *explorer) explain(promise string, f failure) {
 	save(x.t, name+".json", small)
 	must.Succeed(x.t, os.WriteFile(name+".txt", []byte(trace), 0o644))
 
-	x.explained = append(
-		x.explained,
-		fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nThe events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
-			promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried,
-			small, name, name),
-	)
+	x.explained = append(x.explained, fmt.Sprintf("\n%s\n%v%s\n"+
+		"Shrunk from %d steps to %d in %d tries:\n%v\n"+
+		"The events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
+		promise, f.schedule, lines(f.problems),
+		len(f.schedule.Steps), len(small.Steps), tried, small,
+		name, name))
 }
 
 // crashed describes the end of a process that did not run all its schedules.

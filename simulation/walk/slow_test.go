@@ -40,11 +40,13 @@ type distant struct {
 // to answer.
 func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *distant)) {
 	const here, there = "10.0.0.1", "10.0.0.2"
+
 	etcd.Bubble(t, func(t *testing.T) {
 		net := network.New()
 		net.Set(here, there, network.Link{Delay: roundTrip / 2})
 		cluster, err := etcd.New(net, etcdAddrs, 0)
 		must.Succeed(t, err)
+
 		d := &distant{etcd: cluster, calls: map[string]int{}}
 		defer func() { must.Succeed(t, d.etcd.Close()) }()
 
@@ -63,7 +65,6 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 
 		d.Registry = runtime.NewRegistry(client,
 			runtime.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))))
-
 		defer d.Close(t.Context())
 
 		f(t, d)
@@ -84,14 +85,12 @@ func (d *distant) asked(method string) int {
 // not reported as a fault (K13).
 func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 	const keys = 200
-	for _, roundTrip := range []time.Duration{time.Millisecond, 50 * time.Millisecond,
-		100 * time.Millisecond, 300 * time.Millisecond} {
+	for _, ms := range []time.Duration{1, 50, 100, 300} {
+		roundTrip := ms * time.Millisecond
 		t.Run(roundTrip.String(), func(t *testing.T) {
 			inDistance(t, roundTrip, func(t *testing.T, d *distant) {
-				var following sync.WaitGroup
-
 				ctx, stop := context.WithCancel(t.Context())
-
+				var following sync.WaitGroup
 				defer following.Wait()
 				defer stop()
 
@@ -158,7 +157,6 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				reads := d.asked("Range")
-
 				log := d.log.String()
 				if reads > 4*keys+100 || log != "" {
 					t.Errorf("%d reads, want at most %d; log %q, want it empty", reads, 4*keys+100,
@@ -202,7 +200,6 @@ func TestK14_AQuietDistantEtcd(t *testing.T) {
 
 				synctest.Wait()
 				lists := d.asked("Range") - asked
-
 				log := d.log.String()
 				if lists > 20 || log != logged {
 					t.Errorf("%d reads, want at most 20; log %q, want the unchanged log %q", lists,

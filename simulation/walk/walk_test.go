@@ -77,6 +77,7 @@ func TestWalk(t *testing.T) {
 // TestKept runs the kept schedules. Each once found a defect.
 func TestKept(t *testing.T) {
 	skipUnlessAsked(t)
+
 	files, err := filepath.Glob("testdata/*.json")
 	must.Succeed(t, err)
 

@@ -18,33 +18,43 @@ func TestMain(m *testing.M) {
 func BenchmarkChange(b *testing.B) {
 	benchmark(b, change)
 }
+
 func BenchmarkSequence(b *testing.B) {
 	benchmark(b, sequence)
 }
+
 func BenchmarkRollout(b *testing.B) {
 	benchmark(b, rollout)
 }
+
 func BenchmarkRollouts(b *testing.B) {
 	benchmark(b, rollouts)
 }
+
 func BenchmarkChurn(b *testing.B) {
 	benchmark(b, churn)
 }
+
 func BenchmarkCold(b *testing.B) {
 	benchmark(b, cold)
 }
+
 func BenchmarkConns(b *testing.B) {
 	benchmark(b, conns)
 }
+
 func BenchmarkRPC(b *testing.B) {
 	benchmark(b, rpc)
 }
+
 func BenchmarkSlow(b *testing.B) {
 	benchmark(b, slow)
 }
+
 func BenchmarkCalls(b *testing.B) {
 	benchmark(b, calls)
 }
+
 func BenchmarkRest(b *testing.B) {
 	benchmark(b, rest)
 }
@@ -78,10 +88,12 @@ func report(b *testing.B, values figures) {
 
 // TestScenarios runs each scenario with a hundredth of its size and duration.
 func TestScenarios(t *testing.T) {
-	for _, all := range []*scenario{change, sequence, rollout, rollouts, churn, cold, conns, rpc,
-		slow, calls, rest} {
+	for _, all := range []*scenario{
+		change, sequence, rollout, rollouts, churn, cold, conns, rpc, slow, calls, rest,
+	} {
 		t.Run(all.name, func(t *testing.T) {
 			t.Parallel()
+
 			s := *all
 			s.peers = slices.DeleteFunc(slices.Clone(s.peers), func(peer string) bool {
 				return peer == peerGoZero

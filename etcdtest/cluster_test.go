@@ -93,6 +93,7 @@ func TestMember_StopsAndRestarts(t *testing.T) {
 	client := cluster.Client(t)
 	leader, err := cluster.Leader(t.Context())
 	must(t, err)
+
 	leader.Stop()
 	leader.Stop()
 
@@ -111,6 +112,7 @@ func TestMember_StopsAndRestarts(t *testing.T) {
 	cluster.Stop()
 	must(t, leader.Restart()) // without a quorum
 	must(t, next.Restart())
+
 	alone := cluster.Client(t, func(cfg *clientv3.Config) {
 		cfg.Endpoints = []string{leader.Endpoint()}
 	})
@@ -130,9 +132,11 @@ func TestMember_PausePeersElectsNewLeader(t *testing.T) {
 
 	old.ResumePeers()
 	put(t, cluster.Client(t), "k", "v")
-	wantValue(t, cluster.Client(t, func(cfg *clientv3.Config) {
+
+	ofOld := cluster.Client(t, func(cfg *clientv3.Config) {
 		cfg.Endpoints = []string{old.Endpoint()}
-	}), "k", "v")
+	})
+	wantValue(t, ofOld, "k", "v")
 }
 
 // A restarted member posts its first messages. While they are withheld, it does
@@ -208,8 +212,8 @@ func TestCompact(t *testing.T) {
 	revision, err := cluster.Compact(within(t, soon))
 	must(t, err)
 
-	if _, err := client.Get(t.Context(), "k", clientv3.WithRev(revision-1)); !errors.Is(err,
-		rpctypes.ErrCompacted) {
+	_, err = client.Get(t.Context(), "k", clientv3.WithRev(revision-1))
+	if !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("a get before the compacted revision: error %v, want %v", err,
 			rpctypes.ErrCompacted)
 	}
@@ -221,9 +225,9 @@ func TestCutAndPause(t *testing.T) {
 	cluster := etcdtest.Start(t)
 	client := cluster.Client(t)
 	put(t, client, "k", "v")
+
 	open, err := net.Dial("tcp", strings.TrimPrefix(cluster.Member(0).Endpoint(), "http://"))
 	must(t, err)
-
 	defer open.Close()
 
 	cluster.Cut()
@@ -284,6 +288,7 @@ func TestCalls(t *testing.T) {
 
 	get(t, client, "user-admin/a")
 	put(t, cluster.Admin(), "user/a", "v")
+
 	lease, err := client.Grant(ctx, 60)
 	must(t, err)
 	must(t, second(client.KeepAliveOnce(ctx, lease.ID)))
@@ -292,10 +297,12 @@ func TestCalls(t *testing.T) {
 		Then(clientv3.OpPut("user/b", "v", clientv3.WithLease(lease.ID)),
 			clientv3.OpPut("user/c", "v")).
 		Else(clientv3.OpGet("user/b")).Commit()
-
 	must(t, err)
-	watches := []clientv3.WatchChan{client.Watch(ctx, "user/", clientv3.WithPrefix()),
-		client.Watch(ctx, "other/")}
+
+	watches := []clientv3.WatchChan{
+		client.Watch(ctx, "user/", clientv3.WithPrefix()),
+		client.Watch(ctx, "other/"),
+	}
 	must(t, calls.Wait(ctx, etcdtest.Watch, "", len(watches)))
 
 	for _, want := range []struct {
@@ -335,10 +342,12 @@ func TestCalls(t *testing.T) {
 // Calls on a closed cluster return an error, and start no server.
 func TestCluster_Closed(t *testing.T) {
 	t.Parallel()
+
 	cluster, err := etcdtest.New(t.TempDir())
 	must(t, err)
 	backup, err := cluster.Backup()
 	must(t, err)
+
 	cluster.Close()
 	cluster.Close() // a second Close has no effect
 
@@ -347,9 +356,9 @@ func TestCluster_Closed(t *testing.T) {
 	}
 
 	for what, do := range map[string]func() error{
-		"Restart": cluster.Restart, "Wipe": cluster.Wipe, "RestoreBackup": func() error {
-			return cluster.RestoreBackup(backup)
-		},
+		"Restart":        cluster.Restart,
+		"Wipe":           cluster.Wipe,
+		"RestoreBackup":  func() error { return cluster.RestoreBackup(backup) },
 		"Member.Restart": cluster.Member(0).Restart,
 	} {
 		if err := do(); err == nil {
@@ -361,6 +370,7 @@ func TestCluster_Closed(t *testing.T) {
 // New creates its directory, and refuses a directory that another cluster uses.
 func TestNew_DirectoryInUse(t *testing.T) {
 	t.Parallel()
+
 	dir := filepath.Join(t.TempDir(), "made")
 	cluster, err := etcdtest.New(dir)
 	must(t, err)
@@ -372,6 +382,7 @@ func TestNew_DirectoryInUse(t *testing.T) {
 
 	put(t, cluster.Admin(), "a", "1")
 	cluster.Close()
+
 	again, err := etcdtest.New(dir)
 	must(t, err)
 	again.Close()
@@ -382,6 +393,7 @@ func TestNew_DirectoryInUse(t *testing.T) {
 // member does not wait for a server that another call has stopped.
 func TestCluster_RestartsAtOnce(t *testing.T) {
 	t.Parallel()
+
 	cluster := etcdtest.Start(t)
 	backup, err := cluster.Backup()
 	must(t, err)

@@ -50,8 +50,9 @@ func TestAuth(t *testing.T) {
 
 	reader := cluster.Client(t, etcdtest.As("reader", "r"))
 	writer := cluster.Client(t, etcdtest.As("writer", "w"))
-
 	auditor := cluster.Client(t, etcdtest.As("auditor", "a"))
+	nobody := cluster.Client(t, etcdtest.As("nobody", "n"))
+
 	put(t, cluster.Admin(), "other/a", "v")
 	wantValue(t, auditor, "other/a", "v")
 	put(t, writer, "greeter/a", "v")
@@ -63,8 +64,7 @@ func TestAuth(t *testing.T) {
 		"a get beyond the prefix": second(reader.Get(t.Context(), "greeter",
 			clientv3.WithPrefix())),
 		"a put of the auditor": second(auditor.Put(t.Context(), "other/a", "x")),
-		"a get without access": second(
-			cluster.Client(t, etcdtest.As("nobody", "n")).Get(t.Context(), "other/a")),
+		"a get without access": second(nobody.Get(t.Context(), "other/a")),
 	} {
 		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
 			t.Errorf("%s: %v, want %v", name, err, rpctypes.ErrPermissionDenied)

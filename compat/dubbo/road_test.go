@@ -62,8 +62,8 @@ func run(etcdAddr, addr string, impl basic.GreeterServer) {
 		dubbo.WithProtocol(protocol.WithTriple(), protocol.WithIp("127.0.0.1"),
 			protocol.WithPort(tcp.Port)),
 	)
-
 	world.Check(err)
+
 	s, err := instance.NewServer()
 	world.Check(err)
 	world.Check(s.Register(impl, greeterInfo))
@@ -75,7 +75,8 @@ var greeterInfo = &server.ServiceInfo{
 	InterfaceName: "basic.Greeter",
 	ServiceType:   (*basic.GreeterServer)(nil),
 	Methods: []server.MethodInfo{{
-		Name: "SayHello", Type: constant.CallUnary,
+		Name:        "SayHello",
+		Type:        constant.CallUnary,
 		ReqInitFunc: func() any { return new(basic.HelloRequest) },
 		MethodFunc: func(ctx context.Context, args []any, handler any) (any, error) {
 			reply, err := handler.(basic.GreeterServer).SayHello(ctx, args[0].(*basic.HelloRequest))
@@ -97,12 +98,13 @@ func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		to = w.Ours(user)
-		return migrationtest.Kind{Dial: to.Dial, Serve: func(name string) (leave, stop func()) {
+
+		serve := func(name string) (leave, stop func()) {
 			addr := world.FreeAddr()
 			p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
+
 			conn, err := grpc.NewClient(addr, world.Plaintext())
 			world.Must(t, err)
-
 			defer func() { _ = conn.Close() }()
 
 			w.Reaches(conn, name) // the server is in etcd before it answers
@@ -110,6 +112,8 @@ func TestRoad(t *testing.T) {
 			// SIGTERM stops the server before its entry is deleted, so leave
 			// comes first
 			return func() { w.Remove(key) }, p.Terminate
-		}}, to
+		}
+
+		return migrationtest.Kind{Dial: to.Dial, Serve: serve}, to
 	})
 }

@@ -86,18 +86,16 @@ func TestBothDirections(t *testing.T) {
 	register(t, w, "", nil, c+",127.0.0.1:4")
 	register(t, w, "latest-2", nil, "127.0.0.1:9")
 	ours.Instance = a // GoFrame's keys end in the address
-	world.Becomes(w, "we read", w.Watch(user.Key), ours, runtime.Endpoint{
-		Instance: c + ",127.0.0.1:4",
-		Addr:     c,
-	},
-		runtime.Endpoint{
-			Instance: b,
-			Addr:     b,
-			Version:  "v2",
-			Zone:     "eu-1a",
-			Weight:   7,
-			Metadata: map[string]string{"protocol": "grpc", "secure": "false"},
-		})
+	atC := runtime.Endpoint{Instance: c + ",127.0.0.1:4", Addr: c}
+	atB := runtime.Endpoint{
+		Instance: b,
+		Addr:     b,
+		Version:  "v2",
+		Zone:     "eu-1a",
+		Weight:   7,
+		Metadata: map[string]string{"protocol": "grpc", "secure": "false"},
+	}
+	world.Becomes(w, "we read", w.Watch(user.Key), ours, atC, atB)
 
 	world.Becomes(w, "they list", func() ([]string, error) { return list(w, "user") },
 		"latest [127.0.0.1:1 127.0.0.1:2 127.0.0.1:3 127.0.0.1:4] map[k:w version:v3 weight:5 zone:eu-1b]",
@@ -106,17 +104,15 @@ func TestBothDirections(t *testing.T) {
 
 func TestSecondLayout(t *testing.T) {
 	key := func(service string) string { return "/service/default/default/" + service + "/latest" }
-	world.Beside(t, endpoint.GoFrame, key, func(
-		w *world.World,
-		service, addr string,
-	) (does string) {
+	reads := func(w *world.World, service, addr string) (does string) {
 		defer func() {
 			if recover() != nil {
 				does = "panics"
 			}
 		}()
 
-		switch all, err := list(w, service); {
+		all, err := list(w, service)
+		switch {
 		case err != nil:
 			return "gives up"
 		case !slices.Equal(all, []string{"latest [" + addr + "] map[k:v version:v2 weight:7]"}):
@@ -124,7 +120,9 @@ func TestSecondLayout(t *testing.T) {
 		}
 
 		return ""
-	})
+	}
+
+	world.Beside(t, endpoint.GoFrame, key, reads)
 }
 
 // A layout that GoFrame's reader cannot parse ends the caller's process: the

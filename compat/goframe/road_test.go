@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 			grpcx.Resolver.Register(etcd.New(args[0]))
 
 			conn := grpcx.Client.MustNewGrpcClientConn("user")
-			for printed := make(map[string]bool); ; {
+			for printed := map[string]bool{}; ; {
 				name, err := world.SayHello(context.Background(), conn)
 				if err == nil && !printed[name] {
 					printed[name] = true
@@ -46,6 +46,7 @@ func TestMain(m *testing.M) {
 // run is the main function of a GoFrame server.
 func run(etcdAddrs string, impl basic.GreeterServer) {
 	grpcx.Resolver.Register(etcd.New(etcdAddrs))
+
 	c := grpcx.Server.NewConfig()
 	c.Name = "user"
 	c.Address = "127.0.0.1:0"
@@ -96,9 +97,8 @@ func TestRoad(t *testing.T) {
 
 		to = migrationtest.Kind{Dial: world.Callers(func() *grpc.ClientConn { return newConn(w) })}
 		to.Serve = func(name string) (leave, stop func()) {
-			return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{
-				Name: name,
-			}, user).Stop
+			impl := &world.Greeter{Name: name}
+			return nil, w.PublishOn(newServer(w.NewRegistry()), impl, user).Stop
 		}
 
 		return from, to

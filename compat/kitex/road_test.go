@@ -67,7 +67,6 @@ func run(r registry.Registry, impl basic.GreeterServer) {
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "user"}),
 		server.WithRegistry(r),
 	)
-
 	world.Check(s.RegisterService(greeterInfo, impl))
 	world.Check(s.Run())
 }
@@ -83,13 +82,13 @@ func newCaller(t *testing.T, w *world.World) caller {
 	})
 	world.Must(t, err)
 
+	interval := refresh() + time.Duration(dialed.Add(1))*time.Microsecond
 	c, err := client.NewClient(greeterInfo,
-		client.WithDestService("user"), client.WithTransportProtocol(
-			transport.GRPC), client.WithResolver(named{resolver, w.EtcdAddr()}),
-		client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(), &lbcache.Options{
-			RefreshInterval: refresh() + time.Duration(dialed.Add(1))*time.Microsecond,
-		}))
-
+		client.WithDestService("user"),
+		client.WithTransportProtocol(transport.GRPC),
+		client.WithResolver(named{resolver, w.EtcdAddr()}),
+		client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(),
+			&lbcache.Options{RefreshInterval: interval}))
 	world.Must(t, err)
 
 	return caller{c}
@@ -135,7 +134,8 @@ func theirs(t *testing.T, w *world.World) migrationtest.Kind {
 		Serve: w.Programs(user.Key, "server"),
 		Dial: func() (migrationtest.Call, func()) {
 			return newCaller(t, w).sayHello, func() {}
-		}}
+		},
+	}
 }
 
 // The servers and callers of a service move from kitex to this project under

@@ -68,27 +68,30 @@ func TestBothDirections(t *testing.T) {
 			Metadata: map[string]string{"k": "v"},
 		})
 
-	world.Becomes(w, "they list", func() (all []registry.ServiceInstance, err error) {
+	list := func() (all []registry.ServiceInstance, err error) {
 		list, err := theirs(t, w).GetService(w.Context(), "user")
 		for _, instance := range list {
 			all = append(all, *instance)
 		}
 
 		return all, err
-	}, inA, registry.ServiceInstance{
+	}
+	inB := registry.ServiceInstance{
 		ID:        "host-1",
 		Name:      "user",
 		Version:   "v3",
 		Metadata:  map[string]string{"k": "w", "weight": "5", "zone": "eu-1b"},
 		Endpoints: []string{"grpc://" + b, "grpcs://" + b},
-	})
+	}
+
+	world.Becomes(w, "they list", list, inA, inB)
 }
 
 func TestSecondLayout(t *testing.T) {
-	world.Beside(t, endpoint.Kratos, func(service string) string {
-		return "/microservices/" + service
-	}, func(w *world.World, service, _ string) string {
-		switch list, err := theirs(t, w).GetService(w.Context(), service); {
+	key := func(service string) string { return "/microservices/" + service }
+	reads := func(w *world.World, service, _ string) string {
+		list, err := theirs(t, w).GetService(w.Context(), service)
+		switch {
 		case err != nil:
 			return "gives up on the whole list"
 		case len(list) != 1 || list[0].ID != "one" || list[0].Metadata["weight"] != "7":
@@ -96,7 +99,9 @@ func TestSecondLayout(t *testing.T) {
 		}
 
 		return ""
-	})
+	}
+
+	world.Beside(t, endpoint.Kratos, key, reads)
 }
 
 // kratos' reader of "user" lists every key with that prefix, so an entry of

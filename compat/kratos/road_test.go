@@ -96,9 +96,10 @@ func middlewares(all ...middleware.Middleware) grpc.UnaryClientInterceptor {
 		invoke grpc.UnaryInvoker,
 		opts ...grpc.CallOption,
 	) error {
-		_, err := middleware.Chain(all...)(func(ctx context.Context, req any) (any, error) {
+		handle := func(ctx context.Context, req any) (any, error) {
 			return reply, invoke(ctx, method, req, reply, conn, opts...)
-		})(ctx, req)
+		}
+		_, err := middleware.Chain(all...)(handle)(ctx, req)
 
 		return err
 	}
@@ -160,14 +161,14 @@ func (asked) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.
 	case "a panic":
 		panic("a bug")
 	case "an error":
-		return nil, errors.NotFound("NO_SUCH_USER", "no such user").WithMetadata(map[string]string{
-			"id": "7",
-		})
+		err := errors.NotFound("NO_SUCH_USER", "no such user")
+		return nil, err.WithMetadata(map[string]string{"id": "7"})
 
 	case "the time left":
 		deadline, ok := ctx.Deadline()
-		return &basic.HelloReply{Message: fmt.Sprint(ok &&
-			time.Until(deadline) <= time.Second)}, nil
+		soon := ok && time.Until(deadline) <= time.Second
+
+		return &basic.HelloReply{Message: fmt.Sprint(soon)}, nil
 	}
 
 	return &basic.HelloReply{}, nil
@@ -180,6 +181,7 @@ func (asked) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.
 func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	w.PublishOn(newServer(w.NewRegistry()), asked{}, user)
+
 	var noted []string
 	note := func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, req any) (any, error) {
@@ -213,8 +215,8 @@ func TestErrorsAreKept(t *testing.T) {
 			t.Errorf("%s: an error: %v, want NotFound with its reason and metadata", caller, err)
 		}
 
-		if left, err := ask("the time left"); left != "true" {
-			t.Errorf("%s: a call has at most a second left: %q, %v; want true", caller, left, err)
+		if soon, err := ask("the time left"); soon != "true" {
+			t.Errorf("%s: a call has at most a second left: %q, %v; want true", caller, soon, err)
 		}
 	}
 

@@ -186,9 +186,9 @@ func (s *server) forgetEntries() {
 
 // changing calls a method of a registration, and reports whether the call must
 // write.
-type changing func(*runtime.Registration, context.Context) (writes bool, err error)
+type changing func(context.Context, *runtime.Registration) (writes bool, err error)
 
-func resume(entry *runtime.Registration, ctx context.Context) (bool, error) {
+func resume(ctx context.Context, entry *runtime.Registration) (bool, error) {
 	return true, entry.Resume(ctx)
 }
 
@@ -198,7 +198,7 @@ func (s *server) change(what string, call changing) {
 	for _, entry := range s.registered() {
 		ctx, cancel := s.w.withdrawContext()
 		act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
-		writes, err := call(entry, ctx)
+		writes, err := call(ctx, entry)
 		act.Err = err
 
 		if s.in && writes {
@@ -222,7 +222,7 @@ func (s *server) update(weight uint32) {
 		return !schedule.LayoutNamed(name).Metadata()
 	})
 
-	update := func(entry *runtime.Registration, ctx context.Context) (bool, error) {
+	update := func(ctx context.Context, entry *runtime.Registration) (bool, error) {
 		changed := s.expect(entry.Status().Key, set)
 
 		// two updates at once

@@ -27,8 +27,8 @@ type Member struct {
 	clients *proxy // for clients; Cut and Pause break it
 	admin   *proxy // for Cluster.Admin; Cut and Pause do not break it
 
-	// peers is for other members; PausePeers breaks it. Its address is in etcd's
-	// data, so it must not change.
+	// peers is for other members; PausePeers breaks it. Its address is in
+	// etcd's data, so it must not change.
 	peers *proxy
 
 	mu       sync.Mutex

@@ -67,8 +67,8 @@ func WithMaxConcurrentStreams(n uint32) Option {
 	return WithConfig(func(cfg *embed.Config) { cfg.MaxConcurrentStreams = n })
 }
 
-// WithConfig calls change with etcd's configuration of each member, whenever the
-// member starts, for settings that have no option of their own. The names,
+// WithConfig calls change with etcd's configuration of each member, whenever
+// the member starts, for settings that have no option of their own. The names,
 // addresses and directories must stay.
 func WithConfig(change func(*embed.Config)) Option {
 	return func(s *settings) { s.changes = append(s.changes, change) }

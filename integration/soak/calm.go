@@ -99,8 +99,9 @@ func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error
 
 	leases, err := w.etcd.Admin().Leases(ctx)
 	if err == nil && (!maps.Equal(got, want) || len(leases.Leases) != len(want)) {
-		err = fmt.Errorf("etcd has the entries %v and %d leases, want %v and a lease each",
-			got, len(leases.Leases), want)
+		err = fmt.Errorf(
+			"etcd has the entries %v and %d leases, want %v and a lease each", got,
+			len(leases.Leases), want)
 	}
 
 	return err

@@ -73,8 +73,8 @@ func (s Server) Lacks(l Look, key string) string {
 	return strings.Join(lacks, "; ")
 }
 
-// Remaining describes the entries of a service that have the server's address; "" if
-// there are none.
+// Remaining describes the entries of a service that have the server's address;
+// "" if there are none.
 func (s Server) Remaining(l Look, key string) string {
 	if entries := l.at(key, s.Addr); len(entries) > 0 {
 		return fmt.Sprintf("etcd still has the entries %v", entries)

@@ -173,8 +173,8 @@ func strayedCalls(h *History, broken report) {
 // connections notice the event late.
 const disturbs = 500 * time.Millisecond
 
-// sure returns the incarnations that could certainly have answered the call. The
-// caller knew them before and after the call, and they have answered on its
+// sure returns the incarnations that could certainly have answered the call.
+// The caller knew them before and after the call, and they have answered on its
 // connection since the last change of their links. There are none if a link of
 // the caller was broken or changed.
 func (h *History) sure(c Call) (ids []string) {

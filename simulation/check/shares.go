@@ -215,8 +215,8 @@ func (l Look) spread(addrs []string, p fixtures.Policy, part float64) map[string
 }
 
 // groups returns the addresses in each group of the policy's split, and the
-// weights of the groups. Addresses in a lane are in no group. An empty group has
-// the weight 0. Without a split there is one group.
+// weights of the groups. Addresses in a lane are in no group. An empty group
+// has the weight 0. Without a split there is one group.
 func (l Look) groups(
 	p fixtures.Policy,
 	serving []string,

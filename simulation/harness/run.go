@@ -244,8 +244,8 @@ var ofInterest = []string{
 const (
 	// mostAlike bounds the average number of goroutines that start in the same
 	// function, in an idle process. A process has one for each key that it
-	// watches: up to four entries, and three keys of the election. etcd's client
-	// has one for each watch and each stream.
+	// watches: up to four entries, and three keys of the election. etcd's
+	// client has one for each watch and each stream.
 	mostAlike = 7
 
 	// mostSecond is how many more a second server may have. Its two candidates
@@ -287,8 +287,8 @@ func (w *world) countGoroutines() {
 			configs += len(c.registry.Status().Keys)
 		}
 
-		// with a registry of the other region
-		processes += region.schedule.Processes() + len(region.callers)*(len(w.regions())-1)
+		processes += region.schedule.Processes()
+		processes += len(region.callers) * (len(w.regions()) - 1) // fallback registries
 
 		for _, s := range region.schedule.Servers {
 			if s.Second {

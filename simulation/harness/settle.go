@@ -33,10 +33,12 @@ const (
 // settle waits until all promises hold after the faults. Then it makes calls of
 // all kinds, and ordinary changes.
 func (w *world) settle() {
-	bound := within
-	if w.schedule.Auth && slices.ContainsFunc(w.schedule.Steps, func(s schedule.Step) bool {
+	refuses := func(s schedule.Step) bool {
 		return s.Kind == schedule.RightsRefused || s.Kind == schedule.CallerRefused
-	}) {
+	}
+
+	bound := within
+	if w.schedule.Auth && slices.ContainsFunc(w.schedule.Steps, refuses) {
 		bound = withinRefused
 	}
 

@@ -123,7 +123,9 @@ func drawPolicy(r *rand.Rand, drained string) string {
 
 	text := strings.Join(fields, ",")
 	if drained != "" && !strings.Contains(text, routes) {
-		least := pick(r, []string{"", `"minHealthyPercent":60,`, `"minHealthyPercent":70,`})
+		least := pick(r, []string{
+			"", `"minHealthyPercent":60,`, `"minHealthyPercent":70,`,
+		})
 		fields = append(fields, least+fmt.Sprintf(`"drain":[%q]`, drained))
 	}
 

@@ -11,9 +11,9 @@
 // A process follows five keys, of 20 endpoints in a large fleet, and registers
 // one entry.
 //
-// To add a row, add a literal to rows: its steps are what happens, and its
-// bounds are what is judged. A new step is a function of a [cell]. What only
-// etcd's process can do is an order in obey.
+// To add a row, add a literal to rows, with its steps and with the bounds of its
+// ratios. A new step is a function of a [cell], or an order in obey if only
+// etcd's process can carry it out.
 //
 // go test -short runs some rows. One row with 200 processes: make fleet
 // CELL=cut N=200

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -51,9 +52,10 @@ var sides = [2]side{{"ours", (*process).ours}, {"plain", (*process).plain}}
 func (p *process) start() {
 	p.views = make([]view, len(p.keys))
 	ctx, cancel := context.WithCancel(p.cell.t.Context())
+
 	var running sync.WaitGroup
 	running.Go(func() {
-		for ; ctx.Err() == nil; pause(ctx, retry) {
+		for ; ctx.Err() == nil; kit.Pause(ctx, retry) {
 			client, err := clientv3.New(p.cell.config) // logs in if there are users
 			if err == nil {
 				p.cell.side.run(p, ctx, client)
@@ -75,9 +77,11 @@ func (p *process) start() {
 func (p *process) current() bool {
 	for i := range p.views {
 		addrs := p.views[i].addrs.Load()
-		if addrs == nil ||
-			len(*addrs) != *processes/len(p.cell.keys)+1 ||
-			!slices.Contains(*addrs, p.cell.marker) {
+		if addrs == nil || !slices.Contains(*addrs, p.cell.marker) {
+			return false
+		}
+
+		if len(*addrs) != *processes/len(p.cell.keys)+1 {
 			return false
 		}
 	}
@@ -97,7 +101,7 @@ func (p *process) ours(ctx context.Context, client *clientv3.Client) {
 		defer following.Close()
 	}
 
-	for ; ctx.Err() == nil; pause(ctx, retry) { // etcd may refuse
+	for ; ctx.Err() == nil; kit.Pause(ctx, retry) { // etcd may refuse
 		_, err := registry.Register(ctx, p.keys[0], runtime.Endpoint{Addr: p.addr})
 		if err == nil {
 			<-ctx.Done()
@@ -117,13 +121,13 @@ func (p *process) plain(ctx context.Context, client *clientv3.Client) {
 
 	for i := range p.keys {
 		tasks.Go(func() {
-			for ; ctx.Err() == nil; pause(ctx, retry) {
+			for ; ctx.Err() == nil; kit.Pause(ctx, retry) {
 				follow(ctx, client, p.keys[i]+"/", &p.views[i])
 			}
 		})
 	}
 
-	for ; ctx.Err() == nil; pause(ctx, retry) {
+	for ; ctx.Err() == nil; kit.Pause(ctx, retry) {
 		register(ctx, client, p.keys[0]+"/"+p.addr, entryOf(p.addr))
 	}
 }
@@ -138,15 +142,16 @@ func follow(ctx context.Context, client *clientv3.Client, prefix string, v *view
 		return
 	}
 
-	known := make(map[string]string)
+	known := map[string]string{}
 	for _, kv := range list.Kvs {
 		known[string(kv.Key)] = addrOf(kv.Value)
 	}
 
 	v.set(known)
 
-	for resp := range client.Watch(ctx, prefix, clientv3.WithPrefix(),
-		clientv3.WithRev(list.Header.Revision+1)) {
+	changes := client.Watch(ctx, prefix, clientv3.WithPrefix(),
+		clientv3.WithRev(list.Header.Revision+1))
+	for resp := range changes {
 		for _, e := range resp.Events {
 			if e.Type == clientv3.EventTypeDelete {
 				delete(known, string(e.Kv.Key))
@@ -232,12 +237,4 @@ func addrOf(value []byte) string {
 	_ = json.Unmarshal(value, &entry) // only entryOf and our runtime write values
 
 	return entry.Addr
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

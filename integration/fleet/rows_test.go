@@ -101,13 +101,7 @@ func (c *cell) do(step string) {
 		kit.Must(c.t, c.etcd.Signal(syscall.SIGCONT))
 
 	case "far": // new connections are distant
-		c.config.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(
-			ctx context.Context,
-			addr string,
-		) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-			return distant{conn}, err
-		})}
+		c.config.DialOptions = []grpc.DialOption{grpc.WithContextDialer(dialFar)}
 
 	case "proxy":
 		c.useProxy()
@@ -137,9 +131,9 @@ func (c *cell) roll(each int) {
 // it runs for a part.
 func (c *cell) throttle() {
 	kit.Run(c.t, func(ctx context.Context) error {
-		for ; ctx.Err() == nil; pause(ctx, c.row.speed*time.Millisecond) {
+		for ; ctx.Err() == nil; kit.Pause(ctx, c.row.speed*time.Millisecond) {
 			_ = c.etcd.Signal(syscall.SIGSTOP) // fails if etcd has ended
-			pause(ctx, (100-c.row.speed)*time.Millisecond)
+			kit.Pause(ctx, (100-c.row.speed)*time.Millisecond)
 			_ = c.etcd.Signal(syscall.SIGCONT)
 		}
 
@@ -150,6 +144,11 @@ func (c *cell) throttle() {
 // distant is a connection whose answers take 100 ms longer, or up to 200 ms if
 // they follow others.
 type distant struct{ net.Conn }
+
+func dialFar(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	return distant{conn}, err
+}
 
 func (c distant) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
@@ -164,9 +163,11 @@ func (c *cell) useProxy() {
 	upstream, err := clientv3.New(c.config)
 	kit.Must(c.t, err)
 	c.t.Cleanup(func() { upstream.Close() })
+
 	kv, _ := grpcproxy.NewKvProxy(upstream)
 	watch, _ := grpcproxy.NewWatchProxy(c.t.Context(), c.config.Logger, upstream)
 	lease, _ := grpcproxy.NewLeaseProxy(c.t.Context(), upstream)
+
 	server := grpc.NewServer()
 	pb.RegisterKVServer(server, kv)
 	pb.RegisterWatchServer(server, watch)
@@ -200,12 +201,13 @@ func (r row) judge(t *testing.T, ours, plain figures) string {
 		a := ours[column]
 		b := plain[column]
 		line += fmt.Sprintf(" | %.4g / %.4g", a, b)
+
 		if b > 0 {
 			line += fmt.Sprintf(" = %.2f", a/b)
 		}
 
 		bound := bounds[column]
-		if testing.Short() { // other tests run beside, so that fewer ranges share a request
+		if testing.Short() { // fewer ranges share a request while other tests run
 			bound *= 1.2
 		}
 

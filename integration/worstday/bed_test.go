@@ -57,7 +57,7 @@ func newBed(t testing.TB, f fault) *bed {
 		fault: f,
 		begun: make(chan struct{}),
 		over:  make(chan struct{}),
-		truth: make(map[string]string),
+		truth: map[string]string{},
 	}
 
 	opts := f.opts
@@ -74,8 +74,9 @@ func newBed(t testing.TB, f fault) *bed {
 		cfg.Endpoints = b.cluster.Admin().Endpoints()
 
 		// it notices at once that etcd is back
+		soon := backoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms}
 		cfg.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms},
+			Backoff:           soon,
 			MinConnectTimeout: time.Second,
 		})}
 	})
@@ -117,6 +118,7 @@ func (b *bed) play() {
 	}
 
 	b.mu.Lock()
+
 	for _, m := range b.meters {
 		m.recover()
 	}
@@ -167,10 +169,12 @@ func (b *bed) writeAll(changes map[string]string) {
 	}
 
 	for some := range slices.Chunk(ops, 100) {
-		b.must(policy{30, 2 * time.Second}.do(background, func(ctx context.Context) error {
+		commit := func(ctx context.Context) error {
 			_, err := b.judge.Txn(ctx).Then(some...).Commit()
 			return err
-		}))
+		}
+
+		b.must(policy{30, 2 * time.Second}.do(background, commit))
 	}
 }
 

@@ -53,7 +53,12 @@ type callers struct {
 
 // aboutCallers returns the function of a row about callers.
 func aboutCallers(run func(*callers)) func(*cell) {
-	return func(c *cell) { run(&callers{cell: c, listed: make(map[string]*echo)}) }
+	return func(c *cell) { run(&callers{cell: c, listed: map[string]*echo{}}) }
+}
+
+// aboutN is aboutCallers for a number of keys or of clients.
+func aboutN(n int, run func(*callers, int)) func(*cell) {
+	return aboutCallers(func(c *callers) { run(c, n) })
 }
 
 // echo is a server that answers with its name.
@@ -117,6 +122,7 @@ func (c *callers) servers(n int) (all []*echo) {
 // change.
 func (c *callers) list(s *echo, in bool) {
 	value := ""
+
 	c.mu.Lock()
 	delete(c.listed, s.name)
 
@@ -158,12 +164,13 @@ func (c *callers) connect(opts ...runtime.Option) {
 // dial returns a client of a side.
 func (c *callers) dial(side int, opts ...grpc.DialOption) (conn *grpc.ClientConn) {
 	opts = append(opts, kit.Insecure, grpc.WithDefaultServiceConfig(roundRobin))
-	var err error
 
+	var err error
 	switch side {
 	case us:
 		desc := &runtime.ServiceDesc{Name: "leader.Counter", Key: called, ServiceConfig: roundRobin}
 		conn, err = c.registry.NewClient(desc, opts...)
+
 	case them:
 		builder, _ := resolver.NewBuilder(c.etcds[them]) // cannot fail
 		conn, err = grpc.NewClient("etcd:///"+c.prefix(sides[them])+called,
@@ -198,6 +205,7 @@ func (c *callers) warm(
 ) (all [3]*tally, stop func()) {
 	c.connect()
 	all, stop = c.load(n, every, use, opts...)
+
 	names := slices.Sorted(maps.Keys(c.listed))
 	for side, y := range all {
 		kit.Eventually(c.t, sides[side]+" to reach the servers", func() bool {
@@ -215,8 +223,8 @@ func (c *callers) warm(
 // n keys, so that chance does not decide whether these first probes meet the
 // fault. The next ones come half a minute later.
 func (c *callers) settle(n int) {
-	if c.cluster.Calls().Wait(kit.Bounded(c.t, 10*time.Second), etcdtest.Range,
-		c.prefix(sides[us]), 4*n) != nil {
+	ctx := kit.Bounded(c.t, 10*time.Second)
+	if c.cluster.Calls().Wait(ctx, etcdtest.Range, c.prefix(sides[us]), 4*n) != nil {
 		c.figure("not settled")
 	}
 }
@@ -284,6 +292,7 @@ func (c *callers) load(
 	opts ...grpc.DialOption,
 ) (all [3]*tally, stop func()) {
 	ctx, cancel := context.WithCancel(background)
+
 	var running sync.WaitGroup
 	for side := range all {
 		conn := c.dial(side, opts...)
@@ -292,7 +301,7 @@ func (c *callers) load(
 
 		for range n {
 			running.Go(func() {
-				for ; ctx.Err() == nil; pause(ctx, every) {
+				for ; ctx.Err() == nil; kit.Pause(ctx, every) {
 					y.count(c.begun, use(ctx, conn, y))
 				}
 			})
@@ -318,19 +327,11 @@ func (y *tally) count(begun <-chan struct{}, err error) {
 		y.calls++
 
 		if err != nil {
-			y.failed = y.failed + 1
+			y.failed++
 			y.err = err
 		}
 
 	default:
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }
 
@@ -349,8 +350,8 @@ func (c *callers) compareCalls(all [3]*tally, some float64, others ...int) {
 		}
 
 		served := ours.calls - ours.failed
-
 		most := theirs.calls - theirs.failed
+
 		if float64(served) < 0.8*float64(most)-5 {
 			c.complain("%d calls are served, of %s %d", served, sides[other], most)
 		}
@@ -384,8 +385,8 @@ func (c *callers) await(ours, plain *times, all ...string) {
 }
 
 // finish compares the messages to etcd since the fault began, and waits until
-// all is well. Ours has two ranges for each of n keys, each of which it may
-// read and follow again several times.
+// all is well. Ours has two ranges for each of n keys. It may list and watch
+// each range again several times.
 func (c *callers) finish(n int) {
 	c.compareRequests(c.meters[us].sum(), c.meters[them].sum(), 20+2*12*n)
 	c.endWell(c.wrong)

@@ -30,14 +30,12 @@ var callerRows = []row{
 	{name: "calls after idle", run: aboutCallers(func(c *callers) {
 		calls(c, 1, 1200*ms, 1, grpc.WithIdleTimeout(400*ms))
 	})},
-	{name: "watch 1 key", run: aboutCallers(func(c *callers) { watched(c, 1) })},
-	{name: "watch 40 keys", run: aboutCallers(func(c *callers) { watched(c, 40) }), heavy: true},
-	{name: "status of 5 keys", run: aboutCallers(func(c *callers) { said(c, 5) })},
-	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) }), heavy: true},
-	{name: "close with 1 client", run: aboutCallers(func(c *callers) { closed(c, 1) })},
-	{name: "close with 500 clients", run: aboutCallers(func(c *callers) {
-		closed(c, 500)
-	}), heavy: true},
+	{name: "watch 1 key", run: aboutN(1, watched)},
+	{name: "watch 40 keys", run: aboutN(40, watched), heavy: true},
+	{name: "status of 5 keys", run: aboutN(5, said)},
+	{name: "status of 100 keys", run: aboutN(100, said), heavy: true},
+	{name: "close with 1 client", run: aboutN(1, closed)},
+	{name: "close with 500 clients", run: aboutN(500, closed), heavy: true},
 }
 
 // firstCall makes a client 0.5 s into the fault, and calls.
@@ -45,6 +43,7 @@ func firstCall(c *callers) {
 	c.servers(3)
 	c.meet()
 	time.Sleep(500 * ms)
+
 	c.connect()
 	at := time.Now()
 	all, stop := c.load(1, 50*ms, oneCall)
@@ -74,8 +73,8 @@ func keptStream(c *callers) {
 	<-c.over
 	time.Sleep(3 * time.Second)
 	stop()
-	ours := all[us].failed
 
+	ours := all[us].failed
 	best := min(all[them].failed, all[right].failed)
 	if ours > best {
 		c.complain("%d streams break, at best %d: %.200v", ours, best, all[us].err)
@@ -92,6 +91,7 @@ func replaced(c *callers, kill bool) {
 	all, stop := c.warm(4, 60*ms, oneCall)
 	c.meet()
 	time.Sleep(time.Second)
+
 	at := time.Now()
 	var changing sync.WaitGroup
 	changing.Go(func() { c.list(next, true) })
@@ -106,6 +106,7 @@ func replaced(c *callers, kill bool) {
 	c.await(all[us].times, all[them].times, next.name)
 	time.Sleep(3 * time.Second)
 	stop()
+
 	c.compareSeen("first answer of the new server", all[us].times, all[them].times, at, next.name)
 
 	if !kill {
@@ -124,6 +125,7 @@ func followed(i int) string {
 // watched follows n keys. Each gets an endpoint 1 s into the fault.
 func watched(c *callers, n int) {
 	c.connect()
+
 	ctx, cancel := context.WithCancel(background)
 	var following sync.WaitGroup
 	defer following.Wait()
@@ -131,7 +133,6 @@ func watched(c *callers, n int) {
 
 	ours := newTimes()
 	plain := newTimes()
-
 	var before, after []string
 	for i := range n {
 		before = append(before, followed(i)+"/old")
@@ -160,7 +161,7 @@ func watched(c *callers, n int) {
 
 	putting.Wait()
 	c.await(ours, plain, after...)
-	c.compareSeen("all are told", ours, plain, at, after...)
+	c.compareSeen("all are notified", ours, plain, at, after...)
 	c.finish(n)
 }
 
@@ -205,19 +206,17 @@ func said(c *callers, n int) {
 
 	metrics := metric.NewManualReader()
 	c.connect(runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(metrics))))
-	x := &news{times: newTimes(), errs: make(map[string]error)}
+	x := &news{times: newTimes(), errs: map[string]error{}}
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
 
+	// the time in units of 10 ms, which is also the port of each entry put
 	born := time.Now()
-
-	// in units of 10 ms; also the port of each entry put
 	now := func() int64 { return int64(time.Since(born) / (10 * ms)) }
 
-	// when Status last had no error, and how many changes were put and arrived
-	// since
-	var well, arrived atomic.Int64
-	var most int64
+	var well atomic.Int64    // when Status last had no error
+	var arrived atomic.Int64 // how many changes were put and arrived since
+	var most int64           // the highest value of arrived
 
 	for i := range n {
 		x.say("Watch", followed(i), errors.New("it is not known"))
@@ -250,6 +249,7 @@ func said(c *callers, n int) {
 
 		return x.wrong("")
 	}
+
 	if !until(time.Now().Add(soon), func() bool { return wrong() == "" }) {
 		c.complain("before the fault, %s", wrong())
 	}
@@ -259,7 +259,7 @@ func said(c *callers, n int) {
 	c.meet()
 
 	running.Go(func() {
-		for ; ctx.Err() == nil; pause(ctx, 500*ms) {
+		for ; ctx.Err() == nil; kit.Pause(ctx, 500*ms) {
 			c.put(c.prefix(sides[us])+followed(0)+"/a", entryOf(fmt.Sprintf("127.0.0.1:%d", now())))
 		}
 	})
@@ -302,10 +302,11 @@ func portOf(addr string) (port int64) {
 	return port
 }
 
-// metered returns why keys are not followed by the metric, nil for those that
-// are.
+// metered returns what the metric says of keys: why a key is not followed, or
+// nil if it is.
 func (c *callers) metered(from *metric.ManualReader) map[string]error {
-	keys := make(map[string]error)
+	keys := map[string]error{}
+
 	var collected metricdata.ResourceMetrics
 	kit.Must(c.t, from.Collect(background, &collected))
 
@@ -428,6 +429,7 @@ func closed(c *callers, n int) {
 	}
 
 	time.Sleep(100 * ms)
+
 	start := time.Now()
 	ctx := kit.Bounded(c.t, 20*ms)
 	var took time.Duration
@@ -454,12 +456,11 @@ func closed(c *callers, n int) {
 		c.complain("Close with a context of 20 ms takes %v of %v", took.Round(ms), limit.Round(ms))
 	}
 
-	left := func() int { return goroutines(c.t.Name()) }
-	if !until(start.Add(kit.Soon), func() bool {
-		return streams.Load()+calls.Load() == 0 && left() == 0
-	}) {
+	remaining := func() int { return goroutines(c.t.Name()) }
+	ends := func() bool { return streams.Load()+calls.Load() == 0 && remaining() == 0 }
+	if !until(start.Add(kit.Soon), ends) {
 		c.complain("%v after Close, %d streams and %d calls have not ended, and %d goroutines of the registry are left",
-			kit.Soon, streams.Load(), calls.Load(), left())
+			kit.Soon, streams.Load(), calls.Load(), remaining())
 	}
 
 	running.Wait()
@@ -471,10 +472,10 @@ func closed(c *callers, n int) {
 func goroutines(cell string) (n int) {
 	var all bytes.Buffer
 	_ = pprof.Lookup("goroutine").WriteTo(&all, 1) // cannot fail
+	label := fmt.Sprintf("%q:%q", "cell", cell)
 
 	for stack := range strings.SplitSeq(all.String(), "\n\n") {
-		if strings.Contains(stack, fmt.Sprintf("%q:%q", "cell", cell)) &&
-			strings.Contains(stack, "protoc-gen-go-etcd/runtime") {
+		if strings.Contains(stack, label) && strings.Contains(stack, "protoc-gen-go-etcd/runtime") {
 			n++
 		}
 	}

@@ -29,6 +29,7 @@ type cell struct {
 // client returns an etcd client of a process, and its meter.
 func (c *cell) client() (*clientv3.Client, *meter) {
 	m := new(meter)
+
 	c.mu.Lock()
 	c.meters = append(c.meters, m)
 	c.mu.Unlock()
@@ -39,14 +40,16 @@ func (c *cell) client() (*clientv3.Client, *meter) {
 	default:
 	}
 
-	return c.cluster.Client(c.t, func(cfg *clientv3.Config) {
+	change := func(cfg *clientv3.Config) {
 		cfg.DialOptions = append(m.options(), grpc.WithContextDialer(c.way.dial))
 
 		if c.fault.user {
 			cfg.Username = user
 			cfg.Password = user
 		}
-	}), m
+	}
+
+	return c.cluster.Client(c.t, change), m
 }
 
 // prefix is for the keys of a side, such as "ours" or "plain".
@@ -124,7 +127,7 @@ type times struct {
 }
 
 func newTimes() *times {
-	return &times{first: make(map[string]time.Time), last: make(map[string]time.Time)}
+	return &times{first: map[string]time.Time{}, last: map[string]time.Time{}}
 }
 
 func (x *times) see(what string) {

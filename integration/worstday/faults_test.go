@@ -64,35 +64,36 @@ func (f fault) batch() int {
 // faults is the table's columns. An outage that an end of a process must
 // outlast leaves 2 s of the 5 s after which Close gives up.
 var faults = []fault{
-	outage("cut", 2, cut, restore), outage("cut", 3, cut, restore), outage("cut", 22, cut, restore),
-	outage("refused", 2, refuse, restore), outage("refused", 3, refuse, restore),
-	outage("silent", 3, silence, (*bed).speak), outage("silent", 20, silence, (*bed).speak),
-	outage("answers lost", 3, func(b *bed) {
-		b.way.set(func(w *way) { w.lose = true })
-	}, func(b *bed) {
-		cut(b)
-		restore(b)
-	}),
-	{name: "resets now and then", lasts: 6 * time.Second,
+	outage("cut", 2, cut, restore),
+	outage("cut", 3, cut, restore),
+	outage("cut", 22, cut, restore),
+	outage("refused", 2, refuse, restore),
+	outage("refused", 3, refuse, restore),
+	outage("silent", 3, silence, (*bed).speak),
+	outage("silent", 20, silence, (*bed).speak),
+	outage("answers lost", 3, loseAnswers, reset),
+	{
+		name:  "resets now and then",
+		lasts: 6 * time.Second,
 		during: func(b *bed) {
 			for range 8 {
-				cut(b)
-				restore(b)
+				reset(b)
 				time.Sleep(700 * ms)
 			}
-		}},
-	outage("stopped", 3, func(b *bed) {
-		b.cluster.Stop()
-	}, func(b *bed) { b.must(b.cluster.Restart()) }),
-	hung("a member hangs", false), hung("the leader hangs", true),
-	{
-		name:  "one call hangs",
-		lasts: 5 * time.Second,
-		hangs: 1,
-	}, {name: "two calls hang", lasts: 5 * time.Second, hangs: 2},
+		},
+	},
+	outage("stopped", 3, stop, func(b *bed) { b.must(b.cluster.Restart()) }),
+	hung("a member hangs", false),
+	hung("the leader hangs", true),
+	{name: "one call hangs", lasts: 5 * time.Second, hangs: 1},
+	{name: "two calls hang", lasts: 5 * time.Second, hangs: 2},
 	slow(150 * ms), slow(600 * ms), slow(3500 * ms),
 	streams(2), streams(4), streams(8),
-	{name: "no space", lasts: 3 * time.Second, tries: 4, refuses: true,
+	{
+		name:    "no space",
+		lasts:   3 * time.Second,
+		tries:   4,
+		refuses: true,
 		begin: func(b *bed) {
 			b.hold()
 			b.must(b.cluster.SetNoSpace(background, true))
@@ -100,8 +101,15 @@ var faults = []fault{
 		end: func(b *bed) {
 			b.must(b.cluster.SetNoSpace(background, false))
 			b.rewrite()
-		}},
-	{name: "right taken", user: true, lasts: 4 * time.Second, down: true, tries: 5, refuses: true,
+		},
+	},
+	{
+		name:    "right taken",
+		user:    true,
+		lasts:   4 * time.Second,
+		down:    true,
+		tries:   5,
+		refuses: true,
 		begin: func(b *bed) {
 			_, err := b.judge.RoleRevokePermission(background, user, "\x00", "\x00")
 			b.must(err)
@@ -110,53 +118,80 @@ var faults = []fault{
 			_, err := b.judge.RoleGrantPermission(background, user, "\x00", "\x00",
 				clientv3.PermissionType(clientv3.PermReadWrite))
 			b.must(err)
-		}},
+		},
+	},
 	{
 		name:    "token expired",
 		user:    true,
 		opts:    []etcdtest.Option{etcdtest.WithTokenTTL(time.Second)},
 		lasts:   3 * time.Second,
-		prepare: func(*bed) { time.Sleep(2 * time.Second) }},
-	{name: "lease lost", held: true, lasts: time.Second, begin: func(b *bed) {
-		resp, err := b.judge.Leases(background)
-		b.must(err)
-
-		for _, l := range resp.Leases {
-			_, err := b.judge.Revoke(background, l.ID)
+		prepare: func(*bed) { time.Sleep(2 * time.Second) },
+	},
+	{
+		name:  "lease lost",
+		held:  true,
+		lasts: time.Second,
+		begin: func(b *bed) {
+			resp, err := b.judge.Leases(background)
 			b.must(err)
-		}
-	}},
-	{name: "keys deleted", held: true, lasts: time.Second, begin: func(b *bed) {
-		resp, err := b.judge.Get(background, "", clientv3.WithPrefix())
-		b.must(err)
 
-		for _, kv := range resp.Kvs {
-			if kv.Lease != 0 {
-				b.write(string(kv.Key), "")
+			for _, l := range resp.Leases {
+				_, err := b.judge.Revoke(background, l.ID)
+				b.must(err)
 			}
-		}
-	}},
-	{name: "wiped", lasts: 3 * time.Second, begin: func(b *bed) {
-		b.hold()
-		b.must(b.cluster.Wipe())
-	}, end: (*bed).rewrite},
-	{name: "restored", lasts: 3 * time.Second, prepare: (*bed).save, begin: func(b *bed) {
-		b.hold()
-		b.must(b.cluster.RestoreBackup(b.backup))
-	}, end: (*bed).rewrite},
+		},
+	},
+	{
+		name:  "keys deleted",
+		held:  true,
+		lasts: time.Second,
+		begin: func(b *bed) {
+			resp, err := b.judge.Get(background, "", clientv3.WithPrefix())
+			b.must(err)
+
+			for _, kv := range resp.Kvs {
+				if kv.Lease != 0 {
+					b.write(string(kv.Key), "")
+				}
+			}
+		},
+	},
+	{
+		name:  "wiped",
+		lasts: 3 * time.Second,
+		begin: func(b *bed) {
+			b.hold()
+			b.must(b.cluster.Wipe())
+		},
+		end: (*bed).rewrite,
+	},
+	{
+		name:    "restored",
+		lasts:   3 * time.Second,
+		prepare: (*bed).save,
+		begin: func(b *bed) {
+			b.hold()
+			b.must(b.cluster.RestoreBackup(b.backup))
+		},
+		end: (*bed).rewrite,
+	},
 	outage("compacted while cut", 2, cut, func(b *bed) {
 		b.write("junk", "x")
 		_, err := b.cluster.Compact(background)
 		b.must(err)
 		restore(b)
 	}),
-	{name: "restarts in turn", opts: three, lasts: 4 * time.Second,
+	{
+		name:  "restarts in turn",
+		opts:  three,
+		lasts: 4 * time.Second,
 		during: func(b *bed) {
 			for _, m := range b.cluster.Members() {
 				b.must(m.Restart())
 				time.Sleep(700 * ms)
 			}
-		}},
+		},
+	},
 }
 
 var three = []etcdtest.Option{etcdtest.WithMembers(3)}
@@ -164,10 +199,26 @@ var three = []etcdtest.Option{etcdtest.WithMembers(3)}
 func cut(b *bed) {
 	b.cluster.Cut()
 }
+
+// reset breaks all connections, and lets new ones be made at once.
+func reset(b *bed) {
+	cut(b)
+	restore(b)
+}
+
+func stop(b *bed) {
+	b.cluster.Stop()
+}
+
 func refuse(b *bed) {
 	b.way.set(func(w *way) { w.refuse = true })
-	b.cluster.Cut()
+	cut(b)
 }
+
+func loseAnswers(b *bed) {
+	b.way.set(func(w *way) { w.lose = true })
+}
+
 func silence(b *bed) {
 	b.cluster.Pause()
 }
@@ -221,18 +272,20 @@ func hung(name string, leader bool) fault {
 		end: func(b *bed) {
 			b.target.ResumePeers()
 			b.target.Resume()
-		}}
+		},
+	}
 }
 
 // aim chooses the member that will hang.
 func (b *bed) aim(leader bool) {
 	lead, err := b.cluster.Leader(background)
 	b.must(err)
+
 	released := make(chan struct{})
 	b.release = func() { close(released) }
-	b.way.waits = make(map[string]<-chan struct{})
-
+	b.way.waits = map[string]<-chan struct{}{}
 	var healthy []string
+
 	for i, m := range b.cluster.Members() {
 		if b.target == nil && (m == lead) == leader {
 			b.target = m

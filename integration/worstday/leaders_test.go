@@ -14,23 +14,24 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// candidate is a process that stands for election.
+// candidate is a process that wants to lead.
 type candidate struct {
 	leads func() bool
 	end   func(context.Context) error // resigns
 }
 
-// handOver ends the leader, for which another candidate waits. Plain code uses
-// etcd's own concurrency.Election.
+// handOver ends the leader while another candidate waits. Plain code uses etcd's
+// own concurrency.Election.
 func handOver(c *cell) {
 	var first, second [2]candidate
-	for side, stand := range []func(string) candidate{c.ourCandidate, c.plainCandidate} {
-		first[side] = stand("a")
+	for side, start := range []func(string) candidate{c.ourCandidate, c.plainCandidate} {
+		first[side] = start("a")
 		kit.Eventually(c.t, "the first candidate to lead", first[side].leads)
-		second[side] = stand("b")
+		second[side] = start("b")
 	}
 
 	c.meet()
+
 	took := [2]time.Duration{never, never}
 	var errs [2]error
 
@@ -61,6 +62,7 @@ func handOver(c *cell) {
 func (c *cell) ourCandidate(name string) candidate {
 	client, _ := c.client()
 	o := c.newOurs(client, c.prefix("ours"))
+
 	desc := leaderpb.Counter_EtcdServiceDesc
 	desc.LeaseTTL = 15 * time.Second
 	server := o.registry.NewServer(grpc.NewServer())
@@ -69,10 +71,12 @@ func (c *cell) ourCandidate(name string) candidate {
 	leadership := leader.Of(server, &desc)
 	kit.Must(c.t, server.Announce(kit.Context(c.t), name+":1"))
 
-	return candidate{end: o.end, leads: func() bool {
+	leads := func() bool {
 		_, ok := leadership.Token()
 		return ok
-	}}
+	}
+
+	return candidate{leads, o.end}
 }
 
 func (c *cell) plainCandidate(name string) candidate {
@@ -80,6 +84,7 @@ func (c *cell) plainCandidate(name string) candidate {
 	session, err := concurrency.NewSession(client, concurrency.WithTTL(15))
 	kit.Must(c.t, err)
 	c.t.Cleanup(session.Orphan)
+
 	election := concurrency.NewElection(session, c.prefix("plain"))
 	var won atomic.Bool
 	kit.Run(c.t, func(ctx context.Context) error {
@@ -90,7 +95,9 @@ func (c *cell) plainCandidate(name string) candidate {
 		return nil
 	})
 
-	return candidate{leads: won.Load, end: func(ctx context.Context) error {
+	end := func(ctx context.Context) error {
 		return c.fault.ends().do(ctx, revoke(client, session.Lease()))
-	}}
+	}
+
+	return candidate{won.Load, end}
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // meter counts the messages of an etcd client, and knows the leases that the
@@ -70,40 +72,44 @@ func (m *meter) call(req any) (hangs bool) {
 
 func (m *meter) options() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(func(
-			ctx context.Context,
-			method string,
-			req, reply any,
-			cc *grpc.ClientConn,
-			invoke grpc.UnaryInvoker,
-			opts ...grpc.CallOption,
-		) error {
-			if !m.call(req) {
-				return invoke(ctx, method, req, reply, cc, opts...)
-			}
-
-			pause(ctx, 13*time.Second)
-
-			if ctx.Err() != nil {
-				return status.FromContextError(ctx.Err()).Err()
-			}
-
-			// it ends the connection
-			return status.Error(codes.Unavailable,
-				"keepalive ping failed to receive ACK within timeout")
-		}),
-		grpc.WithChainStreamInterceptor(func(
-			ctx context.Context,
-			desc *grpc.StreamDesc,
-			cc *grpc.ClientConn,
-			method string,
-			open grpc.Streamer,
-			opts ...grpc.CallOption,
-		) (grpc.ClientStream, error) {
-			s, err := open(ctx, desc, cc, method, opts...)
-			return &metered{s, m}, err
-		}),
+		grpc.WithChainUnaryInterceptor(m.unary),
+		grpc.WithChainStreamInterceptor(m.stream),
 	}
+}
+
+func (m *meter) unary(
+	ctx context.Context,
+	method string,
+	req, reply any,
+	cc *grpc.ClientConn,
+	invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
+	if !m.call(req) {
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+
+	kit.Pause(ctx, 13*time.Second)
+
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+
+	// it ends the connection
+	return status.Error(codes.Unavailable,
+		"keepalive ping failed to receive ACK within timeout")
+}
+
+func (m *meter) stream(
+	ctx context.Context,
+	desc *grpc.StreamDesc,
+	cc *grpc.ClientConn,
+	method string,
+	open grpc.Streamer,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	s, err := open(ctx, desc, cc, method, opts...)
+	return &metered{s, m}, err
 }
 
 // metered counts the messages of a stream.

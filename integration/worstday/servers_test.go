@@ -30,70 +30,72 @@ type operation struct {
 }
 
 // serverRows are the operations of servers.
-var serverRows = []row{
-	operation{name: "close 10", before: register(0, 10), held: 10, do: party.end, ends: true}.row(),
-	operation{
+var serverRows = slices.Concat(rowsOf([]operation{
+	{name: "close 10", before: register(0, 10), held: 10, do: party.end, ends: true},
+	{
 		name:   "close 1000",
 		before: register(0, 1000),
 		held:   1000,
 		do:     party.end,
 		ends:   true,
 		heavy:  true,
-	}.row(),
-	operation{
+	},
+	{
 		name:   "busy close 10",
 		before: register(0, 10),
 		held:   10,
 		busy:   true,
 		do:     party.end,
 		ends:   true,
-	}.row(),
-	operation{name: "serve", do: party.serve, want: 1}.row(),
-	operation{name: "register 1", do: register(0, 1), want: 1}.row(),
-	operation{name: "register 200", do: register(0, 200), want: 200, heavy: true}.row(),
-	operation{
+	},
+	{name: "serve", do: party.serve, want: 1},
+	{name: "register 1", do: register(0, 1), want: 1},
+	{name: "register 200", do: register(0, 200), want: 200, heavy: true},
+	{
 		name:   "register another",
 		before: register(0, 1),
 		held:   1,
 		do:     register(1, 2),
 		want:   2,
-	}.row(),
-	operation{
+	},
+	{
 		name:   "update",
 		before: register(0, 1),
 		held:   1,
 		do:     party.update,
 		want:   1,
 		text:   "v2",
-	}.row(),
-	operation{
+	},
+	{
 		name:   "resume",
 		before: both(register(0, 2), party.pause),
 		held:   1,
 		do:     party.resume,
 		want:   2,
-	}.row(),
-	operation{name: "serve ends", before: party.serve, held: 1, do: party.end, ends: true}.row(),
-	operation{name: "pause", before: register(0, 2), held: 2, do: party.pause, want: 1}.row(),
-	operation{
+	},
+	{name: "serve ends", before: party.serve, held: 1, do: party.end, ends: true},
+	{name: "pause", before: register(0, 2), held: 2, do: party.pause, want: 1},
+	{
 		name:   "busy pause",
 		before: register(0, 2),
 		held:   2,
 		busy:   true,
 		do:     party.pause,
 		want:   1,
-	}.row(),
-	operation{name: "not serving", before: party.serve, held: 1, do: health(false)}.row(),
-	operation{
+	},
+	{name: "not serving", before: party.serve, held: 1, do: health(false)},
+	{
 		name:   "serving again",
 		before: both(party.serve, health(false)),
 		do:     health(true),
 		want:   1,
-	}.row(),
-	operation{name: "withdraw", before: party.serve, held: 1, do: party.withdraw}.row(),
+	},
+	{name: "withdraw", before: party.serve, held: 1, do: party.withdraw},
+}), []row{
 	{name: "hand over", held: true, run: handOver, without: "2 streams"}, // a candidate needs three
-	operation{name: "close 1", before: register(0, 1), held: 1, do: party.end, ends: true}.row(),
-}
+}, rowsOf([]operation{
+	{name: "close 1", before: register(0, 1), held: 1, do: party.end, ends: true},
+}))
 
 func register(from, to int) action {
 	return func(p party, ctx context.Context) error { return p.register(ctx, from, to) }
@@ -113,8 +115,17 @@ func both(first, second action) action {
 	}
 }
 
-func (op operation) row() row {
-	return row{name: op.name, heavy: op.heavy, held: op.held > 0, run: op.run}
+func rowsOf(all []operation) (rows []row) {
+	for _, op := range all {
+		rows = append(rows, row{
+			name:  op.name,
+			heavy: op.heavy,
+			held:  op.held > 0,
+			run:   op.run,
+		})
+	}
+
+	return rows
 }
 
 // process is a party in a cell.
@@ -139,6 +150,7 @@ func (op operation) run(c *cell) {
 	for i := range 2 * pairs {
 		client, meter := c.client()
 		p := &process{meter: meter, quit: func() {}, writes: &policy{20, 3 * time.Second}}
+
 		if i < pairs {
 			p.prefix = c.prefix(fmt.Sprint("ours", i))
 			p.party = c.newOurs(client, p.prefix)
@@ -163,6 +175,7 @@ func (op operation) run(c *cell) {
 	}
 
 	c.meet()
+
 	together(all, func(p *process) { op.measure(c, p) })
 	<-c.over
 
@@ -192,9 +205,8 @@ func (op operation) prepare(c *cell, p *process) {
 		err = op.before(p, kit.Context(c.t))
 	}
 
-	if err != nil || !until(time.Now().Add(kit.Soon), func() bool {
-		return c.shows(p, op.held, "")
-	}) {
+	shown := func() bool { return c.shows(p, op.held, "") }
+	if err != nil || !until(time.Now().Add(kit.Soon), shown) {
 		c.t.Errorf("%s before the fault: %v, or etcd does not have %d keys", p.prefix, err, op.held)
 		return
 	}
@@ -210,7 +222,7 @@ func (op operation) prepare(c *cell, p *process) {
 	updates.Go(func() {
 		for busy.Err() == nil {
 			_ = p.update(busy)
-			pause(busy, 500*ms)
+			kit.Pause(busy, 500*ms)
 		}
 	})
 
@@ -309,33 +321,33 @@ type outcome struct {
 func (c *cell) sumUp(all []*process) (o outcome) {
 	for _, p := range all {
 		if p.err != nil {
-			o.failed = o.failed + 1
+			o.failed++
 			o.err = p.err
 		}
 
-		o.state = max(
-			o.state, p.state)
+		o.state = max(o.state, p.state)
 		o.returned = max(o.returned, p.returned)
-		o.messages = o.messages + p.meter.sum()
+		o.messages += p.meter.sum()
 	}
 
 	until(time.Now().Add(2*time.Second), func() bool { // what hung may still arrive
-		o.keys, o.leases = c.left(all)
+		o.keys, o.leases = c.remaining(all)
 		return o.keys+o.leases == 0
 	})
 
 	return o
 }
 
-// left counts the keys and leases that processes have in etcd.
-func (c *cell) left(all []*process) (keys, leases int) {
+// remaining counts the keys and leases that processes have in etcd.
+func (c *cell) remaining(all []*process) (keys, leases int) {
 	for _, p := range all {
 		resp, err := c.judge.Get(kit.Context(c.t), p.prefix, clientv3.WithPrefix(),
 			clientv3.WithCountOnly())
 		kit.Must(c.t, err)
 		keys += int(resp.Count)
+
+		// the leases that the client asked for, even if the answer was lost
 		p.meter.mu.Lock()
-		// those that the client asked for, even if the answer was lost
 		granted := slices.Clone(p.meter.leases)
 		p.meter.mu.Unlock()
 

@@ -71,6 +71,8 @@ func (w *way) carry(from net.Conn, to *io.PipeWriter) {
 	}
 
 	answers := make(chan answer, 1024)
+	defer close(answers)
+
 	var err error
 	go func() {
 		for a := range answers {
@@ -81,12 +83,10 @@ func (w *way) carry(from net.Conn, to *io.PipeWriter) {
 		to.CloseWithError(err)
 	}()
 
-	defer close(answers)
-
 	for {
 		var n int
-
 		buf := make([]byte, 16<<10)
+
 		n, err = from.Read(buf)
 		if err != nil {
 			return

@@ -67,6 +67,7 @@ func TestWorstDay(t *testing.T) {
 	}
 
 	var groups, alone [][]pair
+
 	for _, column := range columns {
 		light := slices.DeleteFunc(slices.Clone(column), func(p pair) bool { return p.row.heavy })
 		heavy := slices.DeleteFunc(column, func(p pair) bool { return !p.row.heavy })
@@ -94,7 +95,8 @@ func (p pair) name() string {
 // column before has, or any, and then again.
 func diagonal(columns [][]pair) [][]pair {
 	few := make([][]pair, len(columns))
-	seen := make(map[string]bool)
+	seen := map[string]bool{}
+
 	for i := range 2 * len(columns) {
 		n := i % len(columns)
 		at := slices.IndexFunc(columns[n], func(p pair) bool { return !seen[p.row.name] })
@@ -116,6 +118,7 @@ func diagonal(columns [][]pair) [][]pair {
 func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
 	slots := make(chan struct{}, etcds)
 	var mu sync.Mutex
+
 	t.Run(name, func(t *testing.T) {
 		for _, cells := range groups {
 			if len(cells) == 0 {
@@ -144,6 +147,7 @@ func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) 
 						defer c.ready()
 
 						p.row.run(c)
+
 						mu.Lock()
 						defer mu.Unlock()
 

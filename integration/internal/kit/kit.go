@@ -47,6 +47,14 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// Pause waits for d, or until ctx ends.
+func Pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // Eventually polls ok until it returns true. Soon after it began, it fails the
 // test, and prints what.
 func Eventually(t *testing.T, what string, ok func() bool) {

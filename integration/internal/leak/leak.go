@@ -88,9 +88,9 @@ func Main(parallel int, run func() int) int {
 	return 1
 }
 
-// None fails the test if goroutines remain that run, or were started by, code of
-// package runtime or of a package below it. more adds texts of stacks: goroutines
-// with one of them must not remain either.
+// None fails the test if goroutines remain that run, or were started by, code
+// of package runtime or of a package below it. more adds texts of stacks:
+// goroutines with one of them must not remain either.
 func None(t testing.TB, more ...string) {
 	t.Helper()
 

@@ -28,9 +28,9 @@ type client struct {
 func newClient(w *world) *client {
 	c := &client{}
 	c.swallow = w.swallow
-	c.dialed = make(map[string]bool)
-	c.causes = make(map[string]int)
-	c.by = make(map[string]int)
+	c.dialed = map[string]bool{}
+	c.causes = map[string]int{}
+	c.by = map[string]int{}
 
 	return c
 }
@@ -79,8 +79,8 @@ func (c *client) warm(w *world) {
 	}
 }
 
-// run makes and counts calls until the world's context ends. It leaves out the
-// call under way at that time.
+// run makes and counts calls until the world's context ends. It does not count
+// the call under way at that time.
 func (c *client) run(w *world) {
 	tick := time.NewTicker(w.calls.every)
 	defer tick.Stop()
@@ -148,6 +148,7 @@ func (t *tally) hold(n int) {
 	defer t.mu.Unlock()
 
 	t.open += n
+
 	if !t.done {
 		t.most = max(t.most, t.open)
 	}
@@ -174,7 +175,9 @@ func (t *tally) count(who string, err error, right bool) {
 	switch {
 	case err != nil:
 		t.failed++
-		t.causes[fmt.Sprintf("%v: %.200s", status.Code(err), status.Convert(err).Message())]++
+		cause := status.Convert(err)
+		t.causes[fmt.Sprintf("%v: %.200s", cause.Code(), cause.Message())]++
+
 	case !right:
 		t.misrouted++
 		t.causes["answered by "+who]++
@@ -183,14 +186,14 @@ func (t *tally) count(who string, err error, right bool) {
 
 // add adds the counts of o to t.
 func (t *tally) add(o *tally) {
-	t.calls = t.calls + o.calls
-	t.failed = t.failed + o.failed
-	t.misrouted = t.misrouted + o.misrouted
-	t.dials = t.dials + o.dials
+	t.calls += o.calls
+	t.failed += o.failed
+	t.misrouted += o.misrouted
+	t.dials += o.dials
 	t.most = max(t.most, o.most)
 
 	if t.causes == nil {
-		t.causes = make(map[string]int)
+		t.causes = map[string]int{}
 	}
 
 	for cause, n := range o.causes {
@@ -229,6 +232,7 @@ func (t *tally) why() string {
 	causes := slices.SortedFunc(maps.Keys(t.causes), func(a, b string) int {
 		return t.causes[b] - t.causes[a]
 	})
+
 	var b strings.Builder
 	for _, cause := range causes[:min(3, len(causes))] {
 		fmt.Fprintf(&b, "\n\t%d x %s", t.causes[cause], cause)
@@ -251,14 +255,15 @@ func worse(us, them *tally, ofAll bool) []string {
 
 	lost, share := us.lost()
 	theirs, theirShare := them.lost()
+
 	if float64(lost) > (theirShare*(1+luck)+0.03)*float64(us.calls)+noise {
 		in = append(in, fmt.Sprintf("loses %.1f %% of the calls, gRPC's own %.1f %%", 100*share,
 			100*theirShare))
 	}
 
 	served := us.calls - lost
-
 	theirServed := them.calls - theirs
+
 	if float64(served) < 0.8*float64(theirServed)-noise {
 		in = append(in, fmt.Sprintf("serves %d calls, gRPC's own %d", served, theirServed))
 	}

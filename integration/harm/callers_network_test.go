@@ -23,7 +23,7 @@ func (n *network) to(addr string) *link {
 	defer n.mu.Unlock()
 
 	if n.links[addr] == nil {
-		n.links[addr] = &link{conns: make(map[*conn]struct{}), changed: make(chan struct{})}
+		n.links[addr] = &link{conns: map[*conn]struct{}{}, changed: make(chan struct{})}
 	}
 
 	return n.links[addr]
@@ -51,21 +51,21 @@ func (l *link) set(change func(*quality)) {
 	defer l.mu.Unlock()
 
 	change(&l.quality)
-	l.news()
+	l.notify()
 }
 
-func (l *link) news() {
+func (l *link) notify() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// lead points the link at a server; "" means no server.
-func (l *link) lead(target string) {
+// point points the link at a server; "" means no server.
+func (l *link) point(target string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
 	l.target = target
-	l.news()
+	l.notify()
 }
 
 // reset resets all connections over the link.
@@ -91,6 +91,7 @@ func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, erro
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		l := n.to(addr)
 		swallowed := t.dialing(addr)
+
 		q, target, changed := l.now()
 		for q.drop || swallowed {
 			select {
@@ -111,6 +112,7 @@ func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, erro
 		}
 
 		c := &conn{Conn: inner, link: l, tally: t, closed: make(chan struct{})}
+
 		l.mu.Lock()
 		l.conns[c] = struct{}{}
 		l.mu.Unlock()
@@ -167,6 +169,7 @@ func (c *conn) reset() {
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		close(c.closed)
+
 		c.link.mu.Lock()
 		delete(c.link.conns, c)
 		c.link.mu.Unlock()

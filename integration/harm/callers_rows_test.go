@@ -20,7 +20,7 @@ import (
 const ms = time.Millisecond
 
 // rows is the table of TestCallers. Each row has one kind of fault.
-var rows = slices.Concat(ending, notAnswering, leaving, fromEtcd, options)
+var rows = slices.Concat(ending, notAnswering, ended, fromEtcd, options)
 
 var (
 	hasty  = calls{callers: 12, deadline: 300 * ms}
@@ -32,35 +32,50 @@ var (
 var ending = []row{
 	{name: "MaxConnectionAge 0.2 s", opts: ages(200 * ms)},
 	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},
-	{name: "MaxConnectionIdle 0.2 s", calls: bursts,
+	{
+		name:  "MaxConnectionIdle 0.2 s",
+		calls: bursts,
 		opts: []grpc.ServerOption{
-			grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 200 * ms})}},
+			grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 200 * ms}),
+		},
+	},
 	{name: "resets after 0.5 s, one server", servers: 1, script: resets},
-	{name: "ten resets in 1.5 s, and peace after", servers: 1, script: func(w *world) {
-		for range 10 {
-			if w.sleep(150 * ms) {
-				w.servers[0].link.reset()
+	{
+		name:    "ten resets in 1.5 s, and peace after",
+		servers: 1,
+		script: func(w *world) {
+			for range 10 {
+				if w.sleep(150 * ms) {
+					w.servers[0].link.reset()
+				}
 			}
-		}
-	}},
-	{name: "the one server restarts each 0.6 s", servers: 1, script: func(w *world) {
-		w.every(600*ms, func(int) { w.servers[0].restart(false, 0) })
-	}},
+		},
+	},
+	{
+		name:    "the one server restarts each 0.6 s",
+		servers: 1,
+		script: func(w *world) {
+			w.every(600*ms, func(int) { w.servers[0].restart(false, 0) })
+		},
+	},
 	{name: "calls wait, MaxConnectionAge 0.2 s", calls: calls{wait: true}, opts: ages(200 * ms)},
 	named(row{name: "by name, MaxConnectionAge 0.2 s", opts: ages(200 * ms)}),
 	{
 		name:  "by the leader, MaxConnectionAge 0.2 s",
 		opts:  ages(200 * ms),
 		serve: registered(100 * ms),
-		way: way{leader: true, allowed: func(s *server, _ int) bool {
-			return s == s.w.leading()
-		}}},
+		way: way{
+			leader:  true,
+			allowed: func(s *server, _ int) bool { return s == s.w.leading() },
+		},
+	},
 	row{
 		name:     "in a zone, MaxConnectionAge 0.2 s",
 		servers:  4,
 		opts:     ages(200 * ms),
 		ours:     `{"etcd":{"preferZone":true}}`,
-		registry: []runtime.Option{runtime.WithZone("a")}}.tagged("zone", "a"),
+		registry: []runtime.Option{runtime.WithZone("a")},
+	}.tagged("zone", "a"),
 	row{
 		name:    "in a lane, MaxConnectionAge 0.2 s",
 		servers: 4,
@@ -68,7 +83,8 @@ var ending = []row{
 		ours:    `{"etcd":{"route":[{"label":"lane"}]}}`,
 		way: way{ours: func(ctx context.Context, _ int) context.Context {
 			return runtime.WithLane(ctx, "pr-7")
-		}}}.tagged("lane", "pr-7"),
+		}},
+	}.tagged("lane", "pr-7"),
 	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, script: resets}),
 }
 
@@ -99,13 +115,18 @@ var notAnswering = []row{
 				w.sleep(200 * ms)
 				w.report(healthpb.HealthCheckResponse_SERVING, w.servers...)
 			})
-		}},
-	{name: "NOT_SERVING, one after the other", serve: registered(100 * ms), script: func(w *world) {
-		w.every(300*ms, func(n int) {
-			w.report(healthpb.HealthCheckResponse_SERVING, w.servers[n%3])
-			w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers[(n+1)%3])
-		})
-	}},
+		},
+	},
+	{
+		name:  "NOT_SERVING, one after the other",
+		serve: registered(100 * ms),
+		script: func(w *world) {
+			w.every(300*ms, func(n int) {
+				w.report(healthpb.HealthCheckResponse_SERVING, w.servers[n%3])
+				w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers[(n+1)%3])
+			})
+		},
+	},
 	{
 		name:    "a proxy cuts health watches, one server",
 		servers: 1,
@@ -116,9 +137,11 @@ var notAnswering = []row{
 	{name: "a proxy cuts health watches", ours: checked, grpcs: checked, opts: cutsWatches},
 }
 
-// cutsWatches are options of a server whose health watches say SERVING after 50
-// ms, and then fail. It has no other streams.
-var cutsWatches = []grpc.ServerOption{grpc.StreamInterceptor(func(
+// cutsWatches are options of a server without other streams than health watches.
+var cutsWatches = []grpc.ServerOption{grpc.StreamInterceptor(cutWatch)}
+
+// cutWatch says SERVING on a health watch after 50 ms, and then fails.
+func cutWatch(
 	_ any,
 	stream grpc.ServerStream,
 	_ *grpc.StreamServerInfo,
@@ -136,10 +159,10 @@ var cutsWatches = []grpc.ServerOption{grpc.StreamInterceptor(func(
 	time.Sleep(300 * ms)
 
 	return status.Error(codes.Unavailable, "cut")
-})}
+}
 
-// leaving holds rows in which servers leave, and return or are replaced.
-var leaving = []row{
+// ended holds rows in which servers end, and return or are replaced.
+var ended = []row{
 	{
 		name:   "all leave in order, and are back",
 		serve:  registered(time.Second),
@@ -155,7 +178,10 @@ var leaving = []row{
 		name:    "the one server leaves in order while clients are idle, and is back",
 		servers: 1,
 		serve:   registered(time.Second),
-		dial:    idle, calls: bursts, script: leaveAndReturn},
+		dial:    idle,
+		calls:   bursts,
+		script:  leaveAndReturn,
+	},
 	named(row{
 		name:   "by name, all leave in order, and are back",
 		serve:  registered(time.Second),
@@ -172,6 +198,7 @@ var leaving = []row{
 			w.sleep(300 * ms)
 			next.start()
 			next.list(true)
+
 			reached := make(chan struct{})
 			go func() {
 				defer close(reached)
@@ -182,7 +209,8 @@ var leaving = []row{
 
 			w.servers[0].end(true)
 			<-reached
-		}},
+		},
+	},
 	{
 		name:     "all addresses are replaced, one after the other",
 		servers:  6,
@@ -195,19 +223,27 @@ var leaving = []row{
 				w.servers[i].remove()
 				w.servers[i].end(true)
 			}
-		}},
-	{name: "kill -9 of all, which are back after 0.5 s", script: after(500*ms, func(w *world) {
-		w.each(func(s *server) { s.restart(false, 500*ms) })
-	})},
-	{name: "an entry that comes and goes", script: func(w *world) {
-		w.every(50*ms, func(n int) {
-			if s := w.servers[0]; n%2 == 0 {
-				s.remove()
-			} else {
-				s.put()
-			}
-		})
-	}},
+		},
+	},
+	{
+		name: "kill -9 of all, which are back after 0.5 s",
+		script: after(500*ms, func(w *world) {
+			w.each(func(s *server) { s.restart(false, 500*ms) })
+		}),
+	},
+	{
+		name: "an entry that comes and goes",
+		script: func(w *world) {
+			s := w.servers[0]
+			w.every(50*ms, func(n int) {
+				if n%2 == 0 {
+					s.remove()
+				} else {
+					s.put()
+				}
+			})
+		},
+	},
 }
 
 func leaveAndReturn(w *world) {
@@ -217,12 +253,14 @@ func leaveAndReturn(w *world) {
 
 // fromEtcd holds the row in which the live config changes.
 var fromEtcd = []row{
-	{name: "the live config flips each 0.3 s", script: func(w *world) {
-		w.every(300*ms, func(n int) {
-			w.live([]string{leastRequest, pickFirst, peakEwma, ringHash,
-				`{"etcd":{"drain":["s0"]}}`, `{"etcd":{"subset":1}}`, ""}[n%7])
-		})
-	}},
+	{
+		name: "the live config flips each 0.3 s",
+		script: func(w *world) {
+			configs := []string{leastRequest, pickFirst, peakEwma, ringHash,
+				`{"etcd":{"drain":["s0"]}}`, `{"etcd":{"subset":1}}`, ""}
+			w.every(300*ms, func(n int) { w.live(configs[n%7]) })
+		},
+	},
 }
 
 // options holds rows in which our client has an option or a policy that is not
@@ -238,7 +276,8 @@ var options = []row{
 					s.end(false)
 				}
 			}
-		})},
+		}),
+	},
 	{
 		name:    "subset of 2 of 10, whose two swallow SYNs",
 		servers: 10,
@@ -270,19 +309,23 @@ var fourConnections = []runtime.Option{runtime.WithLimits(runtime.Limits{Connect
 // ages returns options by which servers gracefully close connections of age d.
 func ages(d time.Duration) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: d})}
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: d}),
+	}
 }
 
 func hole(q *quality) {
 	q.hole = true
 }
+
 func drop(q *quality) {
 	q.drop = true
 }
+
 func silent(q *quality) {
 	q.drop = true
 	q.hole = true
 }
+
 func sound(q *quality) {
 	*q = quality{}
 }
@@ -343,7 +386,8 @@ func (r row) tagged(name, value string) row {
 // named makes calls that name one of three servers.
 func named(r row) row {
 	r.way = way{
-		kinds: 3, allowed: func(s *server, kind int) bool { return s.i == kind },
+		kinds:   3,
+		allowed: func(s *server, kind int) bool { return s.i == kind },
 		ours: func(ctx context.Context, kind int) context.Context {
 			return runtime.WithTarget(ctx, fmt.Sprintf("s%d", kind))
 		},
@@ -359,7 +403,8 @@ func affine(r row) row {
 	r.ours = ringHash
 	r.grpcs = ringHash
 	r.way = way{
-		kinds: 20, owned: true,
+		kinds: 20,
+		owned: true,
 		ours: func(ctx context.Context, kind int) context.Context {
 			return runtime.WithAffinity(ctx, user(kind))
 		},

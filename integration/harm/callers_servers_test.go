@@ -62,7 +62,7 @@ func (s *server) start() {
 	s.health = health.NewServer()
 	s.health.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	s.stop = s.w.serve(s, lis)
-	s.link.lead(lis.Addr().String())
+	s.link.point(lis.Addr().String())
 }
 
 // end ends the server, in order or as kill -9 does. An entry that the test has
@@ -78,12 +78,12 @@ func (s *server) end(inOrder bool) {
 	}
 
 	if !inOrder {
-		s.link.lead("")
+		s.link.point("")
 		s.link.reset()
 	}
 
 	stop(inOrder)
-	s.link.lead("")
+	s.link.point("")
 }
 
 // restart ends the server, sleeps for d, and starts the server.
@@ -99,6 +99,7 @@ func (s *server) restart(inOrder bool, d time.Duration) {
 func (s *server) put() {
 	value, err := json.Marshal(map[string]any{"Addr": s.addr, "Metadata": s.tags})
 	kit.Must(s.w.t, err)
+
 	_, err = etcd.Admin().Put(s.w.t.Context(), s.w.namespace+key+"/"+s.name, string(value))
 	kit.Must(s.w.t, err)
 	s.list(true)
@@ -130,6 +131,7 @@ func plain(s *server, lis net.Listener) func(bool) {
 	g := grpc.NewServer(s.w.opts...)
 	leaderpb.RegisterCounterServer(g, s)
 	healthpb.RegisterHealthServer(g, s.health)
+
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = g.Serve(lis) }) // ends with Stop
 
@@ -148,6 +150,7 @@ func registered(drain time.Duration) shape {
 	return func(s *server, lis net.Listener) func(bool) {
 		registry := runtime.NewRegistry(etcd.Admin(), runtime.WithNamespace(s.w.namespace),
 			runtime.WithLogger(slog.New(slog.DiscardHandler)), runtime.WithLeaseTTL(10*time.Second))
+
 		inner := grpc.NewServer(s.w.opts...)
 		g := registry.NewServer(inner, runtime.WithAdvertiseAddress(s.addr),
 			runtime.WithDrainDelay(drain), runtime.WithStopTimeout(time.Second))
@@ -162,6 +165,7 @@ func registered(drain time.Duration) shape {
 		g.Publish(s.w.desc(), opts...)
 		s.states = g.Status
 		s.leads = leader.Of(g, s.w.desc())
+
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = g.Serve(ctx, lis) }) // callers count the calls that a stop cuts

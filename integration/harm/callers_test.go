@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 // first of these runs, and in their sum.
 func TestCallers(t *testing.T) {
 	var mu sync.Mutex
+	seemWorse := map[string]bool{}
 
-	seemWorse := make(map[string]bool)
 	t.Run("beside", func(t *testing.T) {
 		for _, r := range rows {
 			t.Run(r.name, func(t *testing.T) {
@@ -38,6 +38,7 @@ func TestCallers(t *testing.T) {
 
 				if in := new(result).add(t, r); len(in) > 0 {
 					t.Logf("our client %s: the row runs again, alone", strings.Join(in, ", and "))
+
 					mu.Lock()
 					defer mu.Unlock()
 

@@ -119,7 +119,7 @@ func runRow(t *testing.T, r row) *world {
 		row:       &r,
 		t:         t,
 		namespace: fmt.Sprintf("row%d/", runs.Add(1)),
-		net:       network{links: make(map[string]*link)},
+		net:       network{links: map[string]*link{}},
 	}
 	defer w.close()
 
@@ -298,7 +298,7 @@ func (w *world) grpcsClient() *client {
 	c.say = w.way.grpcs
 
 	for kind := range w.way.kinds {
-		l := &list{resolver: manual.NewBuilderWithScheme("list"), allowed: make(map[*server]bool)}
+		l := &list{resolver: manual.NewBuilderWithScheme("list"), allowed: map[*server]bool{}}
 		for _, s := range w.servers {
 			l.allowed[s] = w.way.allowed == nil || w.way.allowed(s, kind)
 		}

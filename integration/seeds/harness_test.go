@@ -72,12 +72,14 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 
 func (w *world) put(key, value string) {
 	w.t.Helper()
+
 	_, err := w.etcd.Admin().Put(kit.Context(w.t), key, value)
 	kit.Must(w.t, err)
 }
 
 func (w *world) revoke(lease clientv3.LeaseID) {
 	w.t.Helper()
+
 	_, err := w.etcd.Admin().Revoke(kit.Context(w.t), lease)
 	kit.Must(w.t, err)
 }
@@ -111,8 +113,9 @@ func (w *world) entryOf(s *server) entry {
 	var found []entry
 
 	// In some layouts other characters than ":" separate host and port.
-	has := regexp.MustCompile(
-		strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
+	addr := strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1)
+	has := regexp.MustCompile(addr + `\b`)
+
 	kit.Eventually(w.t, "one entry has "+s.addr, func() bool {
 		found = slices.DeleteFunc(w.entries(""), func(e entry) bool {
 			return !has.MatchString(e.key + " " + e.value)
@@ -156,10 +159,12 @@ func (w *world) serve(name string) *server {
 	basic.RegisterGreeterServer(g, greeter{name: name})
 	stop := kit.Serve(w.t, g, lis)
 
-	return &server{name: name, addr: lis.Addr().String(), stop: func() {
+	stopInOrder := func() {
 		g.GracefulStop()
 		stop()
-	}}
+	}
+
+	return &server{name: name, addr: lis.Addr().String(), stop: stopInOrder}
 }
 
 // publish starts a server with a registry of its own, and returns once the
@@ -185,6 +190,7 @@ func (w *world) publishIn(
 	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
 	basic.RegisterGreeterServer(s, greeter{name: name})
 	s.Publish(desc, opts...)
+
 	lis := kit.Listen(w.t)
 	end := kit.Run(w.t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
 	stop := func() { kit.Must(w.t, end()) }
@@ -228,18 +234,19 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 
 	const each = 5
 
-	want := make(map[string]int, len(names))
+	want := map[string]int{}
 	for _, name := range names {
 		want[name] = each
 	}
 
 	var got map[string]int
 	var failure error
-	kit.EventuallyOr(w.t, kit.Soon, func() string {
+	describe := func() string {
 		return fmt.Sprintf("balanced over %v: got %v, error %v", names, got, failure)
-	}, func() bool {
+	}
+
+	kit.EventuallyOr(w.t, kit.Soon, describe, func() bool {
 		got = map[string]int{}
-		failure = nil
 		for range each * len(names) {
 			var name string
 			name, failure = sayHello(kit.Context(w.t), conn)

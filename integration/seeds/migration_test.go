@@ -61,9 +61,9 @@ func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 }
 
 func calls(conn *grpc.ClientConn) (migrationtest.Call, func()) {
-	return func(ctx context.Context) (string, error) {
-		return sayHello(ctx, conn)
-	}, func() { _ = conn.Close() }
+	call := func(ctx context.Context) (string, error) { return sayHello(ctx, conn) }
+
+	return call, func() { _ = conn.Close() }
 }
 
 // A service moves from go-zero's layout to that of etcd naming, with the same
@@ -117,8 +117,8 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	naming.Reaches("new 1", "new 2")
 	ours.Reaches("new 1", "new 2")
 
-	if left := w.entries(key); len(left) != 2 {
-		t.Errorf("etcd has the entries %+v, want those of new 1 and new 2", left)
+	if remaining := w.entries(key); len(remaining) != 2 {
+		t.Errorf("etcd has the entries %+v, want those of new 1 and new 2", remaining)
 	}
 
 	naming.Stop()
@@ -152,9 +152,9 @@ func TestMigration_OneKeyUnderLoad(t *testing.T) {
 	calls.Reaches("new 0", "new 1")
 	calls.Stop()
 
-	for _, left := range w.entries("/etcd/") {
-		if !strings.Contains(left.value, `"version":"v2"`) {
-			t.Errorf("etcd has the entry %+v, want only entries of version v2", left)
+	for _, e := range w.entries("/etcd/") {
+		if !strings.Contains(e.value, `"version":"v2"`) {
+			t.Errorf("etcd has the entry %+v, want only entries of version v2", e)
 		}
 	}
 }

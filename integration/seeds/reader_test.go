@@ -25,14 +25,14 @@ func (w *world) dialReader(
 	// gRPC looks up resolvers by the scheme in lower case
 	scheme, _, _ := strings.Cut(strings.ToLower(target), ":")
 
-	return w.dial(target, peerResolver{scheme, func(
+	follow := func(
 		ctx context.Context,
 		_ resolver.Target,
 		update func([]resolver.Address),
 	) error {
 		known := map[string]string{} // addresses of entries, by key
 
-		return followPrefix(ctx, w.theirs, prefix, func(events []*clientv3.Event) {
+		apply := func(events []*clientv3.Event) {
 			for _, event := range events {
 				if event.Type == clientv3.EventTypeDelete {
 					delete(known, string(event.Kv.Key))
@@ -42,8 +42,12 @@ func (w *world) dialReader(
 			}
 
 			update(bare(slices.Compact(slices.Sorted(maps.Values(known)))))
-		})
-	}})
+		}
+
+		return followPrefix(ctx, w.theirs, prefix, apply)
+	}
+
+	return w.dial(target, peerResolver{scheme, follow})
 }
 
 // valueOf returns the value of an entry, which is its address.

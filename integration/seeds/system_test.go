@@ -266,12 +266,13 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	w := newWorld(t)
 	old := w.serve("old")
 	etcdNaming.register(w, etcdNaming.desc.Key, old.addr)
+
 	server := w.newRegistry().NewServer(grpc.NewServer())
 	server.Publish(etcdNaming.desc)
 	kit.Must(t, server.Announce(kit.Context(t), old.addr))
 	status := server.Status()[0]
-
 	entry := w.entryOf(old)
+
 	if status.State != runtime.StateRegistered || entry.lease != status.LeaseID {
 		t.Errorf("status %+v, entry %+v, want registered, and both with the same lease", status,
 			entry)
@@ -279,8 +280,8 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 
 	kit.Must(t, server.Withdraw(kit.Context(t)))
 
-	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
-		t.Errorf("entries after Withdraw: %+v, want none", left)
+	if remaining := w.entries(etcdNaming.desc.Key); len(remaining) > 0 {
+		t.Errorf("entries after Withdraw: %+v, want none", remaining)
 	}
 }
 
@@ -327,7 +328,7 @@ func (w *world) goZeroPublish(key, addr string) *discov.Publisher {
 func (w *world) goZeroConn(key string) *grpc.ClientConn {
 	w.t.Helper()
 
-	return w.dial("discov:///"+key, peerResolver{"discov", func(
+	follow := func(
 		ctx context.Context,
 		target resolver.Target,
 		update func([]resolver.Address),
@@ -355,7 +356,9 @@ func (w *world) goZeroConn(key string) *grpc.ClientConn {
 				return nil
 			}
 		}
-	}})
+	}
+
+	return w.dial("discov:///"+key, peerResolver{"discov", follow})
 }
 
 // grpcEtcd is a registry with the scheme grpcEtcd. Its entries are
@@ -375,13 +378,12 @@ var grpcEtcd = system{
 	},
 	returns: true,
 	dial: func(w *world) *grpc.ClientConn {
-		return w.dialReader(
-			"grpcEtcd://caller/callee",
-			"/grpcEtcd/callee/",
-			func(kv *mvccpb.KeyValue) string {
-				return strings.TrimPrefix(string(kv.Key), "/grpcEtcd/callee/")
-			},
-		)
+		const prefix = "/grpcEtcd/callee/"
+		addrOf := func(kv *mvccpb.KeyValue) string {
+			return strings.TrimPrefix(string(kv.Key), prefix)
+		}
+
+		return w.dialReader("grpcEtcd://caller/callee", prefix, addrOf)
 	},
 }
 
@@ -418,9 +420,11 @@ var leaseSuffix = system{
 	target:    "etcd:///hello?layout=lease_suffix",
 	neighbour: "hello2",
 	register: func(w *world, key, addr string) (leave func()) {
-		return w.keepEntry(func(lease clientv3.LeaseID) string {
+		keyOn := func(lease clientv3.LeaseID) string {
 			return key + strconv.FormatInt(int64(lease), 10)
-		}, addr)
+		}
+
+		return w.keepEntry(keyOn, addr)
 	},
 	returns: true,
 	dial: func(w *world) *grpc.ClientConn {
@@ -433,12 +437,15 @@ var leaseSuffix = system{
 // begin with "/user/".
 var tutorial = system{
 	name: "a tutorial's",
-	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1",
+	desc: &runtime.ServiceDesc{
+		Name: "basic.Greeter",
+		Key:  "/user/v1",
 		Layout: runtime.JSONLayout(runtime.JSONFields{
 			Addr:    "addr",
 			Version: "version",
 			Weight:  "weight",
-		})},
+		}),
+	},
 	neighbour: "/user/v2",
 	register: func(w *world, key, addr string) (leave func()) {
 		value := fmt.Sprintf(`{"name":"user","addr":%q,"version":%q,"weight":1}`, addr,

@@ -38,7 +38,8 @@ type Health struct {
 	Problem string
 }
 
-// core decides the health of each group, and when to report it.
+// core decides the health of each group, and when to report it. It does no I/O
+// and reads no clock.
 type core struct {
 	groups []*followed
 
@@ -49,9 +50,20 @@ type core struct {
 	problems map[string]string // by service, the fault of the last Check, or ""
 }
 
-// answered handles the result of a Check. A problem leaves the status
-// unchanged.
-func (c *core) answered(service string, status servingStatus, problem string) {
+func newCore(groups []Group) core {
+	c := core{
+		statuses: make(map[string]servingStatus),
+		problems: make(map[string]string),
+	}
+	for _, g := range groups {
+		c.groups = append(c.groups, &followed{Group: g})
+	}
+
+	return c
+}
+
+// onCheck handles the result of a Check. A problem leaves the status unchanged.
+func (c *core) onCheck(service string, status servingStatus, problem string) {
 	c.problems[service] = problem
 
 	if problem == "" {
@@ -64,11 +76,12 @@ func (c *core) answered(service string, status servingStatus, problem string) {
 func (c *core) due(now time.Time) (groups []int) {
 	for i, g := range c.groups {
 		health := c.health(g)
-		changed := health.OK != g.reported.OK
-		if changed && !health.OK && now.Before(g.changedAt.Add(interval)) {
-			health.OK = g.reported.OK
-		} else if changed {
-			g.changedAt = now
+		if health.OK != g.reported.OK {
+			if !health.OK && now.Before(g.changedAt.Add(interval)) {
+				health.OK = true // for now
+			} else {
+				g.changedAt = now
+			}
 		}
 
 		if health != g.reported {
@@ -90,15 +103,17 @@ func (c *core) health(g *followed) Health {
 
 		if problem := c.problems[name]; problem != "" {
 			h.Problem = fmt.Sprintf(
-				"the health service's Check of %q %s: its last result counts", name,
-				problem)
+				"the health service's Check of %q %s: its last result counts",
+				name, problem)
 		}
 	}
 
 	for _, name := range g.Checked {
 		status, ok := c.statuses[name]
 		if ok && status != up && status != down && h.Problem == "" {
-			h.Problem = fmt.Sprintf("the health service does not know %q, so all calls of clients with health_check fail: call healthServer.SetServingStatus(%[1]q, healthpb.HealthCheckResponse_SERVING)", name)
+			h.Problem = fmt.Sprintf("the health service does not know %q, "+
+				"so all calls of clients with health_check fail: call healthServer."+
+				"SetServingStatus(%[1]q, healthpb.HealthCheckResponse_SERVING)", name)
 		}
 	}
 

@@ -1,6 +1,9 @@
 // Package healthcheck follows the health of services at a gRPC health service
 // of this process. It calls Check once a second, and at once after a message of
 // Watch. The health service is code of the library's user, which may hang.
+//
+//	core.go         decides the health of each group, and when to report it
+//	healthcheck.go  its shell: calls Check, and reports
 package healthcheck
 
 import (
@@ -22,8 +25,9 @@ import (
 type Follower struct {
 	server healthpb.HealthServer
 	cancel context.CancelFunc
-	mu     sync.Mutex // guards the fields below, and is held while report is called
-	core   core
+
+	mu   sync.Mutex // guards the fields below, and is held while report is called
+	core core
 
 	// nil while Follow waits for the first results of Check
 	report func(group int, h Health)
@@ -41,15 +45,10 @@ func Follow(
 	report func(group int, h Health),
 ) *Follower {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &Follower{
-		server: server,
-		cancel: cancel,
-		core:   core{nil, make(map[string]servingStatus), make(map[string]string)},
-	}
+	f := &Follower{server: server, cancel: cancel, core: newCore(groups)}
 
 	services := []string{""}
 	for _, g := range groups {
-		f.core.groups = append(f.core.groups, &followed{Group: g})
 		services = slices.Concat(services, g.Services, g.Checked)
 	}
 
@@ -65,6 +64,7 @@ func Follow(
 	defer stop()
 
 	bounded.Run(first, unanswered.Wait)
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
@@ -82,9 +82,9 @@ func (f *Follower) Stop() {
 	defer f.mu.Unlock()
 }
 
-// answered passes the result of a Check to the core, and reports the groups
-// that are due.
-func (f *Follower) answered(
+// onCheck passes the result of a Check to the core, and reports the groups that
+// are due.
+func (f *Follower) onCheck(
 	ctx context.Context,
 	service string,
 	status servingStatus,
@@ -93,7 +93,7 @@ func (f *Follower) answered(
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	f.core.answered(service, status, problem)
+	f.core.onCheck(service, status, problem)
 
 	if f.report != nil && ctx.Err() == nil {
 		f.reportDue()
@@ -107,22 +107,22 @@ func (f *Follower) reportDue() {
 	}
 }
 
-// poll calls Check for a service until ctx ends, one call at a time.
-func (f *Follower) poll(ctx context.Context, service string, first func()) {
+// poll calls Check for a service until ctx ends, one call at a time. It calls
+// answered after each of them.
+func (f *Follower) poll(ctx context.Context, service string, answered func()) {
 	request := &healthpb.HealthCheckRequest{Service: service}
 	sent := make(chan struct{}, 1)
-	go func() {
-		_ = f.server.Watch(request, watch{nil, ctx, sent})
-	}()
+	go func() { _ = f.server.Watch(request, watch{nil, ctx, sent}) }()
 
 	for ctx.Err() == nil {
 		hangs := time.AfterFunc(2*interval, func() {
-			f.answered(ctx, service, 0, "does not return")
+			f.onCheck(ctx, service, 0, "does not return")
 		})
 		got, problem := f.check(ctx, request)
 		hangs.Stop()
-		f.answered(ctx, service, got, problem)
-		first()
+
+		f.onCheck(ctx, service, got, problem)
+		answered()
 
 		select {
 		case <-ctx.Done():

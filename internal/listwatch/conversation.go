@@ -18,16 +18,15 @@ import (
 // one for proofs, and one stream for all watches. It is safe for concurrent
 // use.
 type Conversation struct {
-	client Client
-	login  *login.Login
-	spread uint8 // spreads the proofs of a fleet: processes differ in it
+	client  Client
+	login   *login.Login
+	streams *streams
+	spread  uint8 // differs between processes, to spread the proofs of a fleet
 
 	// connected waits until the client is connected or cannot connect. It
 	// returns false if ctx ends first. It is nil for a client without a
 	// connection.
 	connected func(ctx context.Context) bool
-
-	streams *streams
 
 	// Why returns a cause to add to the error of a call, nil for none.
 	Why func(error) error
@@ -44,19 +43,18 @@ type Conversation struct {
 }
 
 // ConversationOf returns the conversation of a client, whose calls log in by l.
-// If the client has no connection, such as one of clientv3.NewCtxClient,
-// nothing reports a reconnect, perhaps to another etcd. So its ranges are
-// proven often.
+// Ranges are proven often if the client has no connection, such as one of
+// clientv3.NewCtxClient: nothing reports a reconnect, perhaps to another etcd.
 func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 	conversation := NewConversation(c)
+	conversation.login = l
+
 	if conn := c.ActiveConnection(); conn != nil {
 		conversation.connected = func(ctx context.Context) bool {
 			conn.Connect() // an unused client is idle
 			return conn.WaitForStateChange(ctx, connectivity.Connecting)
 		}
 	}
-
-	conversation.login = l
 
 	return conversation
 }
@@ -100,9 +98,10 @@ func (c *Conversation) leave(a *asker) {
 }
 
 // ConnChanged reports that the connection to etcd is back or, if Down returns
-// an error, lost. The etcd client hides both. While the connection is lost,
-// every range has that error, and reads nothing. Once it is back, etcd may have
-// been replaced: a watched range is proven, and a pause before a list ends.
+// an error, lost: the etcd client hides both. While the connection is lost,
+// every range has that error, and reads nothing. Once it is back, watched
+// ranges are proven, because etcd may have been replaced, and pauses before a
+// list end.
 func (c *Conversation) ConnChanged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,8 +111,8 @@ func (c *Conversation) ConnChanged() {
 	}
 }
 
-// want replaces what a range wants to read, which is nothing if w is nil. A
-// range that goes on wanting the same keeps its place in the request under way.
+// want replaces what a range wants to read: w, or nothing if w is nil. A range
+// that still wants the same keeps its place in the request under way.
 func (c *Conversation) want(a *asker, w *wish) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +165,7 @@ func (c *Conversation) advance() {
 	now := time.Now()
 	for _, q := range []*queue{&c.pages, &c.proofs} {
 		if at, ok := q.next(); ok && !at.After(now) {
-			q.request(now)
+			q.begin(now)
 			go c.request(c.ctx, q, q.asked, q.timeout)
 		}
 	}
@@ -182,6 +181,7 @@ func (c *Conversation) request(
 	timeout time.Duration,
 ) {
 	answers, took, err := c.read(ctx, asked, timeout)
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -192,17 +192,17 @@ func (c *Conversation) request(
 		}
 
 		e := event{
-			err:   err,
-			again: again,
-			proof: a.wish.page == (page{}),
-			asOf:  a.wish.asOf,
-			took:  took,
+			err:     err,
+			pending: again,
+			proof:   a.wish.page == (page{}),
+			asOf:    a.wish.asOf,
+			took:    took,
 		}
 		if err == nil {
 			e.read = answers[i]
 		}
 
-		a.forget() // what the range has not heard yet
+		a.forget() // makes room
 		a.answer <- e
 	}
 
@@ -237,7 +237,7 @@ func (c *Conversation) get(
 	asked []ask,
 ) ([]*clientv3.GetResponse, error) {
 	if len(asked) == 1 {
-		key, opts := asked[0].read()
+		key, opts := asked[0].args()
 		resp, err := c.client.Get(ctx, key, opts...)
 
 		return []*clientv3.GetResponse{resp}, err
@@ -245,7 +245,7 @@ func (c *Conversation) get(
 
 	reads := make([]clientv3.Op, len(asked))
 	for i, a := range asked {
-		key, opts := a.read()
+		key, opts := a.args()
 		reads[i] = clientv3.OpGet(key, opts...)
 	}
 
@@ -263,9 +263,9 @@ func (c *Conversation) get(
 	return answers, nil
 }
 
-// read returns the read of a page or, for a proof, of the number of keys and
-// the key changed last.
-func (a ask) read() (key string, opts []clientv3.OpOption) {
+// args returns the arguments of the read of a page or, for a proof, of the number
+// of keys and of the key changed last.
+func (a ask) args() (key string, opts []clientv3.OpOption) {
 	if a.wish.page != (page{}) {
 		return cmp.Or(a.wish.page.from, a.in.From), a.wish.page.opts(a.in)
 	}

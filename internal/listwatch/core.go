@@ -45,40 +45,32 @@ var errNotOpened = errors.New("etcd did not open the watch in time")
 type call int
 
 const (
-	callPause call = iota // the end of a pause, or until the connection to etcd is back
+	callPause call = iota // the end of a pause, or a reconnect
 	callList              // a page of the range
-
-	// a time, the opening or an answer of the watch, a proof, or trouble
-	callWait
+	callWait              // a time, the watch, a proof, or trouble
 )
 
 // event is what the shell has waited for. The zero value means that a pause is
-// over, or a time is reached.
+// over, or that a time is reached.
 type event struct {
-	read  *clientv3.GetResponse // callList, and callWait if proof is set
+	read  *clientv3.GetResponse // the page or, if proof is set, the proof
 	proof bool                  // callWait: read or err is the outcome of a proof
+	asOf  int64                 // the highest revision known before the read
+	took  time.Duration         // how long etcd took for the read
 
-	// the highest revision that was known before the request for read
-	asOf int64
-
-	took   time.Duration           // how long etcd took for read
 	opened bool                    // callWait: the watch is open
-	answer *clientv3.WatchResponse // callWait
+	answer *clientv3.WatchResponse // callWait: an answer of the watch
 
-	// the connection to etcd is back, or must be taken for that
-	back bool
-
-	moved bool  // besides, the watch must move to another stream
+	back  bool  // the connection to etcd is back, or must be taken for that
+	moved bool  // also, the watch must move to another stream
 	lost  error // why etcd is not connected; set instead of back
 
 	// the read failed or, during callWait, the watch did not open, or ended
 	err error
+	why error // the cause of err, such as why the connection to etcd is down
 
 	// the wish stays: etcd is late, or the conversation repeats the read
-	again bool
-
-	// the cause of err, such as why the connection to etcd is down
-	why error
+	pending bool
 }
 
 // step is the next step of the shell: apply the effects, in the order of their
@@ -109,9 +101,9 @@ type note struct {
 // action is a call with its arguments.
 type action struct {
 	call  call
-	pause time.Duration // for callPause, bounds the pause
-	until time.Time     // for the other calls, when the wait ends without another event
-	wish  *wish         // what the range wants to read meanwhile, nil for nothing
+	pause time.Duration // callPause: bounds the pause
+	until time.Time     // the other calls: when to wait no longer
+	wish  *wish         // what the range wants to read; nil for nothing
 }
 
 // core follows one range of etcd keys: it decides what to read, interprets the
@@ -122,9 +114,10 @@ type action struct {
 //	 │ ▼       │
 //	pause ◀────┘
 //
-// While it waits, a watch is open or being opened, and the range is proven. It
-// does no I/O and reads no clock: step takes an event and the time, and returns
-// the next step.
+// While it waits, a watch is open or being opened, and the range is proven.
+//
+// It does no I/O and reads no clock: step takes an event and the time, and
+// returns the next step.
 type core[T any] struct {
 	name    string // the first key of the range, for logs and errors
 	replica replica[T]
@@ -136,23 +129,17 @@ type core[T any] struct {
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
 
-	// where the watch continued after the connection came back or the watch
-	// moved; 0 if no proof is owed since then
+	// the revision from which the watch continued after a reconnect or a move;
+	// 0 once a proof or a list has shown that etcd is the same
 	resumed int64
 
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
-	unpublished bool // the content changed since the last update
-
-	// the watch answers that changed the content since the last call of
-	// published
-	gathered int
-
-	next time.Time // when the next update may be published
-
-	// an earlier time for that, if no more changes are likely to come
-	quiet time.Time
+	unpublished bool      // the content changed since the last update
+	gathered    int       // the answers of the watch that changed it since then
+	publishAt   time.Time // when the next update may be published
+	quietAt     time.Time // an earlier time for that, if no change comes until then
 
 	cost            time.Duration // how long the user of the last update took
 	lastErr         error         // the error of the last update
@@ -165,22 +152,20 @@ type core[T any] struct {
 }
 
 func newCore[T any](in Range, decode Decode[T], cfg *Config[T]) *core[T] {
+	most := cfg.MaxRefusedPause
 	c := &core[T]{
-		name: in.From,
-		refusals: backoff.Backoff{
-			Base: cfg.MaxRefusedPause / 10,
-			Max:  cfg.MaxRefusedPause,
-		},
+		name:     in.From,
+		refusals: backoff.Backoff{Base: most / 10, Max: most},
 		rebuilds: backoff.Backoff{Base: firstRebuildPause, Max: maxRebuildPause},
 	}
 
+	c.replica.spread = cfg.Conversation.spread
 	c.replica.every = proveEvery
-	// no event reports a reconnect, after which etcd may be another one
+
 	if cfg.Conversation.connected == nil {
+		// no event reports a reconnect, perhaps to another etcd
 		c.replica.every = proveSoon
 	}
-
-	c.replica.spread = cfg.Conversation.spread
 
 	if cfg.Equal == nil {
 		cfg.Equal = func(a, b T) bool { return any(a) == any(b) }
@@ -192,9 +177,8 @@ func newCore[T any](in Range, decode Decode[T], cfg *Config[T]) *core[T] {
 		malformed: c.malformed,
 		size:      cfg.Size,
 		bounds:    cfg.Bounds,
+		maxKey:    len(in.From) + endpoint.MaxInstance,
 	}
-
-	c.replica.set.maxKey = len(in.From) + endpoint.MaxInstance
 
 	return c
 }
@@ -213,42 +197,38 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 // published records how long the user took to handle the last update, and when
 // the user returned.
 func (c *core[T]) published(took time.Duration, at time.Time) {
-	c.next = at.Add(Pause(took, max(c.gathered, 1)))
+	c.publishAt = at.Add(Pause(took, max(c.gathered, 1)))
 	c.cost = took
-	c.quiet = c.next
+	c.quietAt = c.publishAt
 	c.gathered = 0
 }
 
 func (c *core[T]) act(e event) action {
 	if e.moved {
 		c.closeWatch()
-		c.open()
+		c.openWatch()
 	}
 
 	switch {
 	case e.lost != nil:
-		return c.lost(e.lost)
+		return c.onLost(e.lost)
 	case c.doing.call == callWait:
-		return c.woken(e)
-	case e.back: // the list may have begun with another etcd
-		c.listing = listing[T]{}
+		return c.onWake(e)
+	case e.back:
+		c.listing = listing[T]{} // it may have begun with another etcd
 		return c.list(false)
 	case c.doing.call == callPause:
 		return c.list(false)
 	}
 
-	return c.listed(e)
+	return c.onPage(e)
 }
 
 // list reads the next page of the current list, by one member alone if local.
 func (c *core[T]) list(local bool) action {
-	a := action{
-		call:  callList,
-		until: c.now.Add(never),
-		wish:  &wish{page: c.listing.page()},
-	}
-
-	a.wish.page.local = local
+	next := c.listing.page()
+	next.local = local
+	a := action{call: callList, until: c.now.Add(never), wish: &wish{page: next}}
 
 	if !c.replica.known && !c.tried && c.listing.header == nil {
 		a.until = c.now.Add(silentAfter)
@@ -257,16 +237,17 @@ func (c *core[T]) list(local bool) action {
 	return a
 }
 
-// listed handles the outcome of reading a page. After the last page it opens a
-// watch, unless the list was made beside one.
-func (c *core[T]) listed(e event) action {
+// onPage handles the outcome of reading a page. After the last page it opens a
+// watch, unless there is one already.
+func (c *core[T]) onPage(e event) action {
 	local := c.doing.wish.page.local
-	more, err := c.page(e)
+	more, err := c.addPage(e)
+
 	switch {
 	case more:
 		return c.list(local)
 	case local:
-		return c.listedLocal(e, err)
+		return c.onLocalList(e, err)
 	case err != nil:
 		return c.retry(e, err)
 	}
@@ -274,15 +255,15 @@ func (c *core[T]) listed(e event) action {
 	c.tried = false
 	c.resumed = 0
 	c.refusals.Reset()
-	done := c.listDone()
 
+	done := c.listDone()
 	if c.watching {
-		if err := c.replica.precedes(done.header); err != nil {
+		if err := c.replica.checkHeader(done.header); err != nil {
 			return c.rebuild(c.errorOf("watch", err, nil))
 		}
 	}
 
-	c.replica.listed(done, false)
+	c.replica.applyList(done, false)
 	c.replica.resetLiveness(c.now)
 
 	if c.watching {
@@ -290,23 +271,22 @@ func (c *core[T]) listed(e event) action {
 		return c.wait()
 	}
 
-	// even the same content: between the lists, it may have been different in a
-	// restored etcd
+	// Even the same content is published: a restored etcd may have had another
+	// one between the two lists.
 	c.publish(nil)
-	c.open()
+	c.openWatch()
 
 	return c.wait()
 }
 
-// page handles the outcome of reading a page, and reports whether to read
-// another page now. After an error, a later call may continue the list at this
-// page.
-func (c *core[T]) page(e event) (more bool, err error) {
+// addPage adds a page to the current list, and reports whether to read another
+// page now. After an error, a later call may continue the list at this page.
+func (c *core[T]) addPage(e event) (more bool, err error) {
 	if e.err != nil {
-		return c.listing.failed(e.err, c.name)
+		return c.listing.onError(e.err, c.name)
 	}
 
-	more, err = c.listing.take(e.read, &c.replica.set)
+	more, err = c.listing.add(e.read, &c.replica.set)
 	if err != nil {
 		c.listing = listing[T]{}
 	}
@@ -322,11 +302,11 @@ func (c *core[T]) listDone() *listing[T] {
 	return &done
 }
 
-// listedLocal publishes one member's own view, which may be behind etcd, with
+// onLocalList publishes one member's own view, which may be behind etcd, with
 // the reason why etcd itself was not read.
-func (c *core[T]) listedLocal(e event, err error) action {
+func (c *core[T]) onLocalList(e event, err error) action {
 	if err == nil {
-		c.replica.listed(c.listDone(), true)
+		c.replica.applyList(c.listDone(), true)
 		c.unpublished = true
 	}
 
@@ -343,28 +323,28 @@ func (c *core[T]) fail(err error) {
 		c.publish(err)
 	}
 
-	// etcd may be far away
-	soon := (!c.replica.known || c.replica.provisional) &&
-		!c.tried &&
-		etcderr.TimedOut(err)
-	if !soon && !(same && c.failureLogged) {
-		c.failureLogged = true
-		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
+	// a first list that is late is not logged: etcd may be far away
+	first := !c.tried && (!c.replica.known || c.replica.provisional)
+	late := first && etcderr.TimedOut(err)
+	if late || same && c.failureLogged {
+		return
 	}
+
+	c.failureLogged = true
+	c.warnLimited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
 }
 
-// retry repeats a failed list. After a second try without an answer, while
-// nothing is known, it reads one member's own view: etcd may be without a
-// leader. A list beside a watch is left to the next proof.
+// retry repeats a failed list. If nothing is known after a second try without
+// an answer, it reads one member's own view: etcd may be without a leader.
+// While there is a watch, it leaves the list to the next proof.
 func (c *core[T]) retry(e event, err error) action {
 	c.fail(c.errorOf("list", err, e.why))
 
-	if e.again && c.tried && !c.replica.known && c.listing.header == nil {
+	if e.pending && c.tried && !c.replica.known && c.listing.header == nil {
 		return c.list(true)
 	}
 
 	c.tried = true
-
 	if c.watching {
 		c.listing = listing[T]{}
 		c.proveLater()
@@ -379,7 +359,7 @@ func (c *core[T]) retry(e event, err error) action {
 // this was a local one, else after a pause.
 func (c *core[T]) listAgain(e event, err error) action {
 	switch {
-	case err == nil, e.again:
+	case err == nil, e.pending:
 		return c.list(false)
 	case etcderr.Refused(err):
 		return action{call: callPause, pause: c.refusals.Bound()}
@@ -388,16 +368,17 @@ func (c *core[T]) listAgain(e event, err error) action {
 	}
 }
 
-// rebuild closes the watch, and lists the range again after a pause: 25 to 50
-// ms if the watch was open for longer than steadyAfter. It publishes no error:
-// the published content is current, as far as known.
+// rebuild closes the watch, and lists the range again after a pause, which is
+// 25 to 50 ms if the watch was open for longer than steadyAfter. It publishes no
+// error: as far as known, the published content is current.
 func (c *core[T]) rebuild(err error) action {
 	cause := relistCause(err)
 	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
 
-	// the watch of a quiet range has moved: it was not interrupted
-	late := cause == "compacted" && !steady
-	if !c.failureLogged && !late {
+	// no interruption: the watch of a quiet range moved to another stream, and
+	// etcd has compacted the revision from which it continues
+	moved := cause == "compacted" && !steady
+	if !moved && !c.failureLogged {
 		c.failureLogged = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
 	}
@@ -411,15 +392,16 @@ func (c *core[T]) rebuild(err error) action {
 
 	// A stream that hides changes is useless. If etcd refuses a young watch,
 	// the token of its stream may have expired.
+	hides := cause == "missed" || cause == "replaced"
 	refused := cause == "denied" || cause == "watch_error"
-	c.effects.retire = cause == "missed" || cause == "replaced" || refused && !steady
+	c.effects.retire = hides || refused && !steady
 
 	return action{call: callPause, pause: c.rebuilds.Bound()}
 }
 
-func (c *core[T]) open() {
+func (c *core[T]) openWatch() {
 	c.watching = true
-	c.effects.open = c.replica.next()
+	c.effects.open = c.replica.nextRevision()
 }
 
 func (c *core[T]) closeWatch() {
@@ -429,16 +411,15 @@ func (c *core[T]) closeWatch() {
 	c.listing = listing[T]{}
 }
 
-// lost publishes the reason why the connection to etcd is down. The range reads
+// onLost publishes the reason why the connection to etcd is down. The range reads
 // nothing until an event reports that the connection is back. A watch that is
 // being opened is given up, and an open one is left to the etcd client.
-func (c *core[T]) lost(down error) action {
+func (c *core[T]) onLost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
 	}
 
 	c.listing = listing[T]{}
-
 	if !c.openedAt.IsZero() {
 		c.replica.prove(c.now.Add(never))
 		return c.wait()
@@ -449,33 +430,33 @@ func (c *core[T]) lost(down error) action {
 	return action{call: callPause, pause: never}
 }
 
-// woken handles the event that ended a wait.
-func (c *core[T]) woken(e event) action {
+// onWake handles the event that ended a wait.
+func (c *core[T]) onWake(e event) action {
 	due := c.replica.due
 
 	switch {
 	case e.proof:
-		return c.proven(e)
+		return c.onProof(e)
 	case e.opened:
 		c.replica.resetLiveness(c.now)
 		c.openedAt = c.now
 
 	case e.answer != nil:
 		var changed bool
-		changed, e.err = c.replica.heard(e.answer, c.now)
+		changed, e.err = c.replica.applyAnswer(e.answer, c.now)
 		if changed {
 			c.unpublished = true
 			c.gathered++
-			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
+			c.quietAt = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
 
 	case e.back:
-		c.resumed = c.replica.next()
+		c.resumed = c.replica.nextRevision()
 		c.replica.calm = false
 		due = c.now.Add(reconnectPause)
 	}
 
-	// what the watch tells does not delay the proof: etcd may be another one
+	// no answer of the watch delays this proof: etcd may be another one
 	if c.resumed != 0 {
 		c.replica.prove(due)
 	}
@@ -487,8 +468,9 @@ func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
 		c.recovered()
 
+		// while the range keeps changing, no proof agrees
 		if c.resumed != 0 && !c.replica.due.After(c.now) {
-			return c.list(false) // while the range keeps changing, no proof agrees
+			return c.list(false)
 		}
 	}
 
@@ -504,25 +486,24 @@ func (c *core[T]) proveLater() {
 func (c *core[T]) wait() action {
 	c.flush()
 
-	a := action{call: callWait, until: c.now.Add(never), wish: &wish{
-		early: c.replica.early,
-		due:   c.replica.due,
-		asOf:  c.replica.revision,
-	}}
+	r := &c.replica
+	proof := &wish{early: r.early, due: r.due, asOf: r.revision}
+	a := action{call: callWait, until: c.now.Add(never), wish: proof}
+
 	if c.unpublished {
-		a.until = c.due()
+		a.until = c.updateDue()
 	}
 
 	return a
 }
 
-// proven handles the outcome of a proof. A failed proof says nothing about the
-// watch: etcd is silent, overloaded, or now refuses reads. Then etcd would not
-// open another watch either, while it continues the open one even without
-// permission to read. A proof that was only cut off is repeated.
-func (c *core[T]) proven(e event) action {
+// onProof handles the outcome of a proof. A failed proof says nothing about the
+// watch, and leaves it open: etcd is silent, overloaded, or refuses reads, and
+// would open no other watch. It continues an open one even without permission
+// to read. A proof that was only cut off is repeated.
+func (c *core[T]) onProof(e event) action {
 	switch {
-	case e.again && !etcderr.TimedOut(e.err):
+	case e.pending && !etcderr.TimedOut(e.err):
 		return c.wait()
 	case e.err != nil:
 		c.proveLater()
@@ -537,18 +518,19 @@ func (c *core[T]) proven(e event) action {
 	}
 
 	opening := c.openedAt.IsZero()
+	resumed := c.resumed != 0
 
-	// so that a proof which agrees does not show that etcd is the same as
-	// before
-	changed := c.resumed != 0 && c.replica.applied >= c.resumed
-	if changed || (opening || c.resumed != 0) && !c.replica.agrees(e.read) {
-		// the watch, which etcd is slow to open or to resume, would report it
+	// After a change, a proof that agrees does not show that etcd is the same as
+	// before. A proof that differs does not blame a watch that etcd is slow to
+	// open or to resume: that watch would report the difference later.
+	changed := resumed && c.replica.applied >= c.resumed
+	if changed || (opening || resumed) && !c.replica.agrees(e.read) {
 		return c.list(false)
 	}
 
 	c.resumed = 0
 
-	if err := c.replica.proven(e.read, e.asOf, c.now, e.took); err != nil {
+	if err := c.replica.checkProof(e.read, e.asOf, c.now, e.took); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 
@@ -568,8 +550,8 @@ func (c *core[T]) proven(e event) action {
 func (c *core[T]) recovered() {
 	if c.failureLogged {
 		c.failureLogged = false
-		c.note(false, "etcd watch restored", "key", c.name, "revision",
-			c.replica.revision)
+		c.note(false, "etcd watch restored",
+			"key", c.name, "revision", c.replica.revision)
 	}
 
 	if c.lastErr != nil {
@@ -580,19 +562,19 @@ func (c *core[T]) recovered() {
 // flush publishes a change once it is due. The end of an error is published
 // without a pause.
 func (c *core[T]) flush() {
-	if c.unpublished && (c.lastErr != nil || !c.due().After(c.now)) {
+	if c.unpublished && (c.lastErr != nil || !c.updateDue().After(c.now)) {
 		c.publish(nil)
 	}
 }
 
-// due returns when to publish a change: after the pause, or earlier if no more
+// updateDue returns when to publish a change: after the pause, or earlier if no more
 // changes come.
-func (c *core[T]) due() time.Time {
-	if c.quiet.Before(c.next) {
-		return c.quiet
+func (c *core[T]) updateDue() time.Time {
+	if c.quietAt.Before(c.publishAt) {
+		return c.quietAt
 	}
 
-	return c.next
+	return c.publishAt
 }
 
 func (c *core[T]) publish(err error) {
@@ -603,7 +585,7 @@ func (c *core[T]) publish(err error) {
 
 func (c *core[T]) malformed(key string, err error) {
 	c.effects.malformed++
-	c.limited(&c.lines, "malformed value in etcd skipped", "key", key, "error", err)
+	c.warnLimited(&c.lines, "malformed value in etcd skipped", "key", key, "error", err)
 }
 
 // noteTruncated logs that entries begin to be left out, and later that all fit
@@ -615,19 +597,18 @@ func (c *core[T]) noteTruncated() {
 	}
 
 	c.truncatedLogged = s.truncated
-
 	text := "all that etcd has under the key is kept again"
 	if s.truncated {
 		text = "etcd has more under the key than is kept; the rest is left out"
 	}
 
-	c.limited(&c.lines, text, "key", c.name, "kept", s.used.entries, "bytes",
-		s.used.bytes, "in_etcd", c.replica.total)
+	c.warnLimited(&c.lines, text, "key", c.name, "kept", s.used.entries,
+		"bytes", s.used.bytes, "in_etcd", c.replica.total)
 }
 
-// limited logs a warning if the limiter allows another line: writers of the
+// warnLimited logs a warning if the limiter allows another line: writers of the
 // range, or etcd, can cause the warning at any rate.
-func (c *core[T]) limited(limiter *loglimit.Limiter, text string, args ...any) {
+func (c *core[T]) warnLimited(limiter *loglimit.Limiter, text string, args ...any) {
 	if ok, missed := limiter.Allow(c.now); ok {
 		c.note(true, text, loglimit.Attrs(missed, args...)...)
 	}
@@ -650,8 +631,8 @@ func (c *core[T]) errorOf(what string, err, why error) error {
 }
 
 // Causes are all causes that [Hooks].Relisted can be called with, for metrics.
-var Causes = []string{"compacted", "replaced", "missed", "closed", "no_leader", "denied",
-	"watch_error"}
+var Causes = []string{"compacted", "replaced", "missed", "closed", "no_leader",
+	"denied", "watch_error"}
 
 // relistCause returns the cause of an error for metrics, one of [Causes].
 func relistCause(err error) string {
@@ -674,7 +655,7 @@ func relistCause(err error) string {
 }
 
 const (
-	// maxPause is the longest pause between two updates.
+	// maxPause bounds the pause between two updates.
 	maxPause = 500 * time.Millisecond
 
 	// A pause ends early if the watch has no change for minQuiet, and for
@@ -691,5 +672,6 @@ const (
 // makes 13.
 func Pause(took time.Duration, changes int) time.Duration {
 	changes = min(changes, 1000) // against overflow
+
 	return min(min(took, maxPause)*time.Duration(changes*changes), maxPause)
 }

@@ -21,11 +21,11 @@ var (
 	back   = event{back: true}
 	lost   = event{lost: errors.New("no route to host")}
 	closed = failed(errClosed)
-	late   = event{err: context.DeadlineExceeded, again: true}
+	late   = event{err: context.DeadlineExceeded, pending: true}
 	slow   = event{
-		err:   context.DeadlineExceeded,
-		again: true,
-		why:   errors.New("etcd does not answer"),
+		err:     context.DeadlineExceeded,
+		pending: true,
+		why:     errors.New("etcd does not answer"),
 	}
 
 	refused = failed(rpctypes.ErrPermissionDenied)
@@ -248,7 +248,7 @@ func TestCoreFollows(t *testing.T) {
 		),
 		"proofs without an answer": with(watching, // the watch stays open
 			// which the conversation repeats
-			rule{4 * time.Second, unproven(event{err: rpctypes.ErrLeaderChanged, again: true}),
+			rule{4 * time.Second, unproven(event{err: rpctypes.ErrLeaderChanged, pending: true}),
 				"wait 0s"},
 			rule{9 * time.Second, unproven(late),
 				"etcd list failed, publish [a=1] with the error, wait 10s"},

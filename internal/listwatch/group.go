@@ -54,10 +54,11 @@ func (g *Group[T]) Follow(
 	}
 
 	g.cfg.Conversation.join(w.asker)
-	first := w.core.step(event{}, time.Now()).action
 
-	// now, so that ranges followed one after the other share a request
+	// not in run, so that ranges followed one after the other share a request
+	first := w.core.step(event{}, time.Now()).action
 	g.cfg.Conversation.want(w.asker, first.wish)
+
 	g.running.Go(func() { w.run(ctx, first) })
 
 	return cancel
@@ -81,8 +82,7 @@ type watcher[T any] struct {
 	asker *asker // the range in the conversation
 
 	// Only run and the methods that it calls use these fields.
-	core *core[T]
-
+	core  *core[T]
 	timer *time.Timer
 	watch watch // the zero value while no watch is open
 
@@ -109,7 +109,6 @@ func (w *watcher[T]) run(ctx context.Context, do action) {
 
 	for ctx.Err() == nil {
 		e := w.wait(ctx, do)
-
 		if ctx.Err() != nil {
 			return
 		}
@@ -166,9 +165,9 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 }
 
 // openWatch begins to open a watch, once no other watch is being opened. The
-// etcd client then blocks until etcd has answered, at most for maxTimeout. A
-// watch that is given up is closed only once it is open: the etcd client keeps
-// the stream of a watch that is closed before.
+// etcd client then blocks until etcd has answered. A watch that is given up is
+// closed only once it is open: the etcd client keeps the stream of a watch that
+// is closed before.
 func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 	ctx, w.giveUp = context.WithCancel(ctx)
 	opened := make(chan watch)
@@ -180,34 +179,34 @@ func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 			return
 		}
 
-		now := w.openOn(context.WithoutCancel(ctx), stream, revision)
+		opening := w.openOn(context.WithoutCancel(ctx), stream, revision)
+		<-stream.of.opening
+
 		select {
-		case opened <- now:
+		case opened <- opening:
 		case <-ctx.Done():
-			now.close()
+			opening.close()
 		}
 	}()
 }
 
-// openOn opens a watch on a stream.
+// openOn opens a watch on a stream. It gives up after maxTimeout. That is long,
+// because a new stream may be a login, and until then the range is proven.
 func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64) watch {
-	ctx, cancel := context.WithCancel(ctx)
-
-	// long, since a new stream may be a login, and until then the range is
-	// proven
-	overdue := time.AfterFunc(maxTimeout, cancel)
-	opts := w.asker.in.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(),
+	in := w.asker.in
+	opts := in.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(),
 		clientv3.WithProgressNotify())
-	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.asker.in.From,
-		opts...)
-	var err error
 
+	ctx, cancel := context.WithCancel(ctx)
+	overdue := time.AfterFunc(maxTimeout, cancel)
+	client := w.cfg.Conversation.client
+	answers := client.Watch(stream.context(ctx), in.From, opts...)
+
+	var err error
 	if !overdue.Stop() {
-		stream.retire() // before the next watch is let in
+		stream.retire() // before the next watch is opened
 		err = errNotOpened
 	}
-
-	<-stream.of.opening
 
 	return watch{answers, stream, cancel, err}
 }
@@ -243,7 +242,6 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 
 	opening := w.opening
 	answers := w.watch.answers
-
 	if do.call != callWait {
 		opening = nil
 		answers = nil
@@ -270,7 +268,7 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 
 	case <-w.timer.C:
 		if do.call == callList {
-			return event{err: context.DeadlineExceeded, again: true}
+			return event{err: context.DeadlineExceeded, pending: true}
 		}
 
 	case <-ctx.Done():

@@ -14,16 +14,14 @@ import (
 )
 
 const (
-	// firstPage is the number of keys in the first page of a list, so that one
-	// page is enough for most services. A later page has about pageBytes, as
-	// estimated from the previous one, but at most pageGrowth times as many
-	// keys. Smaller pages would cost more: etcd counts the rest of the range
-	// for each page.
+	// firstPage is the number of keys in the first page of a list: one page is
+	// enough for most services. A later page has about pageBytes, as estimated
+	// from the previous one, but at most pageGrowth times as many keys. Smaller
+	// pages would cost more: etcd counts the rest of the range for each page.
 	//
-	// None of this bounds the bytes of an answer: an entry may have 1.5 MiB by
-	// default, and large entries may follow small ones. That is up to
-	// MaxCallRecvMsgSize of the etcd client. A page with more bytes is read in
-	// parts.
+	// Only MaxCallRecvMsgSize of the etcd client bounds the bytes of a page: an
+	// entry may have 1.5 MiB by default, and large entries may follow small
+	// ones. A page with more bytes is read in parts.
 	firstPage  = 1024
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
 	maxPage    = 1 << 16
@@ -55,11 +53,8 @@ func (p page) opts(r Range) []clientv3.OpOption {
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page, nil before it was read
 
-	// the number of keys in the range, whatever the keys hold
-	total int64
-
-	// the highest mod revision of the keys read so far
-	last int64
+	total int64 // the number of keys in the range, malformed ones included
+	last  int64 // the highest mod revision of the keys read so far
 
 	load *load[T]
 	next page
@@ -71,9 +66,9 @@ func (l *listing[T]) page() page {
 	return l.next
 }
 
-// take adds the answer for a page, and reports whether there are more pages. An
-// error means that the page came from a different etcd than the page before.
-func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
+// add adds a page that etcd has returned, and reports whether there are more. An
+// error means that the page came from another etcd than the page before.
+func (l *listing[T]) add(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
 		l.header = resp.Header
@@ -85,14 +80,13 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	}
 
 	l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
-
 	for _, kv := range resp.Kvs {
 		l.last = max(l.last, kv.ModRevision)
 	}
 
 	l.load.add(resp.Kvs)
-
 	n := len(resp.Kvs)
+
 	if !resp.More || n == 0 {
 		return false, nil
 	}
@@ -120,21 +114,22 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	return min(fill, pageGrowth*l.page().limit, maxPage)
 }
 
-// failed handles the error of a page, and makes the next page smaller if that
+// onError handles the error of a page, and makes the next page smaller if that
 // may help. again reports whether to read the next page at once. The returned
 // error names an entry that is too large. first is the first key of the range.
-func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
+func (l *listing[T]) onError(err error, first string) (again bool, _ error) {
 	limit := l.page().limit
 	switch {
 	case tooLarge(err) && limit > 1:
 		l.next.limit = max(limit/8, 1)
 		return true, nil
 	case tooLarge(err): // a later revision may not have the entry
-		err = fmt.Errorf("%w: the entry at or after %q is too large: raise the etcd client's MaxCallRecvMsgSize, or delete the entry",
+		err = fmt.Errorf("%w: the entry at or after %q is too large: "+
+			"raise the etcd client's MaxCallRecvMsgSize, or delete the entry",
 			err, cmp.Or(l.next.from, first))
 		*l = listing[T]{}
 
-	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
+	case etcderr.Code(err) == codes.OutOfRange: // compacted since the first page
 		*l = listing[T]{}
 	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
 		l.next.limit = max(limit/2, minPage)

@@ -143,7 +143,7 @@ func Pages(
 		p := l.page()
 		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)
 		if err != nil {
-			again, err := l.failed(err, r.From)
+			again, err := l.onError(err, r.From)
 			if again || errors.Is(err, rpctypes.ErrCompacted) {
 				continue
 			}
@@ -155,7 +155,7 @@ func Pages(
 			return 0, err
 		}
 
-		more, err = l.take(resp, nothing)
+		more, err = l.add(resp, nothing)
 		if err != nil {
 			return 0, err
 		}

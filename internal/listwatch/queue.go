@@ -30,14 +30,10 @@ const (
 
 // wish is what a range wants to read next.
 type wish struct {
-	page page // this page, at once; zero for a proof
-
-	// A proof is due at a time. From early on, it goes along with the proof of
-	// another range.
-	early, due time.Time
-
-	// the highest revision that the range knew when it began to want this
-	asOf int64
+	page  page      // this page, at once; zero for a proof
+	due   time.Time // when a proof is due
+	early time.Time // from then on, it goes along with the proof of another range
+	asOf  int64     // the highest revision that the range knew before
 }
 
 // same reports whether two wishes are for the same read.
@@ -52,7 +48,7 @@ type asker struct {
 	answer chan event    // has the outcome of the wish
 	conn   chan struct{} // has a signal after the connection to etcd is back or lost
 
-	wish *wish // nil for nothing; its address tells whether an answer is for this wish
+	wish *wish // nil for nothing; an answer is for the wish with this address
 
 	// etcd has refused a request of this range alone, so others would be
 	// refused with it
@@ -136,9 +132,9 @@ func (q *queue) next() (at time.Time, ok bool) {
 	return first.wish.due, true
 }
 
-// request begins the next request.
-func (q *queue) request(now time.Time) {
-	q.waiting = slices.DeleteFunc(q.waiting, func(a *asker) bool {
+// begin begins the next request. asked then has its ranges.
+func (q *queue) begin(now time.Time) {
+	join := func(a *asker) bool {
 		fits := len(q.asked) == 0 ||
 			len(q.asked) < q.limit && !a.apart() && !q.asked[0].apart()
 		if !fits || a.wish.early.After(now) {
@@ -148,13 +144,15 @@ func (q *queue) request(now time.Time) {
 		q.asked = append(q.asked, ask{a, a.wish})
 
 		return true
-	})
+	}
+
+	q.waiting = slices.DeleteFunc(q.waiting, join)
 }
 
 // answered handles the end of the request under way, for which etcd took a
-// time. report says whether to pass the outcome to the ranges: if not, one of
-// them may be the reason, and the queue asks again in halves. again says
-// whether the queue repeats the request.
+// time. report says whether to pass the outcome to the ranges, and again
+// whether the queue repeats the request. A request that one of its ranges may
+// have made fail is repeated in halves, without a report.
 func (q *queue) answered(
 	err error,
 	took time.Duration,
@@ -162,7 +160,10 @@ func (q *queue) answered(
 ) (report, again bool) {
 	asked := q.asked
 	q.asked = nil
+
 	code := etcderr.Code(err)
+	ours := etcderr.Refused(err) || code == codes.OutOfRange || tooLarge(err)
+
 	switch {
 	case err == nil:
 		q.limit = min(2*q.limit, maxReads)
@@ -177,12 +178,10 @@ func (q *queue) answered(
 
 	case code == codes.Unauthenticated:
 		return true, false
-	case !etcderr.Refused(err) && code != codes.OutOfRange && !tooLarge(err):
+	case !ours:
 		if etcderr.TimedOut(err) {
 			q.timeout = min(2*q.timeout, maxTimeout)
-
-			// perhaps the answer is large, and the link slow
-			q.limit = (len(asked) + 1) / 2
+			q.limit = (len(asked) + 1) / 2 // the answer may be large, and the link slow
 		}
 
 		q.from = now.Add(backoff.Jitter(q.pauses.Bound()))
@@ -193,7 +192,7 @@ func (q *queue) answered(
 	case len(asked) == 1:
 		asked[0].alone = true
 		return true, false
-	default: // one of the ranges may be the reason
+	default:
 		q.limit = len(asked) / 2
 		q.requeue(asked)
 

@@ -64,7 +64,7 @@ func (w *asking) advance() bool {
 		w.now = at
 	}
 
-	w.queue.request(w.now)
+	w.queue.begin(w.now)
 	w.requests++
 
 	under := w.queue.asked

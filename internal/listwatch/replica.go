@@ -31,11 +31,10 @@ const (
 // them for metrics.
 var (
 	errClosed   = errors.New("the watch was closed")
+	errCluster  = errors.New("another etcd cluster answered")
+	errMissed   = errors.New("the watch missed changes")
 	errReplaced = errors.New(
 		"etcd's revision went backwards: it was restored from a backup or wiped")
-
-	errCluster = errors.New("another etcd cluster answered")
-	errMissed  = errors.New("the watch missed changes")
 )
 
 // replica is the known content of a range. Its methods check etcd's answers
@@ -66,8 +65,7 @@ type replica[T any] struct {
 	total  int64 // the number of keys in the range, malformed ones included
 	last   int64 // the mod revision of the key changed last
 
-	// a key was deleted since the revision last: perhaps that which changed
-	// last
+	// a key was deleted since the revision last: perhaps the one changed last
 	deleted bool
 
 	early   time.Time // from when on the range joins a proof of others
@@ -77,14 +75,14 @@ type replica[T any] struct {
 
 	every time.Duration // the time without an answer after which the range is proven
 
-	// shortens the first intervals after trouble, so that the processes of a
-	// fleet do not ask all at once
+	// shortens the first intervals after trouble by up to a half, so that the
+	// processes of a fleet do not ask all at once
 	spread uint8
 }
 
-// listed applies a list. A linearizable list wins even if its revision is lower
+// applyList applies a list. A linearizable list wins even if its revision is lower
 // than the known one: etcd's history was replaced.
-func (r *replica[T]) listed(l *listing[T], provisional bool) {
+func (r *replica[T]) applyList(l *listing[T], provisional bool) {
 	r.known = true
 	r.provisional = provisional
 	r.cluster = l.header.GetClusterId()
@@ -114,9 +112,9 @@ func (r *replica[T]) prove(at time.Time) {
 	r.due = at
 }
 
-// heard applies an answer of the watch, and reports whether the snapshot
+// applyAnswer applies an answer of the watch, and reports whether the snapshot
 // changed.
-func (r *replica[T]) heard(
+func (r *replica[T]) applyAnswer(
 	resp *clientv3.WatchResponse,
 	now time.Time,
 ) (changed bool, err error) {
@@ -126,7 +124,7 @@ func (r *replica[T]) heard(
 
 	// The header is not passed on: it is a struct in etcd's client up to 3.6,
 	// and a pointer from 3.7 on.
-	behind, err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(),
+	behind, err := r.lags(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(),
 		resp.Header.GetRevision())
 	if err != nil {
 		return false, err
@@ -161,31 +159,30 @@ func (r *replica[T]) heard(
 	}
 
 	switch {
-	case r.total < int64(r.set.used.entries): // entries without a deletion belong to another history
-		return changed, errMissed
+	case r.total < int64(r.set.used.entries):
+		return changed, errMissed // of another history, which deleted more
 	case behind:
 		r.suspect(r.revision, now, lagAllowed)
-	case r.set.truncated && r.calm && r.awaited == 0: // the proof that checks for room must not be delayed
-	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the first answer of a watch proves little
-		r.fits(now)
+	case resp.Created: // the first answer of a watch proves little
+	case r.set.truncated && r.calm && r.awaited == 0:
+		// nothing may delay the proof that finds out whether there is room again
+	case max(r.revision, r.applied) >= r.awaited:
+		r.confirm(now)
 	}
 
 	return changed, nil
 }
 
-// next returns the revision from which a watch continues. It is after the last
-// proof that agreed, so that etcd has hardly compacted it.
-func (r *replica[T]) next() int64 {
+// nextRevision returns the revision from which a watch continues. It is after
+// the last proof that agreed, so that etcd has hardly compacted it.
+func (r *replica[T]) nextRevision() int64 {
 	return max(r.applied, r.agreed) + 1
 }
 
-// fence compares the header of an answer of the watch with the known one. A
-// lower revision or term comes from a member that lags, or from an etcd that
-// was restored: a proof distinguishes the two.
-func (r *replica[T]) fence(
-	cluster, term uint64,
-	revision int64,
-) (behind bool, err error) {
+// lags reports whether an answer of the watch has a lower revision or term than
+// the known one, and records a higher one. A lower one comes from a member that
+// lags, or from an etcd that was restored: a proof distinguishes the two.
+func (r *replica[T]) lags(cluster, term uint64, revision int64) (bool, error) {
 	switch {
 	case cluster == 0: // etcd's gRPC proxy leaves some headers empty
 	case cluster != r.cluster:
@@ -200,11 +197,11 @@ func (r *replica[T]) fence(
 	return false, nil
 }
 
-// fits records that the watch or a proof agreed with the content.
-func (r *replica[T]) fits(now time.Time) {
+// confirm records that the watch or a proof agreed with the content.
+func (r *replica[T]) confirm(now time.Time) {
 	r.early = now.Add(r.every / 2)
-
 	r.due = now.Add(r.every)
+
 	if !r.calm {
 		r.due = r.due.Add(-r.every / 512 * time.Duration(r.spread))
 	}
@@ -213,26 +210,18 @@ func (r *replica[T]) fits(now time.Time) {
 	r.awaited = 0
 }
 
-// suspect requires the watch to reach a revision before the next proof. It does
-// nothing, and returns true, if the watch already has to reach one.
-func (r *replica[T]) suspect(
-	revision int64,
-	now time.Time,
-	lag time.Duration,
-) (already bool) {
-	if r.awaited != 0 {
-		return true
+// suspect requires the watch to reach a revision before the next proof, unless
+// it already has to reach one.
+func (r *replica[T]) suspect(revision int64, now time.Time, lag time.Duration) {
+	if r.awaited == 0 {
+		r.awaited = revision
+		r.prove(now.Add(lag))
 	}
-
-	r.awaited = revision
-	r.prove(now.Add(lag))
-
-	return false
 }
 
-// precedes returns an error if an answer is from another cluster, or from a
-// time before the known one.
-func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
+// checkHeader returns an error if an answer to a read is from another cluster,
+// or older than the known content.
+func (r *replica[T]) checkHeader(h *etcdserverpb.ResponseHeader) error {
 	switch {
 	case h.GetClusterId() != r.cluster:
 		return errCluster
@@ -243,35 +232,41 @@ func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
 	return nil
 }
 
-// proven checks the answer of a proof, which took some time. An error means
+// checkProof checks the answer of a proof, which took some time. An error means
 // that the watch has missed changes, or that etcd was replaced. A slow answer
-// may be older than the watch's last answers, so the first one that differs is
-// only suspect. But no answer of the same etcd is older than asOf, the highest
-// revision that was known before the request.
-func (r *replica[T]) proven(
+// may be older than the watch's last answers, so the first one that differs only
+// raises a suspicion. But no answer of the same etcd is older than asOf, the
+// highest revision that was known before the request.
+func (r *replica[T]) checkProof(
 	resp *clientv3.GetResponse,
 	asOf int64,
 	now time.Time,
 	took time.Duration,
 ) error {
-	err := r.precedes(resp.Header)
-	switch {
-	case resp.Header.GetRevision() < asOf:
+	revision := resp.Header.GetRevision()
+	if revision < asOf {
 		return errReplaced
-	case err == nil && r.agrees(resp):
+	}
+
+	err := r.checkHeader(resp.Header)
+	if err == nil && r.agrees(resp) {
 		for _, kv := range resp.Kvs {
 			r.last = kv.ModRevision
 			r.deleted = false
 		}
 
-		r.revision = resp.Header.GetRevision()
-		r.agreed = r.revision
-		r.fits(now)
+		r.revision = revision
+		r.agreed = revision
+		r.confirm(now)
 
-	case r.suspect(max(r.revision, resp.Header.GetRevision()), now,
-		max(lagAllowed, 2*took)):
+		return nil
+	}
+
+	if r.awaited != 0 {
 		return cmp.Or(err, errMissed)
 	}
+
+	r.suspect(max(r.revision, revision), now, max(lagAllowed, 2*took))
 
 	return nil
 }
@@ -286,10 +281,12 @@ func (r *replica[T]) agrees(resp *clientv3.GetResponse) bool {
 		key := string(kv.Key)
 		known := r.set.get(key)
 		switch {
-		case kv.ModRevision > r.last, kv.ModRevision < r.last && !r.deleted,
-			known == nil && r.total == int64(r.set.used.entries), // all keys are in the set
-			known != nil && known != r.set.read(key, kv, known):  // another history's write at the same revision
+		case kv.ModRevision > r.last, kv.ModRevision < r.last && !r.deleted:
 			return false
+		case known == nil && r.total == int64(r.set.used.entries):
+			return false // the set has all keys, but not this one
+		case known != nil && known != r.set.parse(key, kv, known):
+			return false // another history has written the key at this revision
 		}
 	}
 
@@ -303,7 +300,10 @@ func (r *replica[T]) snapshot() *Snapshot[T] {
 	}
 
 	return &Snapshot[T]{
-		Items: r.set.show(), Removed: r.set.takeRemoved(),
-		Revision: r.applied, Provisional: r.provisional, Truncated: r.set.truncated,
+		Items:       r.set.show(),
+		Removed:     r.set.takeRemoved(),
+		Revision:    r.applied,
+		Provisional: r.provisional,
+		Truncated:   r.set.truncated,
 	}
 }

@@ -102,19 +102,19 @@ func TestReplicaProven(t *testing.T) {
 		r := &replica[string]{set: newSet(new([]string))}
 		var l listing[string]
 
-		more, err := l.take(list(10, kv("a", "1", 5), kv("c", "other", 5)), &r.set)
+		more, err := l.add(list(10, kv("a", "1", 5), kv("c", "other", 5)), &r.set)
 		if more || err != nil {
 			t.Fatal("not one page")
 		}
 
-		r.listed(&l, false)
+		r.applyList(&l, false)
 		r.resetLiveness(start)
 
 		// c is deleted; b is created, malformed, and then changed.
 		for _, events := range []*clientv3.WatchResponse{
 			events(12, del("c", 11), create("b", "bad", 11), put("b", "1", 12)),
 			events(14, tt.heard...)} {
-			if _, err := r.heard(events, start); err != nil {
+			if _, err := r.applyAnswer(events, start); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -124,13 +124,13 @@ func TestReplicaProven(t *testing.T) {
 			Count:  int64(tt.count),
 			Kvs:    []*mvccpb.KeyValue{tt.last},
 		}
-		if err := r.proven(resp, 0, start, 0); err != nil {
+		if err := r.checkProof(resp, 0, start, 0); err != nil {
 			t.Errorf(
 				"%s: the first proof returns %v, want nil: the watch may deliver the change soon",
 				tt.name, err)
 		}
 
-		if err := r.proven(resp, 0, start.Add(lagAllowed), 0); !errors.Is(err, tt.want) {
+		if err := r.checkProof(resp, 0, start.Add(lagAllowed), 0); !errors.Is(err, tt.want) {
 			t.Errorf("%s: the second proof returns %v, want %v", tt.name, err, tt.want)
 		}
 	}

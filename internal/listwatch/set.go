@@ -21,15 +21,11 @@ type set[T any] struct {
 	bounds    Bounds
 	maxKey    int // the maximum length of a key in bytes, 0 for no limit
 
-	// sorted by key; the next snapshot may have the slice, so it is not written
-	// to
+	// sorted by key; not written to, because a snapshot may have the slice
 	items []*Item[T]
 
-	shown []*Item[T] // the items of the last snapshot
-
-	// the items of the snapshot before, which the next commit overwrites
-	spare []*Item[T]
-
+	shown   []*Item[T] // of the last snapshot
+	spare   []*Item[T] // of the one before, which the next commit overwrites
 	removed []*Item[T] // removed since takeRemoved, each with its last value
 
 	// the entries changed since items was built, by key; nil for a removed
@@ -56,13 +52,12 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 
 	key := string(kv.Key)
 	old := s.get(key)
-	item := s.read(key, kv, old)
+	item := s.parse(key, kv, old)
 
 	used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
 	if item != nil && item != old && !s.bounds.within(used) {
+		// no room: the entry goes, too, because its earlier value is outdated
 		item = nil
-
-		// no room: drop the entry, because its earlier value is outdated
 		s.truncated = true
 	}
 
@@ -71,7 +66,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	}
 
 	if item == nil {
-		s.gone(old)
+		s.addRemoved(old)
 	}
 
 	s.change(key, item, old)
@@ -86,33 +81,34 @@ func (s *set[T]) remove(key string) bool {
 		return false
 	}
 
-	s.gone(old)
+	s.addRemoved(old)
 	s.change(key, nil, old)
 
 	return true
 }
 
-// overtaken handles an event that is older than the last list. It reports
-// whether the list lacks the entry, which was then removed after the event.
+// overtaken handles an event that is older than the last list. If the list lacks
+// the entry, it was removed after the event: overtaken then records the removal,
+// and returns true.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
 		return false
 	}
 
-	item := s.read(key, kv, nil)
+	item := s.parse(key, kv, nil)
 	if item == nil {
 		return false
 	}
 
-	s.gone(item)
+	s.addRemoved(item)
 
 	return true
 }
 
-// gone records a removed entry. Removed entries are bounded, too: entries may
+// addRemoved records a removed entry. Removed entries are bounded, too: entries may
 // come and go faster than updates are published.
-func (s *set[T]) gone(old *Item[T]) {
+func (s *set[T]) addRemoved(old *Item[T]) {
 	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used) {
 		s.removed = append(s.removed, old)
 		s.removedUsed = used
@@ -130,10 +126,10 @@ func (s *set[T]) takeRemoved() []*Item[T] {
 
 // load replaces the content of a set by the parts of a list.
 type load[T any] struct {
-	set   *set[T]
-	rest  []*Item[T] // earlier entries that the list has not reached yet
-	items []*Item[T]
-	gone  []*Item[T]
+	set     *set[T]
+	rest    []*Item[T] // earlier entries that the list has not reached yet
+	items   []*Item[T]
+	removed []*Item[T]
 
 	used      usage // the usage of items
 	truncated bool  // all entries from some key on were left out
@@ -148,7 +144,6 @@ func (s *set[T]) load() *load[T] {
 // from the first one that exceeds the bounds.
 func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	s := l.set
-
 	if !l.truncated {
 		l.items = slices.Grow(l.items, len(kvs))
 	}
@@ -160,7 +155,7 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 
 		key := string(kv.Key)
 		for len(l.rest) > 0 && l.rest[0].Key < key { // not in the list
-			l.gone = append(l.gone, l.rest[0])
+			l.removed = append(l.removed, l.rest[0])
 			l.rest = l.rest[1:]
 		}
 
@@ -172,18 +167,18 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 
 		var item *Item[T]
 		if !l.truncated {
-			item = s.read(key, kv, old)
+			item = s.parse(key, kv, old)
 		}
 
-		if !l.take(item) && old != nil {
-			l.gone = append(l.gone, old)
+		if !l.keep(item) && old != nil {
+			l.removed = append(l.removed, old)
 		}
 	}
 }
 
-// take adds an entry, unless it is nil or exceeds the bounds, and reports
+// keep adds an entry, unless it is nil or exceeds the bounds, and reports
 // whether it did.
-func (l *load[T]) take(item *Item[T]) bool {
+func (l *load[T]) keep(item *Item[T]) bool {
 	if item == nil {
 		return false
 	}
@@ -203,11 +198,11 @@ func (l *load[T]) take(item *Item[T]) bool {
 // finish makes the listed entries the content of the set.
 func (l *load[T]) finish() {
 	s := l.set
-	l.gone = append(l.gone, l.rest...)
+	l.removed = append(l.removed, l.rest...)
 	l.rest = nil
 
-	for _, item := range l.gone {
-		s.gone(item)
+	for _, item := range l.removed {
+		s.addRemoved(item)
 	}
 
 	s.used = l.used
@@ -219,7 +214,8 @@ func (l *load[T]) finish() {
 func (s *set[T]) show() []*Item[T] {
 	items := s.commit()
 	if len(items) != len(s.shown) || len(items) > 0 && &items[0] != &s.shown[0] {
-		s.shown, s.spare = items, s.shown
+		s.spare = s.shown
+		s.shown = items
 	}
 
 	return items
@@ -233,15 +229,14 @@ func (s *set[T]) commit() []*Item[T] {
 	}
 
 	keys := slices.Sorted(maps.Keys(s.changes))
+	rest := s.items
 	items := s.spare[:0]
 
-	rest := s.items
 	if size := len(rest) + len(keys); cap(items) < size || cap(items) > 2*size {
 		items = make([]*Item[T], 0, size+size/8)
 	}
 
 	s.spare = nil
-
 	for _, key := range keys {
 		n, found := search(rest, key)
 		items = append(items, rest[:n]...)
@@ -251,7 +246,6 @@ func (s *set[T]) commit() []*Item[T] {
 		}
 
 		rest = rest[n:]
-
 		if item := s.changes[key]; item != nil {
 			items = append(items, item)
 		}
@@ -294,9 +288,9 @@ func (s *set[T]) change(key string, item, old *Item[T]) {
 	s.changes[key] = item
 }
 
-// read decodes an entry. It returns old itself if the values are equal, and nil
+// parse decodes an entry. It returns old itself if the values are equal, and nil
 // if the key has no valid entry.
-func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
+func (s *set[T]) parse(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 	value, ok, err := s.decode(kv)
 	if err != nil {
 		s.report(key, kv.Value, err)
@@ -325,8 +319,8 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 }
 
 // tooLong reports whether a key is too long, and reports such a key as
-// malformed. The report has only the beginning of the key, which may be as long
-// as a request.
+// malformed. A key may be as long as a request: the report has only its
+// beginning.
 func (s *set[T]) tooLong(key []byte) bool {
 	if len(key) <= s.maxKey || s.maxKey == 0 {
 		return false

@@ -23,15 +23,18 @@ const (
 //
 // New watches share one stream: a proxy may allow as few as three streams on a
 // connection, and each is a login. A stream authenticates once, so a fault such
-// as an expired token lasts as long as the stream: after a failed watch, all
-// watches move to the next stream. The etcd client may keep a stream whose last
-// watch was closed while it was opened or resumed, until another watch on it is
-// closed. So few names are used in turn, and no stream is kept for good.
+// as an expired token lasts as long as the stream. After a failed watch, all
+// watches move to the next stream.
 //
-// One watch is opened at a time, in a round trip each, and meanwhile their
-// ranges are proven. If etcd denied one watch just as another ended, the etcd
-// client could keep a stream that never ends, and its Close would never return.
-// Watches that the etcd client resumes by itself can still cause that.
+// The etcd client keeps a stream whose last watch was closed while it was opened
+// or resumed, until another watch on that stream is closed. A few names are
+// used in turn, so that no stream is kept for good.
+//
+// One watch is opened at a time, which takes a round trip. Until then, the
+// ranges of the others are proven. Otherwise, if etcd denied one watch just as
+// another ended, the etcd client could keep a stream that never ends, and its
+// Close would never return. Watches that the etcd client resumes by itself can
+// still cause that.
 type streams struct {
 	opening chan struct{} // full while a watch is being opened
 	current atomic.Pointer[stream]
@@ -53,7 +56,7 @@ func newStreams() *streams {
 }
 
 // open returns the stream for a watch once no other watch is being opened, or
-// nil if ctx ends first. The caller must then empty opening.
+// nil if ctx ends first. Once the watch is open, the caller must empty opening.
 func (s *streams) open(ctx context.Context) *stream {
 	select {
 	case s.opening <- struct{}{}:
@@ -63,12 +66,16 @@ func (s *streams) open(ctx context.Context) *stream {
 	}
 }
 
-// retire makes all watches move to another stream, because a watch on the
-// stream s has failed. A young stream is not the reason, and its watches have
-// hardly moved there.
+// retire makes all watches move to another stream, because a watch on this one
+// has failed. It keeps a young stream, which is not the reason, and to which
+// the watches have only just moved.
 func (s *stream) retire() {
-	if time.Since(s.since) > steadyAfter && s.of.current.CompareAndSwap(s,
-		&stream{s.of, s.number + 1, time.Now(), make(chan struct{})}) {
+	if time.Since(s.since) <= steadyAfter {
+		return
+	}
+
+	next := &stream{s.of, s.number + 1, time.Now(), make(chan struct{})}
+	if s.of.current.CompareAndSwap(s, next) {
 		close(s.retired)
 	}
 }
@@ -77,6 +84,8 @@ func (s *stream) retire() {
 // that has a leader. The stream's name has the address of streams, since the
 // etcd client may have other conversations.
 func (s *stream) context(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey,
-		fmt.Sprintf("%p/%d", s.of, s.number%streamNames))
+	ctx = clientv3.WithRequireLeader(ctx)
+	name := fmt.Sprintf("%p/%d", s.of, s.number%streamNames)
+
+	return metadata.AppendToOutgoingContext(ctx, streamKey, name)
 }

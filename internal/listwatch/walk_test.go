@@ -195,14 +195,14 @@ func (w *walked) step(e event) {
 
 	w.do = d.action
 
-	final := e.read != nil || e.err != nil && !e.again && failed.call == callList
+	final := e.read != nil || e.err != nil && !e.pending && failed.call == callList
 	if final && w.do.wish != nil && *w.do.wish == *failed.wish {
 		w.broken.Record("a range wants again what it has just got, and would not be asked: %+v",
 			w.do.wish)
 	}
 
 	if e.err != nil &&
-		!e.again &&
+		!e.pending &&
 		failed.call == callList &&
 		!w.opening &&
 		!w.watching &&
@@ -404,7 +404,7 @@ func (w *walked) fail(err error) bool {
 		}
 
 		w.now = later(w.now, w.do.wish.due)
-		w.step(event{err: err, proof: true, again: errors.Is(err, context.DeadlineExceeded)})
+		w.step(event{err: err, proof: true, pending: errors.Is(err, context.DeadlineExceeded)})
 
 		return true
 
@@ -421,7 +421,7 @@ func (w *walked) fail(err error) bool {
 	}
 
 	w.now = w.now.Add(firstTimeout)
-	w.step(event{err: err, again: errors.Is(err, context.DeadlineExceeded)})
+	w.step(event{err: err, pending: errors.Is(err, context.DeadlineExceeded)})
 
 	return true
 }
@@ -629,7 +629,7 @@ var walkEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "the last update took long", Do: func(w *walked) bool {
-		if w.core.next.After(w.now) {
+		if w.core.publishAt.After(w.now) {
 			return false
 		}
 

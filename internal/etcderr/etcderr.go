@@ -55,15 +55,15 @@ func Refused(err error) bool {
 // TimedOut reports whether an error is an expired deadline. If the deadline
 // expires first in etcd, the code is Unknown.
 func TimedOut(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) ||
-		Code(err) == codes.DeadlineExceeded ||
+	late := context.DeadlineExceeded
+	code := Code(err)
 
-		Code(err) == codes.Unknown &&
-			strings.HasSuffix(err.Error(), context.DeadlineExceeded.Error())
+	return errors.Is(err, late) || code == codes.DeadlineExceeded ||
+		code == codes.Unknown && strings.HasSuffix(err.Error(), late.Error())
 }
 
-// With adds the cause why to an error, unless why is nil or the error has its
-// text already.
+// With adds the cause why to an error, unless why is nil, or its text is part
+// of the error already.
 func With(err, why error) error {
 	if why == nil || strings.Contains(err.Error(), why.Error()) {
 		return err
@@ -84,9 +84,8 @@ func Same(a, b error) bool {
 		return a == nil && b == nil
 	}
 
-	textA := a.Error()
-	textB := b.Error()
+	textA := varying.ReplaceAllString(a.Error(), "")
+	textB := varying.ReplaceAllString(b.Error(), "")
 
-	return textA == textB ||
-		varying.ReplaceAllString(textA, "") == varying.ReplaceAllString(textB, "")
+	return textA == textB
 }

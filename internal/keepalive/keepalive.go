@@ -25,10 +25,11 @@ const openTimeout = 80 * time.Second
 var errOpening = errors.New("an earlier renewal still waits for a stream to open")
 
 // Renewer renews leases on one stream, because each stream is a login at etcd,
-// and a connection may allow few streams. The etcd client's methods do not
-// suffice: KeepAlive does not report when a renewal was sent, nor repeats it
-// when etcd does not answer, and KeepAliveOnce opens a stream for each renewal.
-// Its methods are safe for concurrent use.
+// and a connection may allow few streams. It is safe for concurrent use.
+//
+// The etcd client's methods do not suffice. KeepAlive does not report when a
+// renewal was sent, and does not repeat it when etcd does not answer.
+// KeepAliveOnce opens a stream for each renewal.
 type Renewer struct {
 	client  *clientv3.Client
 	login   *login.Login
@@ -48,8 +49,7 @@ type stream struct {
 	// a channel for each renewal without an answer, the earliest first
 	waiting map[clientv3.LeaseID][]answers
 
-	// to renew once the stream is open or, if it is open, after its first
-	// answer
+	// renewed once the stream is open, or after its first answer if it is
 	queued []clientv3.LeaseID
 
 	answered bool  // etcd has answered a renewal
@@ -82,10 +82,10 @@ func (r *Renewer) Renew(
 	defer cancel()
 
 	if r.client.ActiveConnection() == nil {
-		return renewOnce(ctx, r.client.Lease, lease)
+		return r.renewOnce(ctx, lease)
 	}
 
-	for again := true; ; again = false {
+	for first := true; ; first = false {
 		s, answers := r.send(lease)
 		if s == nil {
 			return nil, errOpening
@@ -97,9 +97,9 @@ func (r *Renewer) Renew(
 			case ok && answer.TTL > 0:
 				return answer, nil
 			case ok:
-				// Lease may be a wrapper that reaches another etcd
-				return renewOnce(ctx, r.client.Lease, lease)
-			case !again || !s.answered || ctx.Err() != nil:
+				// gone, unless Lease is a wrapper that reaches another etcd
+				return r.renewOnce(ctx, lease)
+			case !first || !s.answered || ctx.Err() != nil:
 				return nil, s.err
 			}
 
@@ -114,8 +114,8 @@ func (r *Renewer) Renew(
 }
 
 // onSilence ends a stream on which etcd has not answered a renewal within the
-// timeout, unless the stream has just been opened. A stream that is being
-// opened has openTimeout.
+// timeout, unless the current stream has only just been opened. openTimeout
+// bounds the opening of a stream.
 func (r *Renewer) onSilence(s *stream, timeout time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,17 +126,17 @@ func (r *Renewer) onSilence(s *stream, timeout time.Duration) {
 }
 
 // renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream,
-// and so logs in, and retries without a pause. Therefore it first reads the
-// lease. It does not renew a lease that is gone, and gives the renewal of a
+// and so logs in, and retries without a pause. Therefore renewOnce first reads
+// the lease: it does not renew one that is gone, and gives the renewal of a
 // live one little more time than the read took.
-func renewOnce(
+func (r *Renewer) renewOnce(
 	ctx context.Context,
-	leases clientv3.Lease,
 	lease clientv3.LeaseID,
 ) (*clientv3.LeaseKeepAliveResponse, error) {
 	asked := time.Now()
+	read, err := r.client.TimeToLive(ctx, lease)
 
-	switch read, err := leases.TimeToLive(ctx, lease); {
+	switch {
 	case err == nil && read.TTL < 0:
 		return nil, rpctypes.ErrLeaseNotFound
 	case err != nil && etcderr.Code(err) != codes.PermissionDenied:
@@ -146,21 +146,21 @@ func renewOnce(
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
 	defer cancel()
 
-	return leases.KeepAliveOnce(ctx, lease)
+	return r.client.KeepAliveOnce(ctx, lease)
 }
 
-// send sends a renewal on the current stream. It opens a new one, which may
-// lead to another member, if there is none or if etcd has not answered the
-// lease's last renewal there. While one stream is being opened, send opens no
+// send sends a renewal on the current stream. It opens a new stream, which may
+// lead to another member, if there is none, or if etcd has not answered the
+// lease's last renewal there. While a stream is being opened, send opens no
 // other: more logins would keep an overloaded etcd overloaded. It returns nil
-// if a renewal of the lease waits for that stream.
+// if an earlier renewal of the lease waits for that stream.
 func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
 	s := r.current
-	if s == nil ||
-		s.grpc != nil && s.waiting[lease] != nil && len(r.client.Endpoints()) > 1 {
+	silent := s != nil && s.grpc != nil && s.waiting[lease] != nil
+	if s == nil || silent && len(r.client.Endpoints()) > 1 {
 		ctx, end := context.WithCancel(r.life)
 		s = &stream{end: end, waiting: make(map[clientv3.LeaseID][]answers)}
 		r.current = s
@@ -214,9 +214,9 @@ func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 }
 
 // run opens a stream, and receives the answers until the stream fails, or until
-// another is current and all answers have come. Only run sends before the first
-// answer: until then, gRPC may move the stream to another connection, and Send
-// may have to wait for one.
+// another is current and all answers have come. Before the first answer, only
+// run sends: gRPC may still move the stream to another connection, and Send may
+// have to wait for one.
 func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
 
@@ -225,6 +225,7 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 	grpc, err := clientv3.RetryLeaseClient(r.client).LeaseKeepAlive(ctx)
 	done(err)
 	overdue.Stop()
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
@@ -233,18 +234,19 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 		s.grpc = grpc
 		s.since = time.Now()
 		s.queued = nil
-		r.mu.Unlock()
 
+		r.mu.Unlock()
 		s.send(first...)
 		r.mu.Lock()
 	}
 
 	for err == nil && (r.current == s || len(s.waiting) > 0) {
-		r.mu.Unlock()
-
 		var resp *pb.LeaseKeepAliveResponse
+
+		r.mu.Unlock()
 		resp, err = grpc.Recv()
 		r.mu.Lock()
+
 		if err == nil {
 			s.receive(resp)
 		}

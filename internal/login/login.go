@@ -66,10 +66,10 @@ func (l *Login) Reconnected() {
 	}
 }
 
-// Turn returns when a call may begin: at once if the token is trusted,
-// otherwise after the call or stream that has the turn. It returns the call's
-// timeout, which is longer if the call may log in. The caller must call done
-// with the call's error.
+// Turn waits until a call may begin, and returns the call's timeout. If the
+// token is trusted, Turn does not wait. Otherwise it waits for the call or
+// stream that has the turn, and the timeout is longer if the call may log in.
+// The caller must call done with the call's error.
 func (l *Login) Turn(
 	ctx context.Context,
 	timeout time.Duration,
@@ -83,7 +83,7 @@ func (l *Login) Turn(
 		release = l.take(ctx, maxWait)
 	}
 
-	if l.isTrusted() { // also those who wait go on together
+	if l.isTrusted() { // perhaps by now: then all calls that wait go on
 		release()
 		return timeout, l.done(func() {})
 	}
@@ -101,14 +101,14 @@ func (l *Login) Stream(ctx context.Context) (done func(error)) {
 	return l.done(l.take(ctx, maxStreamWait))
 }
 
-// done returns the end of a call or stream that begins now: if etcd has
-// accepted its token, the token is trusted.
+// done returns a function to call at the end of a call or stream that begins
+// now. If etcd has accepted its token, the token is trusted.
 func (l *Login) done(release func()) func(error) {
 	began := time.Now().UnixNano()
 
 	return func(err error) {
-		if (err == nil || etcderr.Code(err) == codes.PermissionDenied) &&
-			began >= l.reconnected.Load() {
+		accepted := err == nil || etcderr.Code(err) == codes.PermissionDenied
+		if accepted && began >= l.reconnected.Load() {
 			l.accepted.Store(time.Now().UnixNano())
 		}
 

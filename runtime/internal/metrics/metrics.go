@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -60,10 +59,13 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 
 	meter := provider.Meter(meterName)
 	m := new(Metrics)
+
 	var errs [5]error
 	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists",
 		metric.WithUnit("{relist}"),
-		metric.WithDescription("Times that a range of etcd was listed again because its watch failed, by cause."))
+		metric.WithDescription("Times that a range of etcd was listed again "+
+			"because its watch failed, by cause."))
+
 	m.malformedValues, errs[1] = meter.Int64Counter("etcdrpc.discovery.malformed_values",
 		metric.WithUnit("{value}"),
 		metric.WithDescription(
@@ -78,6 +80,7 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 		metric.WithDescription("Times that a lost registration was put back."))
 
 	errs[4] = m.observe(meter, keys)
+
 	if err := errors.Join(errs[:]...); err != nil {
 		return m, fmt.Errorf("etcd: metrics: %w", err)
 	}
@@ -91,13 +94,13 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 // first event as an increment.
 func (m *Metrics) initCounters() {
 	ctx := context.Background()
-	for _, of := range []Range{Endpoints, ServiceConfig, Candidates} {
+	for _, keys := range []Range{Endpoints, ServiceConfig, Candidates} {
+		kind := rangeAttr.String(string(keys))
 		for _, cause := range listwatch.Causes {
-			m.relists.Add(ctx, 0, metric.WithAttributes(rangeAttr.String(string(of)),
-				causeAttr.String(cause)))
+			m.relists.Add(ctx, 0, metric.WithAttributes(kind, causeAttr.String(cause)))
 		}
 
-		m.malformedValues.Add(ctx, 0, metric.WithAttributes(rangeAttr.String(string(of))))
+		m.malformedValues.Add(ctx, 0, metric.WithAttributes(kind))
 	}
 
 	for state := lease.Registering; state < lease.Closed; state++ {
@@ -164,10 +167,12 @@ type observed struct {
 
 func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) error {
 	o := &m.observed
-	var errs [5]error
+
+	var errs [4]error
 	o.status, errs[0] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.status",
 		metric.WithUnit("{key}"),
 		metric.WithDescription("1 for the state that a key is in, 0 for the others."))
+
 	o.endpoints, errs[1] = meter.Int64ObservableUpDownCounter("etcdrpc.endpoint.count",
 		metric.WithUnit("{endpoint}"),
 		metric.WithDescription("Endpoints in use, by key and state."))
@@ -175,48 +180,58 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 	o.unchanged, errs[2] = meter.Float64ObservableGauge("etcdrpc.endpoint.age",
 		metric.WithUnit("s"),
 		metric.WithDescription("Time since the endpoints of a key last changed."))
+
 	o.away, errs[3] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.away",
 		metric.WithUnit("{connection}"),
 		metric.WithDescription(
 			"Connections whose calls go, some or all, to the cluster to fall back on."))
-	if err := errors.Join(errs[:]...); err != nil {
+
+	err := errors.Join(errs[:]...)
+	if err != nil {
 		return err
 	}
 
-	m.observing, errs[4] = meter.RegisterCallback(func(
-		_ context.Context,
-		to metric.Observer,
-	) error {
-		now := time.Now()
-		all := make(map[string]*discovery.State)
-		away := make(map[string]int64)
-		for _, k := range keys() {
-			name := k.Full()
-			s := k.State()
-
-			// A key that is read in several layouts has several states. The
-			// metrics show the worst one, or of these the one with most
-			// endpoints.
-			worst := all[name]
-			if worst == nil || cmp.Or(cmp.Compare(slices.Index(states, stateOf(s)),
-				slices.Index(states, stateOf(worst))),
-				cmp.Compare(len(s.Backends), len(worst.Backends))) > 0 {
-				all[name] = s
-			}
-
-			away[name] += int64(k.Away())
-		}
-
-		for name, s := range all {
-			o.report(to, name, s, now)
-			to.ObserveInt64(o.away, away[name],
-				metric.WithAttributes(keyAttr.String(name)))
-		}
-
+	collect := func(_ context.Context, to metric.Observer) error {
+		o.collect(to, keys())
 		return nil
-	}, o.status, o.endpoints, o.unchanged, o.away)
+	}
 
-	return errs[4]
+	m.observing, err = meter.RegisterCallback(collect,
+		o.status, o.endpoints, o.unchanged, o.away)
+
+	return err
+}
+
+// collect reports the state of all keys. A key that is read in several layouts
+// has several states, and the worst one is reported.
+func (o *observed) collect(to metric.Observer, keys []*discovery.Key) {
+	now := time.Now()
+	all := make(map[string]*discovery.State)
+	away := make(map[string]int64)
+
+	for _, k := range keys {
+		name := k.Full()
+		away[name] += int64(k.Away())
+
+		s := k.State()
+		if worst := all[name]; worst == nil || compare(s, worst) > 0 {
+			all[name] = s
+		}
+	}
+
+	for name, s := range all {
+		o.report(to, name, s, now)
+		to.ObserveInt64(o.away, away[name], metric.WithAttributes(keyAttr.String(name)))
+	}
+}
+
+// compare compares two states of a key: by how bad they are, then by the number
+// of their endpoints.
+func compare(a, b *discovery.State) int {
+	return cmp.Or(
+		cmp.Compare(stateOf(a), stateOf(b)),
+		cmp.Compare(len(a.Backends), len(b.Backends)),
+	)
 }
 
 // report reports the state of one key.
@@ -227,14 +242,14 @@ func (o *observed) report(
 	now time.Time,
 ) {
 	name := keyAttr.String(key)
-	for _, state := range states {
+	for state, text := range states {
 		in := int64(0)
 		if state == stateOf(s) {
 			in = 1
 		}
 
 		to.ObserveInt64(o.status, in,
-			metric.WithAttributes(name, discoveryStateAttr.String(state)))
+			metric.WithAttributes(name, discoveryStateAttr.String(text)))
 	}
 
 	if !s.Known {
@@ -250,17 +265,17 @@ func (o *observed) report(
 		metric.WithAttributes(name))
 }
 
-// The states of a key.
+// The states of a key, the worst last.
 const (
-	following = "following" // etcd confirms the endpoints
-	stale     = "stale"     // the endpoints are the last known ones
-	unknown   = "unknown"   // no endpoints are known yet
+	following = iota // etcd confirms the endpoints
+	stale            // the endpoints are the last known ones
+	unknown          // no endpoints are known yet
 )
 
-// states are the states of a key, the worst last.
-var states = []string{following, stale, unknown}
+// states has the names of the states.
+var states = []string{"following", "stale", "unknown"}
 
-func stateOf(s *discovery.State) string {
+func stateOf(s *discovery.State) int {
 	switch {
 	case !s.Known:
 		return unknown

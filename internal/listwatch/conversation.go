@@ -263,8 +263,8 @@ func (c *Conversation) get(
 	return answers, nil
 }
 
-// args returns the arguments of the read of a page or, for a proof, of the number
-// of keys and of the key changed last.
+// args returns the arguments of the read of a page or, for a proof, of the
+// number of keys and of the key changed last.
 func (a ask) args() (key string, opts []clientv3.OpOption) {
 	if a.wish.page != (page{}) {
 		return cmp.Or(a.wish.page.from, a.in.From), a.wish.page.opts(a.in)

@@ -130,7 +130,7 @@ type core[T any] struct {
 	rebuilds backoff.Backoff // the pauses after failed watches
 
 	// the revision from which the watch continued after a reconnect or a move;
-	// 0 once a proof or a list has shown that etcd is the same
+	// 0 once a proof or a list has followed
 	resumed int64
 
 	watching bool      // a watch is open or being opened
@@ -215,7 +215,7 @@ func (c *core[T]) act(e event) action {
 	case c.doing.call == callWait:
 		return c.onWake(e)
 	case e.back:
-		c.listing = listing[T]{} // it may have begun with another etcd
+		c.dropList() // it may have begun with another etcd
 		return c.list(false)
 	case c.doing.call == callPause:
 		return c.list(false)
@@ -256,15 +256,15 @@ func (c *core[T]) onPage(e event) action {
 	c.resumed = 0
 	c.refusals.Reset()
 
-	done := c.listDone()
 	if c.watching {
-		if err := c.replica.checkHeader(done.header); err != nil {
+		if err := c.replica.checkHeader(c.listing.header); err != nil {
 			return c.rebuild(c.errorOf("watch", err, nil))
 		}
 	}
 
-	c.replica.applyList(done, false)
+	c.replica.applyList(&c.listing, false)
 	c.replica.resetLiveness(c.now)
+	c.dropList()
 
 	if c.watching {
 		c.unpublished = true
@@ -288,30 +288,27 @@ func (c *core[T]) addPage(e event) (more bool, err error) {
 
 	more, err = c.listing.add(e.read, &c.replica.set)
 	if err != nil {
-		c.listing = listing[T]{}
+		c.dropList()
 	}
 
 	return more, err
 }
 
-// listDone ends the current list, which is complete, and returns it.
-func (c *core[T]) listDone() *listing[T] {
-	done := c.listing
+// dropList makes the next list begin with the first page.
+func (c *core[T]) dropList() {
 	c.listing = listing[T]{}
-
-	return &done
 }
 
 // onLocalList publishes one member's own view, which may be behind etcd, with
 // the reason why etcd itself was not read.
 func (c *core[T]) onLocalList(e event, err error) action {
 	if err == nil {
-		c.replica.applyList(c.listDone(), true)
+		c.replica.applyList(&c.listing, true)
 		c.unpublished = true
 	}
 
 	c.fail(c.lastErr)
-	c.listing = listing[T]{}
+	c.dropList()
 
 	return c.listAgain(e, err)
 }
@@ -345,8 +342,9 @@ func (c *core[T]) retry(e event, err error) action {
 	}
 
 	c.tried = true
+
 	if c.watching {
-		c.listing = listing[T]{}
+		c.dropList()
 		c.proveLater()
 
 		return c.wait()
@@ -369,8 +367,8 @@ func (c *core[T]) listAgain(e event, err error) action {
 }
 
 // rebuild closes the watch, and lists the range again after a pause, which is
-// 25 to 50 ms if the watch was open for longer than steadyAfter. It publishes no
-// error: as far as known, the published content is current.
+// 25 to 50 ms if the watch was open for longer than steadyAfter. It publishes
+// no error: as far as known, the published content is current.
 func (c *core[T]) rebuild(err error) action {
 	cause := relistCause(err)
 	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
@@ -408,18 +406,19 @@ func (c *core[T]) closeWatch() {
 	c.effects.closeWatch = true
 	c.watching = false
 	c.openedAt = time.Time{}
-	c.listing = listing[T]{}
+	c.dropList()
 }
 
-// onLost publishes the reason why the connection to etcd is down. The range reads
-// nothing until an event reports that the connection is back. A watch that is
-// being opened is given up, and an open one is left to the etcd client.
+// onLost publishes the reason why the connection to etcd is down. The range
+// reads nothing until an event reports that the connection is back. A watch
+// that is being opened is given up, and an open one is left to the etcd client.
 func (c *core[T]) onLost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
 	}
 
-	c.listing = listing[T]{}
+	c.dropList()
+
 	if !c.openedAt.IsZero() {
 		c.replica.prove(c.now.Add(never))
 		return c.wait()
@@ -520,9 +519,9 @@ func (c *core[T]) onProof(e event) action {
 	opening := c.openedAt.IsZero()
 	resumed := c.resumed != 0
 
-	// After a change, a proof that agrees does not show that etcd is the same as
-	// before. A proof that differs does not blame a watch that etcd is slow to
-	// open or to resume: that watch would report the difference later.
+	// After a change, a proof that agrees does not show that etcd is the same
+	// as before. A proof that differs does not blame a watch that etcd is slow
+	// to open or to resume: that watch would report the difference later.
 	changed := resumed && c.replica.applied >= c.resumed
 	if changed || (opening || resumed) && !c.replica.agrees(e.read) {
 		return c.list(false)
@@ -567,8 +566,8 @@ func (c *core[T]) flush() {
 	}
 }
 
-// updateDue returns when to publish a change: after the pause, or earlier if no more
-// changes come.
+// updateDue returns when to publish a change: after the pause, or earlier if no
+// more changes come.
 func (c *core[T]) updateDue() time.Time {
 	if c.quietAt.Before(c.publishAt) {
 		return c.quietAt
@@ -597,6 +596,7 @@ func (c *core[T]) noteTruncated() {
 	}
 
 	c.truncatedLogged = s.truncated
+
 	text := "all that etcd has under the key is kept again"
 	if s.truncated {
 		text = "etcd has more under the key than is kept; the rest is left out"

@@ -82,7 +82,8 @@ type watcher[T any] struct {
 	asker *asker // the range in the conversation
 
 	// Only run and the methods that it calls use these fields.
-	core  *core[T]
+	core *core[T]
+
 	timer *time.Timer
 	watch watch // the zero value while no watch is open
 
@@ -109,6 +110,7 @@ func (w *watcher[T]) run(ctx context.Context, do action) {
 
 	for ctx.Err() == nil {
 		e := w.wait(ctx, do)
+
 		if ctx.Err() != nil {
 			return
 		}
@@ -199,8 +201,7 @@ func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64)
 
 	ctx, cancel := context.WithCancel(ctx)
 	overdue := time.AfterFunc(maxTimeout, cancel)
-	client := w.cfg.Conversation.client
-	answers := client.Watch(stream.context(ctx), in.From, opts...)
+	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), in.From, opts...)
 
 	var err error
 	if !overdue.Stop() {
@@ -242,6 +243,7 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 
 	opening := w.opening
 	answers := w.watch.answers
+
 	if do.call != callWait {
 		opening = nil
 		answers = nil

@@ -66,8 +66,8 @@ func (l *listing[T]) page() page {
 	return l.next
 }
 
-// add adds a page that etcd has returned, and reports whether there are more. An
-// error means that the page came from another etcd than the page before.
+// add adds a page that etcd has returned, and reports whether there are more.
+// An error means that the page came from another etcd than the page before.
 func (l *listing[T]) add(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
@@ -79,13 +79,14 @@ func (l *listing[T]) add(resp *clientv3.GetResponse, s *set[T]) (more bool, err 
 		return false, errReplaced
 	}
 
-	l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
+	n := len(resp.Kvs)
+	l.total = max(l.total, resp.Count, int64(n))
+
 	for _, kv := range resp.Kvs {
 		l.last = max(l.last, kv.ModRevision)
 	}
 
 	l.load.add(resp.Kvs)
-	n := len(resp.Kvs)
 
 	if !resp.More || n == 0 {
 		return false, nil

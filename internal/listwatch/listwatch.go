@@ -89,7 +89,11 @@ type Update[T any] struct {
 // Client is the part of *clientv3.Client that this package uses. The client's
 // methods call its embedded interfaces, which users may have wrapped.
 type Client interface {
-	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
+	Get(
+		ctx context.Context,
+		key string,
+		opts ...clientv3.OpOption,
+	) (*clientv3.GetResponse, error)
 	Txn(ctx context.Context) clientv3.Txn
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
 }
@@ -135,10 +139,9 @@ func Pages(
 	var l listing[struct{}]
 
 	nothing := &set[struct{}]{
-		decode: func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) {
-			return v, false, nil
-		},
+		decode: func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) { return },
 	}
+
 	for more := true; more; {
 		p := l.page()
 		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)

@@ -80,8 +80,8 @@ type replica[T any] struct {
 	spread uint8
 }
 
-// applyList applies a list. A linearizable list wins even if its revision is lower
-// than the known one: etcd's history was replaced.
+// applyList applies a list. A linearizable list wins even if its revision is
+// lower than the known one: etcd's history was replaced.
 func (r *replica[T]) applyList(l *listing[T], provisional bool) {
 	r.known = true
 	r.provisional = provisional
@@ -165,7 +165,9 @@ func (r *replica[T]) applyAnswer(
 		r.suspect(r.revision, now, lagAllowed)
 	case resp.Created: // the first answer of a watch proves little
 	case r.set.truncated && r.calm && r.awaited == 0:
-		// nothing may delay the proof that finds out whether there is room again
+
+		// nothing may delay the proof that finds out whether there is room
+		// again
 	case max(r.revision, r.applied) >= r.awaited:
 		r.confirm(now)
 	}
@@ -234,9 +236,9 @@ func (r *replica[T]) checkHeader(h *etcdserverpb.ResponseHeader) error {
 
 // checkProof checks the answer of a proof, which took some time. An error means
 // that the watch has missed changes, or that etcd was replaced. A slow answer
-// may be older than the watch's last answers, so the first one that differs only
-// raises a suspicion. But no answer of the same etcd is older than asOf, the
-// highest revision that was known before the request.
+// may be older than the watch's last answers, so the first one that differs
+// only raises a suspicion. But no answer of the same etcd is older than asOf,
+// the highest revision that was known before the request.
 func (r *replica[T]) checkProof(
 	resp *clientv3.GetResponse,
 	asOf int64,

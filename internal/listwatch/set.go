@@ -87,9 +87,9 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
-// overtaken handles an event that is older than the last list. If the list lacks
-// the entry, it was removed after the event: overtaken then records the removal,
-// and returns true.
+// overtaken handles an event that is older than the last list. If the list
+// lacks the entry, it was removed after the event: overtaken then records the
+// removal, and returns true.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
@@ -106,8 +106,8 @@ func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// addRemoved records a removed entry. Removed entries are bounded, too: entries may
-// come and go faster than updates are published.
+// addRemoved records a removed entry. Removed entries are bounded, too: entries
+// may come and go faster than updates are published.
 func (s *set[T]) addRemoved(old *Item[T]) {
 	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used) {
 		s.removed = append(s.removed, old)
@@ -144,6 +144,7 @@ func (s *set[T]) load() *load[T] {
 // from the first one that exceeds the bounds.
 func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	s := l.set
+
 	if !l.truncated {
 		l.items = slices.Grow(l.items, len(kvs))
 	}
@@ -198,10 +199,7 @@ func (l *load[T]) keep(item *Item[T]) bool {
 // finish makes the listed entries the content of the set.
 func (l *load[T]) finish() {
 	s := l.set
-	l.removed = append(l.removed, l.rest...)
-	l.rest = nil
-
-	for _, item := range l.removed {
+	for _, item := range append(l.removed, l.rest...) {
 		s.addRemoved(item)
 	}
 
@@ -237,6 +235,7 @@ func (s *set[T]) commit() []*Item[T] {
 	}
 
 	s.spare = nil
+
 	for _, key := range keys {
 		n, found := search(rest, key)
 		items = append(items, rest[:n]...)
@@ -246,6 +245,7 @@ func (s *set[T]) commit() []*Item[T] {
 		}
 
 		rest = rest[n:]
+
 		if item := s.changes[key]; item != nil {
 			items = append(items, item)
 		}
@@ -288,8 +288,8 @@ func (s *set[T]) change(key string, item, old *Item[T]) {
 	s.changes[key] = item
 }
 
-// parse decodes an entry. It returns old itself if the values are equal, and nil
-// if the key has no valid entry.
+// parse decodes an entry. It returns old itself if the values are equal, and
+// nil if the key has no valid entry.
 func (s *set[T]) parse(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 	value, ok, err := s.decode(kv)
 	if err != nil {

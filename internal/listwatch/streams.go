@@ -26,9 +26,9 @@ const (
 // as an expired token lasts as long as the stream. After a failed watch, all
 // watches move to the next stream.
 //
-// The etcd client keeps a stream whose last watch was closed while it was opened
-// or resumed, until another watch on that stream is closed. A few names are
-// used in turn, so that no stream is kept for good.
+// The etcd client keeps a stream whose last watch was closed while it was
+// opened or resumed, until another watch on that stream is closed. A few names
+// are used in turn, so that no stream is kept for good.
 //
 // One watch is opened at a time, which takes a round trip. Until then, the
 // ranges of the others are proven. Otherwise, if etcd denied one watch just as
@@ -84,8 +84,6 @@ func (s *stream) retire() {
 // that has a leader. The stream's name has the address of streams, since the
 // etcd client may have other conversations.
 func (s *stream) context(ctx context.Context) context.Context {
-	ctx = clientv3.WithRequireLeader(ctx)
-	name := fmt.Sprintf("%p/%d", s.of, s.number%streamNames)
-
-	return metadata.AppendToOutgoingContext(ctx, streamKey, name)
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx),
+		streamKey, fmt.Sprintf("%p/%d", s.of, s.number%streamNames))
 }

@@ -1,5 +1,5 @@
-// Package loadtest makes calls while a test changes what they depend on. No
-// call may fail.
+// Package loadtest makes calls, none of which may fail, while a test changes
+// the servers, the callers or etcd.
 package loadtest
 
 import (
@@ -50,7 +50,7 @@ func Start(t *testing.T, name string, call Call) *Caller {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				c.call(call)
-				time.Sleep(2 * time.Millisecond) // leaves processors to parallel tests
+				time.Sleep(2 * time.Millisecond) // parallel tests need processors, too
 			}
 		})
 	}
@@ -60,8 +60,8 @@ func Start(t *testing.T, name string, call Call) *Caller {
 		running.Wait()
 
 		if c.failed > 0 {
-			t.Errorf("%s: %d of %d calls failed, want none; the first error: %v", name,
-				c.failed, c.calls, c.first)
+			t.Errorf("%s: %d of %d calls failed, want none; the first error: %v",
+				name, c.failed, c.calls, c.first)
 		}
 
 		return c.calls
@@ -77,17 +77,17 @@ func (c *Caller) call(call Call) {
 	defer cancel()
 
 	server, err := call(ctx)
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	c.calls++
+	c.recent[server]++
 
 	if err != nil {
 		c.failed++
 		c.first = cmp.Or(c.first, err)
 	}
-
-	c.recent[server]++
 }
 
 // More waits until n more calls have ended.
@@ -98,9 +98,10 @@ func (c *Caller) More(n int) {
 	target := c.calls + n
 	c.mu.Unlock()
 
-	c.await(func() string {
+	complaint := func() string {
 		return fmt.Sprintf("has ended %d of %d calls", c.calls, target)
-	}, func() bool { return c.calls >= target })
+	}
+	c.await(complaint, func() bool { return c.calls >= target })
 }
 
 // Reaches waits until consecutive calls reach exactly these servers: enough
@@ -109,9 +110,10 @@ func (c *Caller) Reaches(names ...string) {
 	c.t.Helper()
 
 	slices.Sort(names)
+
 	var got []string
 
-	start := -1 // the number of calls before the present round, -1 before the first
+	start := -1 // the number of calls before this round, -1 before the first
 	complaint := func() string {
 		return fmt.Sprintf("reached %q in the last round, want %q", got, names)
 	}
@@ -130,8 +132,9 @@ func (c *Caller) Reaches(names ...string) {
 	})
 }
 
-// await polls until ok returns true. It holds mu while it calls what and ok.
-func (c *Caller) await(what func() string, ok func() bool) {
+// await polls until ok returns true, or fails the test with a complaint. It
+// holds mu while it calls either.
+func (c *Caller) await(complaint func() string, ok func() bool) {
 	c.t.Helper()
 
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -142,7 +145,7 @@ func (c *Caller) await(what func() string, ok func() bool) {
 		done := ok()
 		text := ""
 		if !done && time.Now().After(deadline) {
-			text = what()
+			text = complaint()
 		}
 
 		c.mu.Unlock()

@@ -91,8 +91,8 @@ func Walk[S any](t *testing.T, n, events int, w World[S]) {
 	}
 }
 
-// run walks a sequence, without the events that are impossible, and returns
-// what breaks. It notes in met which events have happened.
+// run walks a sequence, without the events that are impossible, and returns how
+// it breaks a rule, "" if it does not. met then has the events that happened.
 func (w World[S]) run(sequence []int, met []bool) (broken string) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -115,7 +115,9 @@ func (w World[S]) run(sequence []int, met []bool) (broken string) {
 
 	for steps := 0; ; steps++ {
 		step := w.Settle(s)
-		switch broken := w.broken(s); {
+		broken := w.broken(s)
+
+		switch {
 		case broken != "":
 			return broken + "\nwithout further faults, in step: " + step
 		case step == "":
@@ -137,8 +139,8 @@ func (w World[S]) broken(s *S) string {
 	return ""
 }
 
-// shorten describes a sequence that breaks something, without the events that
-// are not needed for that.
+// shorten describes a sequence that breaks a rule, without the events that are
+// not needed for that.
 func (w World[S]) shorten(sequence []int, broken string) string {
 	for i := len(sequence) - 1; i >= 0; i-- {
 		without := slices.Delete(slices.Clone(sequence), i, i+1)

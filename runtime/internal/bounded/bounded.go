@@ -1,4 +1,4 @@
-// Package bounded limits how long this module waits for what may ignore
+// Package bounded limits how long this module waits for code that may ignore
 // contexts, such as a wrapper of the etcd client.
 package bounded
 

@@ -19,9 +19,9 @@ const (
 )
 
 // Wrap returns a logger that escapes and cuts texts before they reach l's
-// handler. Texts are messages, names, strings, and values that print as text,
-// such as errors, Stringers and others of slog.KindAny. Levels, times, numbers
-// and the structure of groups stay as they are.
+// handler. Texts are messages, names, strings, and all values of slog.KindAny,
+// such as errors and Stringers. Levels, times, numbers and the structure of
+// groups stay as they are.
 func Wrap(l *slog.Logger) *slog.Logger {
 	return slog.New(handler{l.Handler()})
 }
@@ -106,6 +106,7 @@ type shown struct {
 func (e *shown) Error() string {
 	return e.text
 }
+
 func (e *shown) Unwrap() error {
 	return e.err
 }

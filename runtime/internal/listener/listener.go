@@ -1,6 +1,7 @@
 // Package listener tracks the connections of a TCP listener, so that a stopping
-// server need not wait for connections without incoming data: gRPC's Stop and
-// GracefulStop wait until they time out, and net/http treats them as busy.
+// server need not wait for connections without incoming data. gRPC's Stop and
+// GracefulStop would wait until these time out, and net/http treats them as
+// busy.
 package listener
 
 import (
@@ -80,9 +81,9 @@ func (c *Conns) forget(pointer weak.Pointer[net.TCPConn]) {
 	delete(c.silent, pointer)
 }
 
-// markHeard records that data has come in on a connection, or that the
+// onData records that data has come in on a connection, or that the
 // connection has ended.
-func (c *Conns) markHeard(conn *net.TCPConn) {
+func (c *Conns) onData(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -92,7 +93,7 @@ func (c *Conns) markHeard(conn *net.TCPConn) {
 // awaitData waits for the first data on a connection, or for its end. Until
 // then other readers of conn block, and must not begin before began is closed.
 func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
-	defer c.markHeard(conn)
+	defer c.onData(conn)
 
 	begin := sync.OnceFunc(func() { close(began) })
 	defer begin()
@@ -102,22 +103,20 @@ func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 		return
 	}
 
-	asked := false
-
-	// fails if the connection is closed, or its deadline has passed
-	_ = raw.Read(func(fd uintptr) bool {
+	again := false
+	read := func(fd uintptr) bool {
 		begin()
-		again := asked
-		asked = true
+		done := readable(fd, again)
+		again = true
 
-		if !readable(fd, again) {
-			return false
+		if done {
+			c.onData(conn) // before other readers get the data
 		}
 
-		c.markHeard(conn) // before other readers get the data
+		return done
+	}
 
-		return true
-	})
+	_ = raw.Read(read) // fails if the connection is closed, or its deadline has passed
 }
 
 type listener struct {

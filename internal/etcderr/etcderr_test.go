@@ -12,6 +12,12 @@ import (
 )
 
 func TestCode(t *testing.T) {
+	denied := rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error()))
+	wrap := func(err error) error { return fmt.Errorf("list: %w", err) }
+	malformed := wrap(status.Error(codes.InvalidArgument, "x"))
+	late := wrap(status.Error(codes.DeadlineExceeded, "x"))
+	lateInEtcd := status.Error(codes.Unknown, "context deadline exceeded")
+
 	for _, tt := range []struct {
 		err      error
 		code     codes.Code
@@ -21,18 +27,13 @@ func TestCode(t *testing.T) {
 	}{
 		{nil, codes.OK, false, false, false},
 		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true, true, false},
-		// the error of a denied watch
-		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())),
-			codes.PermissionDenied, true, true, false},
-		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true, false, false},
+		{denied, codes.PermissionDenied, true, true, false}, // of a watch
+		{wrap(rpctypes.ErrLeaseNotFound), codes.NotFound, true, false, false},
 		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false, true, false},
-		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument,
-			false, true, false},
+		{malformed, codes.InvalidArgument, false, true, false},
 		{context.DeadlineExceeded, codes.Unknown, false, false, true},
-		{fmt.Errorf("list: %w", status.Error(codes.DeadlineExceeded, "x")), codes.DeadlineExceeded,
-			false, false, true},
-		{status.Error(codes.Unknown, "context deadline exceeded"), codes.Unknown, false, false,
-			true},
+		{late, codes.DeadlineExceeded, false, false, true},
+		{lateInEtcd, codes.Unknown, false, false, true},
 		{errors.New("x"), codes.Unknown, false, false, false},
 	} {
 		if code := Code(tt.err); code != tt.code {
@@ -62,9 +63,9 @@ func TestWith(t *testing.T) {
 	}
 
 	got := With(late, refused)
-	if got.Error() != "list: context deadline exceeded: connection refused" ||
-		!errors.Is(got, late) ||
-		!errors.Is(got, refused) {
+	both := errors.Is(got, late) && errors.Is(got, refused)
+
+	if !both || got.Error() != "list: context deadline exceeded: connection refused" {
 		t.Errorf("With(%v, %v) = %v, want both", late, refused, got)
 	}
 
@@ -75,6 +76,7 @@ func TestWith(t *testing.T) {
 
 func TestSame(t *testing.T) {
 	const refused = `connection error: desc = "transport: Error while dialing: dial tcp %s: connect: connection refused"`
+
 	for _, tt := range []struct {
 		a, b error
 		same bool
@@ -85,8 +87,8 @@ func TestSame(t *testing.T) {
 		{errors.New("x"), errors.New("x"), true},
 		{errors.New("x"), errors.New("y"), false},
 		{fmt.Errorf(refused, "10.0.0.1:2379"), fmt.Errorf(refused, "[fd00::1]:2379"), true},
-		{fmt.Errorf(refused, "etcd-0.etcd.svc:2379"), fmt.Errorf(refused, "etcd-1.etcd.svc:2379"),
-			true},
+		{fmt.Errorf(refused, "etcd-0.etcd.svc:2379"),
+			fmt.Errorf(refused, "etcd-1.etcd.svc:2379"), true},
 		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"),
 			errors.New("read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF"), true},
 		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"),

@@ -42,7 +42,7 @@ func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
 	}
 }
 
-// elsewhere is a wrapper whose renewals reach another etcd, which has the lease 0.
+// elsewhere is a wrapper whose renewals reach another etcd, which has lease 0.
 type elsewhere struct{ clientv3.Lease }
 
 func (elsewhere) TimeToLive(
@@ -61,24 +61,29 @@ func (elsewhere) KeepAliveOnce(
 }
 
 // All leases are renewed on one stream, which is one login. A stream on which
-// etcd is silent is replaced, for it may lead to a dead member, and ends when
-// etcd has answered after all.
+// etcd is silent is replaced, because it may lead to a dead member. It ends
+// once etcd has answered after all.
 func TestRenewer(t *testing.T) {
 	const elections = 50
-	l := &leases{streams: make(chan pb.Lease_LeaseKeepAliveServer, elections)}
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must.Succeed(t, err)
+
+	l := &leases{streams: make(chan pb.Lease_LeaseKeepAliveServer, elections)}
 	server := grpc.NewServer()
 	pb.RegisterLeaseServer(server, l)
+
 	var serving, renewals sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // the test ends it
 
+	addr := listener.Addr().String()
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:   []string{listener.Addr().String(), listener.Addr().String()},
+		Endpoints:   []string{addr, addr},
 		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
 	})
 
 	must.Succeed(t, err)
+
 	client.Lease = elsewhere{client.Lease}
 	life, end := context.WithCancel(t.Context())
 	r := New(life, client, nil)
@@ -87,7 +92,7 @@ func TestRenewer(t *testing.T) {
 		renewals.Go(func() {
 			answer, err := r.Renew(life, lease, time.Minute)
 			if err != nil || answer.TTL != int64(lease) {
-				t.Errorf("lease %d: %+v, error %v, want a TTL of %d s", lease, answer, err, lease)
+				t.Errorf("lease %d: %+v, error %v, want a TTL of %[1]d s", lease, answer, err)
 			}
 		})
 	}
@@ -98,6 +103,8 @@ func TestRenewer(t *testing.T) {
 	first := <-l.streams
 	l.answer(t, first, elections)
 	renewals.Wait()
+
+	// Etcd is silent on the first stream, and answers there later.
 	renew(1)
 	request, err := first.Recv()
 	must.Succeed(t, err)
@@ -111,15 +118,17 @@ func TestRenewer(t *testing.T) {
 
 	renewals.Wait()
 	<-first.Context().Done()
+
 	end()
 	<-second.Context().Done()
 	r.Wait()
+
 	client.Close()
 	server.Stop()
 	serving.Wait()
 }
 
-// sent counts what is sent.
+// sent counts the renewals sent on a stream.
 type sent struct {
 	pb.Lease_LeaseKeepAliveClient
 	n int
@@ -131,12 +140,15 @@ func (s *sent) Send(*pb.LeaseKeepAliveRequest) error {
 }
 
 // A stream that is being opened is not replaced: it may be logging in. Before
-// it answers, sending could block all renewals, and one message is enough for a
-// lease. Later, an answer is for one renewal.
+// its first answer, nothing is sent on it, since that could block all renewals,
+// and a lease has one renewal. Later, an answer is for one renewal.
 func TestOpening(t *testing.T) {
-	sent := new(sent)
 	ended := false
-	opening := &stream{end: func() { ended = true }, waiting: make(map[clientv3.LeaseID][]answers)}
+	opening := &stream{
+		end:     func() { ended = true },
+		waiting: make(map[clientv3.LeaseID][]answers),
+	}
+
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	must.Succeed(t, err)
 
@@ -144,13 +156,16 @@ func TestOpening(t *testing.T) {
 
 	r := &Renewer{client: client, current: opening}
 	first, _ := r.send(1)
-
 	second, _ := r.send(1)
+
 	if first != opening || second != nil || len(opening.queued) != 1 {
-		t.Errorf("two renewals before the stream is open: %d messages, want 1", len(opening.queued))
+		t.Errorf("two renewals before the stream is open: %d messages, want 1",
+			len(opening.queued))
 	}
 
 	r.onSilence(opening, 0)
+
+	sent := new(sent)
 	opening.grpc = sent
 	opening.since = time.Now()
 	r.onSilence(opening, time.Hour)
@@ -175,7 +190,7 @@ func TestOpening(t *testing.T) {
 	opening.receive(answer)
 
 	if len(opening.waiting[1]) != 1 {
-		t.Errorf("an answer leaves %d of 2 renewals of a lease, want the later",
+		t.Errorf("after an answer, %d of 2 renewals of a lease wait, want the later one",
 			len(opening.waiting[1]))
 	}
 }

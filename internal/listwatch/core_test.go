@@ -50,12 +50,15 @@ func after(took time.Duration, e event) event {
 func failed(err error) event {
 	return event{err: err}
 }
+
 func read(resp *clientv3.GetResponse) event {
 	return event{read: resp}
 }
+
 func answered(resp *clientv3.WatchResponse) event {
 	return event{answer: resp}
 }
+
 func because(e event, cause string) event {
 	e.why = errors.New(cause)
 	return e
@@ -177,7 +180,8 @@ func testCore() *core[string] {
 	conversation.spread = 0
 
 	return newCore(testRange, decodeText, &Config[string]{
-		MaxRefusedPause: 5 * time.Second, Conversation: conversation,
+		MaxRefusedPause: 5 * time.Second,
+		Conversation:    conversation,
 	})
 }
 
@@ -401,7 +405,7 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{7 * time.Second, late,
 				"etcd list failed, publish [a=1 b=1] with the error, wait 10s"},
 			rule{8 * time.Second, opened, "wait 4s"},
-			// The list has what the watch, which begins earlier, tells now.
+			// The watch begins earlier, and delivers what the list has already.
 			rule{9 * time.Second, answered(events(12, create("b", "0", 12))),
 				"etcd watch restored, publish [a=1 b=1], wait 30s"},
 		),

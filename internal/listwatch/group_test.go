@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,7 @@ func (f *fakeEtcd) Get(
 	opts ...clientv3.OpOption,
 ) (*clientv3.GetResponse, error) {
 	op := clientv3.OpGet(key, opts...)
+
 	f.mu.Lock()
 	f.gets = append(f.gets, op)
 	get := f.get
@@ -197,10 +199,10 @@ func TestGroupFollows(t *testing.T) {
 		time.Sleep(time.Until(up) + firstTimeout + firstRetryPause)
 		synctest.Wait()
 
-		if last.Snapshot != nil ||
-			last.Err == nil ||
-			!strings.Contains(last.Err.Error(), "no route to host") {
-			t.Fatalf("without etcd: the update is %+v, want no snapshot, and an error with the cause no route to host", last)
+		cause := "no route to host"
+		if last.Snapshot != nil || !strings.Contains(fmt.Sprint(last.Err), cause) {
+			t.Fatalf("without etcd: the update is %+v, want no snapshot, "+
+				"and an error with the cause %s", last, cause)
 		}
 
 		if len(f.gets) != 2 || f.gets[0].IsSerializable() || !f.gets[1].IsSerializable() {
@@ -229,18 +231,18 @@ func TestGroupFollows(t *testing.T) {
 		// A range whose watch is silent is proven, and the proof finds no
 		// difference.
 		f.mu.Lock()
+		asked := len(f.gets)
 		f.get = func(context.Context, clientv3.Op) (*clientv3.GetResponse, error) {
 			return keys(11, 2, 11).read, nil
 		}
-		asked := len(f.gets)
 		f.mu.Unlock()
 
 		time.Sleep(proveEvery + time.Second)
 		synctest.Wait()
 
 		if proofs := f.counts()[0] - asked; proofs == 0 || len(h.relisted) != 0 {
-			t.Errorf("a silent watch: %d proofs, relisted %q, want a proof and no list", proofs,
-				h.relisted)
+			t.Errorf("a silent watch: %d proofs, relisted %q, want a proof and no list",
+				proofs, h.relisted)
 		}
 
 		// A change during a hanging proof is published at once.
@@ -264,13 +266,12 @@ func TestGroupFollows(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 
-		if text(last.Snapshot.Items) != "a=2" ||
-			len(f.watches) != 2 ||
-			len(h.relisted) != 1 ||
-			h.relisted[0] != "closed" {
-			t.Errorf(
-				"after a break: %q, watches on %q, relisted %q, want a=2, two watches and closed",
-				text(last.Snapshot.Items), f.watches, h.relisted)
+		items := text(last.Snapshot.Items)
+
+		closed := slices.Equal(h.relisted, []string{"closed"})
+		if items != "a=2" || len(f.watches) != 2 || !closed {
+			t.Errorf("after a break: %q, watches on %q, relisted %q, "+
+				"want a=2, two watches and closed", items, f.watches, h.relisted)
 		}
 
 		for _, line := range []string{"level=WARN", "etcd list failed", "etcd watch restored",
@@ -366,10 +367,9 @@ func TestGroup_SharesTrouble(t *testing.T) {
 	})
 }
 
-// TestGroup_TellsOfALoss loses the connection while watches are being opened,
-// which is done one after another. All ranges say so, and go on once it is
-// back.
-func TestGroup_TellsOfALoss(t *testing.T) {
+// TestGroup_ReportsALoss loses the connection while watches are being opened,
+// one after another. All ranges report that, and go on once it is back.
+func TestGroup_ReportsALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ranges = 4
 

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// asking is a queue with some ranges, each of which wants a page, then a proof
+// asking is a queue with some ranges. Each range wants a page, then a proof
 // every 30 s, and after a refusal nothing for a while.
 type asking struct {
 	now      time.Time
@@ -21,15 +21,15 @@ type asking struct {
 	requests int
 	most     int           // the ranges that etcd allows in a request
 	took     time.Duration // for the next answer
-	splits   int           // requests in a row of which the ranges do not learn the outcome
+	splits   int           // requests in a row without a report to the ranges
 	broken   modelcheck.Verdict
 }
 
 // asked is a range of the queue.
 type asked struct {
 	asker
-	denied bool // etcd denies it
-	told   bool // the last outcome was a refusal
+	denied  bool // etcd denies it
+	refused bool // the last outcome was a refusal
 }
 
 func startAsking(ranges int) *asking {
@@ -45,8 +45,8 @@ func startAsking(ranges int) *asking {
 
 func (w *asking) want(r *asked, next wish) {
 	w.queue.remove(&r.asker)
-
 	r.wish = nil
+
 	if next != (wish{}) {
 		r.wish = &next
 		w.queue.add(&r.asker)
@@ -92,9 +92,8 @@ func (w *asking) answer(err error) bool {
 		return false
 	}
 
-	refused := func(a ask) bool { return w.of(a).denied }
 	for _, a := range under {
-		if err == nil && refused(a) {
+		if err == nil && w.of(a).denied {
 			err = rpctypes.ErrPermissionDenied
 		}
 	}
@@ -103,10 +102,10 @@ func (w *asking) answer(err error) bool {
 		err = rpctypes.ErrTooManyOps
 	}
 
-	told, again := w.queue.answered(err, w.took, w.now)
+	report, again := w.queue.answered(err, w.took, w.now)
 
 	w.splits++
-	if told {
+	if report {
 		w.splits = 0
 	}
 
@@ -118,18 +117,18 @@ func (w *asking) answer(err error) bool {
 		r := w.of(a)
 
 		switch {
-		case a.stale() || !told:
+		case a.stale() || !report:
 		case again && !errors.Is(err, context.DeadlineExceeded):
 			w.broken.Record("a refused range is asked again at once")
 		case again:
-		case err != nil && !refused(a):
+		case err != nil && !r.denied:
 			w.broken.Record("a range is refused for another")
 
 		default:
-			r.told = err != nil
+			r.refused = err != nil
 			w.want(r, wish{})
 
-			if err == nil {
+			if !r.refused {
 				w.want(r, wish{early: w.now.Add(proveEvery / 2), due: w.now.Add(proveEvery)})
 			}
 		}
@@ -151,7 +150,7 @@ func (w *asking) of(a ask) *asked {
 // well reports whether every range is proven, or knows that it is denied.
 func (w *asking) well() bool {
 	for _, r := range w.ranges {
-		if r.told != r.denied || !r.denied && (r.wish == nil || !r.wish.early.After(w.now)) {
+		if r.refused != r.denied || !r.denied && (r.wish == nil || !r.wish.early.After(w.now)) {
 			return false
 		}
 	}
@@ -169,7 +168,7 @@ func (w *asking) settle() string {
 	}
 
 	for _, r := range w.ranges {
-		if r.told && !r.denied && r.wish == nil { // the pause is over
+		if r.refused && !r.denied && r.wish == nil { // the pause is over
 			w.want(r, wish{page: page{limit: 1}})
 		}
 	}
@@ -231,7 +230,9 @@ func TestQueueWalk(t *testing.T) {
 					Name:   "each step is allowed",
 					Broken: func(w *asking) string { return string(w.broken) },
 				}},
-				Events: all, Settle: (*asking).settle, Within: 60 + 4*ranges,
+				Events: all,
+				Settle: (*asking).settle,
+				Within: 60 + 4*ranges,
 			})
 		})
 	}
@@ -267,8 +268,8 @@ func TestQueue_CountsRequests(t *testing.T) {
 	}
 }
 
-// A request has longer after one that took long, and a request that etcd does
-// not answer is followed by a longer one.
+// The next request has longer after one that took long, or that etcd did not
+// answer.
 func TestQueue_WaitsForWhatIsSlow(t *testing.T) {
 	w := startAsking(1)
 	for i, want := range []time.Duration{5, 10, 20, 40, 80, 80} {
@@ -287,10 +288,9 @@ func TestQueue_WaitsForWhatIsSlow(t *testing.T) {
 		w.advance()
 		w.took = took * time.Second
 		w.answer(nil)
-		got := w.queue.timeout
 
 		want := max(firstTimeout, 2*took*time.Second)
-		if got != want {
+		if got := w.queue.timeout; got != want {
 			t.Errorf("after an answer in %v s, a request has %v, want %v", int(took), got, want)
 		}
 	}

@@ -82,18 +82,18 @@ func TestReplicaProven(t *testing.T) {
 		header *etcdserverpb.ResponseHeader
 		count  int               // keys in the range
 		last   *mvccpb.KeyValue  // the entry changed last
-		heard  []*clientv3.Event // what the watch delivers before the proof
+		watch  []*clientv3.Event // what the watch delivers before the proof
 		want   error
 	}{
 		{"nothing missed", header(1, 1, 50), 2, kv("b", "1", 12), nil, nil},
 		{"a deletion missed", header(1, 1, 50), 1, kv("b", "1", 12), nil, errMissed},
-		{"another history, where the last change is older", header(1, 1, 50), 2, kv("b", "1", 11),
-			nil, errMissed},
+		{"another history, where the last change is older", header(1, 1, 50), 2,
+			kv("b", "1", 11), nil, errMissed},
 		{"another history, with another entry", header(1, 1, 50), 2, again, nil, errMissed},
-		{"another history, with another value", header(1, 1, 50), 2, kv("b", "2", 12), nil,
-			errMissed},
-		{"another history, with another key", header(1, 1, 50), 2, kv("d", "1", 12), nil,
-			errMissed},
+		{"another history, with another value", header(1, 1, 50), 2,
+			kv("b", "2", 12), nil, errMissed},
+		{"another history, with another key", header(1, 1, 50), 2,
+			kv("d", "1", 12), nil, errMissed},
 		{"the key changed last is gone", header(1, 1, 50), 1, kv("a", "1", 5),
 			[]*clientv3.Event{del("b", 14)}, nil},
 		{"an earlier term", header(1, 0, 50), 2, kv("b", "1", 12), nil, errReplaced},
@@ -113,7 +113,8 @@ func TestReplicaProven(t *testing.T) {
 		// c is deleted; b is created, malformed, and then changed.
 		for _, events := range []*clientv3.WatchResponse{
 			events(12, del("c", 11), create("b", "bad", 11), put("b", "1", 12)),
-			events(14, tt.heard...)} {
+			events(14, tt.watch...),
+		} {
 			if _, err := r.applyAnswer(events, start); err != nil {
 				t.Fatal(err)
 			}
@@ -125,9 +126,8 @@ func TestReplicaProven(t *testing.T) {
 			Kvs:    []*mvccpb.KeyValue{tt.last},
 		}
 		if err := r.checkProof(resp, 0, start, 0); err != nil {
-			t.Errorf(
-				"%s: the first proof returns %v, want nil: the watch may deliver the change soon",
-				tt.name, err)
+			t.Errorf("%s: the first proof returns %v, want nil: "+
+				"the watch may deliver the change soon", tt.name, err)
 		}
 
 		if err := r.checkProof(resp, 0, start.Add(lagAllowed), 0); !errors.Is(err, tt.want) {

@@ -70,8 +70,8 @@ func TestSetReportsAMalformedValueOnce(t *testing.T) {
 	}
 
 	if !s.put(kv("b", "bad", 5)) || text(s.commit()) != "a=1" || len(malformed) != 2 {
-		t.Errorf("after the same malformed value again: the set has %q, reported %q, want a=1 and 2 reports",
-			text(s.commit()), malformed)
+		t.Errorf("after the same malformed value again: the set has %q, reported %q, "+
+			"want a=1 and 2 reports", text(s.commit()), malformed)
 	}
 }
 
@@ -81,21 +81,22 @@ func TestSet_KeepsUnchangedEntries(t *testing.T) {
 	before := s.commit()
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 9), kv("b", "1", 9)})
 	s.put(kv("b", "2", 10))
+
 	moved := kv("c", "1", 11)
 	s.put(moved)
 
 	moved.Lease = 7
 	if !s.put(moved) || s.put(moved) || s.get("c").Lease != 7 {
-		t.Errorf("an entry put on lease 7 twice is %+v, want lease 7, and a change by the first put alone",
-			s.get("c"))
+		t.Errorf("an entry put on lease 7 twice is %+v, "+
+			"want lease 7, and a change by the first put alone", s.get("c"))
 	}
 
 	s.remove("c")
 
 	after := s.commit()
 	if before[0] != after[0] || before[1] == after[1] || text(before) != "a=1 b=1" {
-		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before),
-			text(after))
+		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was",
+			text(before), text(after))
 	}
 }
 
@@ -132,7 +133,7 @@ func TestSetIsBounded(t *testing.T) {
 		name string
 		do   func(s *set[string])
 		want string
-		left bool
+		full bool // entries are left out
 	}{
 		{"an entry beyond the bound is left out", func(s *set[string]) {
 			s.put(created("a", "1", 9))
@@ -151,8 +152,9 @@ func TestSetIsBounded(t *testing.T) {
 			s.replace(append(kvs{created("a", "1", 9), created("b", "1", 8)}, known...))
 		}, "a=1 b=1 m=1", true},
 		{"no key after the first that exceeds the bounds is kept", func(s *set[string]) {
-			s.replace(append(kvs{created("a", value("1", 2*big), 9),
-				created("b", value("1", 2*big), 8)}, known...))
+			a := created("a", value("1", 2*big), 9)
+			b := created("b", value("1", 2*big), 8)
+			s.replace(append(kvs{a, b}, known...))
 		}, "a=1", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,9 +167,9 @@ func TestSetIsBounded(t *testing.T) {
 				parts = append(parts, item.Key+"="+item.Value[:1])
 			}
 
-			if got := strings.Join(parts, " "); got != tt.want || s.truncated != tt.left {
-				t.Errorf("the set has %q, truncated is %v, want %q and %v", got, s.truncated,
-					tt.want, tt.left)
+			if got := strings.Join(parts, " "); got != tt.want || s.truncated != tt.full {
+				t.Errorf("the set has %q, truncated is %v, want %q and %v",
+					got, s.truncated, tt.want, tt.full)
 			}
 		})
 	}
@@ -203,14 +205,17 @@ func TestSet_BoundsReportedValues(t *testing.T) {
 	}
 
 	if len(s.bad) > maxBad || len(reported) != 2*maxBad {
-		t.Errorf("%d values are remembered and %d reported, want at most %d and %d", len(s.bad),
-			len(reported), maxBad, 2*maxBad)
+		t.Errorf("%d values are remembered and %d reported, want at most %d and %d",
+			len(s.bad), len(reported), maxBad, 2*maxBad)
 	}
 }
 
 // The log says that entries begin to be left out, and later that all fit again.
 func TestCore_LogsTruncation(t *testing.T) {
-	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
+	const (
+		full = "etcd has more under the key than is kept"
+		fits = "all that etcd has under the key is kept again"
+	)
 
 	a := created("a", "1", 5)
 	b := created("b", "1", 6)
@@ -221,13 +226,13 @@ func TestCore_LogsTruncation(t *testing.T) {
 
 	core.follow(t,
 		rule{0, ok, "list"},
-		rule{0, read(list(10, a, b, c)), said + ", publish [a=1 b=1], watch from 11, wait 4s"},
+		rule{0, read(list(10, a, b, c)), full + ", publish [a=1 b=1], watch from 11, wait 4s"},
 		rule{0, opened, "wait 4s"},
 		rule{1 * time.Second, answered(events(11, put("d", "1", 11))), "wait 30s"},
 		rule{2 * time.Second, answered(events(12, del("a", 12))),
 			"publish [b=1] without a=1, wait 29s"},
 		rule{3 * time.Second, keys(13, 2, 13), "list"},
-		rule{3 * time.Second, read(list(13, b, c)), again + ", publish [b=1 c=1], wait 4s"},
+		rule{3 * time.Second, read(list(13, b, c)), fits + ", publish [b=1 c=1], wait 4s"},
 	)
 }
 
@@ -238,8 +243,8 @@ func TestCore_LimitsLogLines(t *testing.T) {
 	c.follow(t, watching...)
 
 	for n := range 100 {
-		lines += len(
-			c.step(answered(events(11+n, put("x", fmt.Sprint("bad", n), 11+n))), start).notes)
+		bad := put("x", fmt.Sprint("bad", n), 11+n)
+		lines += len(c.step(answered(events(11+n, bad)), start).notes)
 	}
 
 	if lines != 5 {

@@ -32,12 +32,10 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 
 		for _, want := range []int{1, 2} {
 			synctest.Wait()
-			f.mu.Lock()
-			if n := len(f.watches); n != want {
+
+			if n := f.counts()[1]; n != want {
 				t.Errorf("%d watches were opened, want %d", n, want)
 			}
-
-			f.mu.Unlock()
 
 			time.Sleep(f.opening + time.Millisecond)
 		}
@@ -64,12 +62,13 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 		stop()
 		time.Sleep(time.Second)
 		synctest.Wait()
+
 		f.mu.Lock()
 		defer f.mu.Unlock()
 
 		if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
-			t.Errorf("%d watches were opened, %d closed too early, want 1 and 0, and the watch closed by now",
-				len(f.opened), f.early)
+			t.Errorf("%d watches were opened, %d closed too early, "+
+				"want 1 and 0, and the watch closed by now", len(f.opened), f.early)
 		}
 
 		g.cfg.Conversation.streams.open(t.Context()) // hangs if the stream is still taken
@@ -77,7 +76,7 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 }
 
 // TestStreams_ReusesFewStreams checks that another stream is used after each
-// failure, unless the stream is young, few streams in all (D7, G30).
+// failure, unless the stream is young, and few streams altogether (D7, G30).
 func TestStreams_ReusesFewStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := func(s *streams) string {
@@ -103,7 +102,8 @@ func TestStreams_ReusesFewStreams(t *testing.T) {
 
 		// Another registry of the client has streams of its own.
 		if other := name(newStreams()); used[other] > 0 {
-			t.Errorf("another registry uses stream %s, want a stream that the first registry does not use", other)
+			t.Errorf("another registry uses stream %s, "+
+				"want a stream that the first registry does not use", other)
 		}
 	})
 }

@@ -169,9 +169,9 @@ func startWalk() *walked {
 
 // step passes an event to the core, and keeps the step that the core returns.
 func (w *walked) step(e event) {
-	failed := w.do
-
+	before := w.do
 	d := w.core.step(e, w.now)
+
 	if d.closeWatch {
 		w.watching = false
 		w.opening = false
@@ -195,18 +195,14 @@ func (w *walked) step(e event) {
 
 	w.do = d.action
 
-	final := e.read != nil || e.err != nil && !e.pending && failed.call == callList
-	if final && w.do.wish != nil && *w.do.wish == *failed.wish {
+	failed := e.err != nil && !e.pending && before.call == callList
+	final := failed || e.read != nil
+	if final && w.do.wish != nil && *w.do.wish == *before.wish {
 		w.broken.Record("a range wants again what it has just got, and would not be asked: %+v",
 			w.do.wish)
 	}
 
-	if e.err != nil &&
-		!e.pending &&
-		failed.call == callList &&
-		!w.opening &&
-		!w.watching &&
-		w.do.call != callPause {
+	if failed && !w.opening && !w.watching && w.do.call != callPause {
 		w.broken.Record("no pause after a failure, but %v", w.do)
 	}
 
@@ -222,7 +218,7 @@ func (w *walked) step(e event) {
 	n := min(w.oldest(), w.etcd.rev-1) - w.etcd.first
 	if n > 0 { // no call can request these revisions any more
 		w.etcd.states = w.etcd.states[n:]
-		w.etcd.first = w.etcd.first + n
+		w.etcd.first += n
 	}
 }
 
@@ -259,14 +255,14 @@ func (w *walked) judge(u *Update[string]) {
 	case !now.Provisional && !w.certain:
 		w.broken.Record("the snapshot of a member without a leader is not provisional")
 	case before != nil && now.Revision < before.Revision && !before.Provisional && !w.restored:
-		w.broken.Record("an older revision replaced a newer one: %d after %d", now.Revision,
-			before.Revision)
+		w.broken.Record("an older revision replaced a newer one: %d after %d",
+			now.Revision, before.Revision)
 	}
 
 	if !w.restored {
 		if got, want := text(now.Items), w.etcd.at(now.Revision).String(); got != want {
-			w.broken.Record("a snapshot has %q at revision %d, and etcd had %q", got, now.Revision,
-				want)
+			w.broken.Record("a snapshot has %q at revision %d, and etcd had %q",
+				got, now.Revision, want)
 		}
 	}
 
@@ -336,9 +332,7 @@ func (w *walked) answer() bool {
 			break
 		}
 
-		w.now = later(w.now, w.do.wish.due)
-		w.unseen = false
-		w.step(event{read: w.proofOf(), proof: true})
+		w.proveAt(w.do.wish.due)
 	}
 
 	return true
@@ -354,16 +348,25 @@ func later(a, b time.Time) time.Time {
 
 // prove answers a proof earlier than it is due, next to that of another range.
 func (w *walked) prove() bool {
-	if w.do.call != callWait ||
-		w.do.wish.early.After(w.now.Add(w.do.wish.due.Sub(w.do.wish.early))) {
+	if w.do.call != callWait {
 		return false
 	}
 
-	w.now = later(w.now, w.do.wish.early)
-	w.unseen = false
-	w.step(event{read: w.proofOf(), proof: true})
+	early := w.do.wish.early
+	if early.After(w.now.Add(w.do.wish.due.Sub(early))) {
+		return false
+	}
+
+	w.proveAt(early)
 
 	return true
+}
+
+// proveAt answers a proof at a time, or now if that has passed.
+func (w *walked) proveAt(at time.Time) {
+	w.now = later(w.now, at)
+	w.unseen = false
+	w.step(event{read: w.proofOf(), proof: true})
 }
 
 // proofOf returns the number of keys, and the key changed last.
@@ -386,6 +389,8 @@ func (w *walked) proofOf() *clientv3.GetResponse {
 
 // fail makes the pending call fail.
 func (w *walked) fail(err error) bool {
+	late := errors.Is(err, context.DeadlineExceeded)
+
 	switch w.do.call {
 	case callPause:
 		return false
@@ -394,7 +399,7 @@ func (w *walked) fail(err error) bool {
 			w.opening = false
 			w.now = w.now.Add(maxTimeout)
 
-			if errors.Is(err, context.DeadlineExceeded) {
+			if late {
 				err = errNotOpened
 			}
 
@@ -404,29 +409,25 @@ func (w *walked) fail(err error) bool {
 		}
 
 		w.now = later(w.now, w.do.wish.due)
-		w.step(event{err: err, proof: true, pending: errors.Is(err, context.DeadlineExceeded)})
+		w.step(event{err: err, proof: true, pending: late})
 
 		return true
 
 	case callList:
-		if w.do.wish.page.from != "" &&
-			errors.Is(err, context.DeadlineExceeded) &&
-			!w.check &&
-			!w.opening &&
-			!w.watching &&
-			!w.do.wish.page.local {
-			resume := w.do.wish.page
-			w.resume = &resume
+		page := w.do.wish.page
+		resumable := page.from != "" && !page.local
+		if late && resumable && !w.check && !w.opening && !w.watching {
+			w.resume = &page
 		}
 	}
 
 	w.now = w.now.Add(firstTimeout)
-	w.step(event{err: err, pending: errors.Is(err, context.DeadlineExceeded)})
+	w.step(event{err: err, pending: late})
 
 	return true
 }
 
-// send delivers new changes on the watch, those of at most limit revisions.
+// send delivers the next changes on the watch, of at most limit revisions.
 func (w *walked) send(limit int64) bool {
 	if w.do.call != callWait || !w.watching || w.dead {
 		return false
@@ -500,7 +501,7 @@ func (w *walked) restore() bool {
 // change sets the value of a key, or deletes it.
 func (w *walked) change(i int, deleted bool) bool {
 	if w.unseen {
-		return false // with the change, the revision could be the known one, and hide the restore
+		return false // the revision could become the known one, and hide the restore
 	}
 
 	value := "1"
@@ -543,18 +544,15 @@ func (w *walked) settle() string {
 // well reports whether the last update is complete, and a watch or a proof will
 // report the next change.
 func (w *walked) well() bool {
-	u := w.last
+	if w.last == nil || w.check || !w.watching || w.do.call != callWait {
+		return false
+	}
 
-	return u != nil &&
-		u.Err == nil &&
-		u.Snapshot != nil &&
-		!u.Snapshot.Provisional &&
-		!w.check &&
-		w.do.call == callWait &&
+	s := w.last.Snapshot
+	known := s != nil && !s.Provisional && w.last.Err == nil
+	delivered := w.dead || w.next == w.etcd.rev+1
 
-		w.watching &&
-		(w.dead || w.next == w.etcd.rev+1) &&
-		text(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
+	return known && delivered && text(s.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
 var walkEvents = []modelcheck.Event[walked]{
@@ -646,7 +644,9 @@ func watchWalk(start func() *walked) modelcheck.World[walked] {
 			Name:   "each step is allowed",
 			Broken: func(w *walked) string { return string(w.broken) },
 		}},
-		Events: walkEvents, Settle: (*walked).settle, Within: 40,
+		Events: walkEvents,
+		Settle: (*walked).settle,
+		Within: 40,
 	}
 }
 
@@ -660,8 +660,10 @@ func TestWalk(t *testing.T) {
 		return w
 	}
 
-	t.Run("from nothing", func(t *testing.T) {
-		modelcheck.Walk(t, 30000, 20, watchWalk(startWalk))
-	})
-	t.Run("from a watch", func(t *testing.T) { modelcheck.Walk(t, 30000, 20, watchWalk(watching)) })
+	for name, start := range map[string]func() *walked{
+		"from nothing": startWalk,
+		"from a watch": watching,
+	} {
+		t.Run(name, func(t *testing.T) { modelcheck.Walk(t, 30000, 20, watchWalk(start)) })
+	}
 }

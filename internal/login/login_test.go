@@ -22,9 +22,11 @@ func TestTurn(t *testing.T) {
 
 			began := time.Now()
 			call, done := l.Turn(t.Context(), time.Second)
-			if call != want || time.Since(began) != waited {
-				t.Errorf("%s: a timeout of %v after %v, want %v after %v", what, call,
-					time.Since(began), want, waited)
+			took := time.Since(began)
+
+			if call != want || took != waited {
+				t.Errorf("%s: a timeout of %v after %v, want %v after %v",
+					what, call, took, want, waited)
 			}
 
 			return done
@@ -32,21 +34,24 @@ func TestTurn(t *testing.T) {
 
 		turn("a new client", 0, time.Second)(nil)
 		time.Sleep(trusted)
+
 		hangs := turn("a token that may have expired", 0, callTimeout)
-		turn("beside a call that hangs", maxWait, callTimeout)
+		turn("while a call hangs", maxWait, callTimeout)
 		hangs(errors.New("no answer"))
+
 		denied := turn("after a failure", 0, callTimeout)
 		denied(rpctypes.ErrPermissionDenied)
-		turn("after a refusal, which tells that the token is valid", 0, time.Second)
+		turn("after a refusal, which shows that the token is valid", 0, time.Second)
 
 		before := turn("a call before a restart of etcd", 0, time.Second)
 		time.Sleep(time.Second)
 		l.Reconnected()
 		before(nil)
+
 		stream := l.Stream(t.Context())
 		time.AfterFunc(time.Second, func() { stream(nil) })
 		go turn("while a stream logs in after a reconnect", time.Second, time.Second)
-		turn("beside it", time.Second, time.Second)
+		turn("another call after a reconnect", time.Second, time.Second)
 		synctest.Wait()
 	})
 
@@ -62,6 +67,7 @@ func TestStream(t *testing.T) {
 		l := Of(&clientv3.Client{Username: "u"})
 		l.Reconnected()
 		l.Turn(t.Context(), time.Second)
+
 		began := time.Now()
 		l.Stream(t.Context())(errors.New("no answer"))
 

@@ -19,9 +19,11 @@ func TestRun(t *testing.T) {
 			defer cancel()
 
 			done := Run(ctx, func() { time.Sleep(tt.takes) })
-			if got := time.Since(begun); got != tt.want || done != (tt.want == tt.takes) {
+			got := time.Since(begun)
+
+			if returns := tt.want == tt.takes; got != tt.want || done != returns {
 				t.Errorf("Run of %v with a context of %v returned %v after %v, want %v after %v",
-					tt.takes, tt.bound, done, got, tt.want == tt.takes, tt.want)
+					tt.takes, tt.bound, done, got, returns, tt.want)
 			}
 
 			time.Sleep(tt.takes) // until f returns, if it has not

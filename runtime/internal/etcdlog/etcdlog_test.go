@@ -61,8 +61,11 @@ func TestHostileAttributes(t *testing.T) {
 		"LogValuer": valuer{slog.StringValue(evil)},
 		"LogValuer of a group": valuer{
 			slog.GroupValue(slog.Any(evil, valuer{slog.AnyValue(errEvil)}))},
-		"panicking error": (*broken)(nil), "empty": "", "nil": nil,
+		"panicking error": (*broken)(nil),
+		"empty":           "",
+		"nil":             nil,
 	}
+
 	for handler, open := range handlers {
 		for name, value := range values {
 			var out bytes.Buffer
@@ -137,8 +140,8 @@ func TestLogLinesAreBounded(t *testing.T) {
 		checkLines(t, name, out.String(), 1)
 
 		if n := out.Len(); n > 8<<10 {
-			t.Errorf("%s: the line with five long texts has %d bytes, want at most %d", name, n,
-				8<<10)
+			t.Errorf("%s: the line with five long texts has %d bytes, want at most %d",
+				name, n, 8<<10)
 		}
 	}
 
@@ -159,8 +162,8 @@ func TestErrorsStayErrors(t *testing.T) {
 		return a
 	}
 
-	l := Wrap(slog.New(slog.NewTextHandler(new(bytes.Buffer),
-		&slog.HandlerOptions{ReplaceAttr: look})))
+	opts := &slog.HandlerOptions{ReplaceAttr: look}
+	l := Wrap(slog.New(slog.NewTextHandler(new(bytes.Buffer), opts)))
 	l.Warn("größe", "error", fmt.Errorf("failed: %w", cause))
 
 	if !errors.Is(got, cause) || got.Error() != "failed: cause" {
@@ -170,15 +173,19 @@ func TestErrorsStayErrors(t *testing.T) {
 
 func TestHandler(t *testing.T) {
 	var out *bytes.Buffer
-	slogtest.Run(t, func(*testing.T) slog.Handler {
+	open := func(*testing.T) slog.Handler {
 		out = &bytes.Buffer{}
 		return Wrap(slog.New(slog.NewJSONHandler(out, nil))).Handler()
-	}, func(t *testing.T) map[string]any {
+	}
+
+	line := func(t *testing.T) map[string]any {
 		var m map[string]any
 		if err := json.Unmarshal(out.Bytes(), &m); err != nil {
 			t.Fatal(err)
 		}
 
 		return m
-	})
+	}
+
+	slogtest.Run(t, open, line)
 }

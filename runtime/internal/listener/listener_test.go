@@ -17,6 +17,7 @@ import (
 func TestConns(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	must.Succeed(t, err)
+
 	lis, conns := Watch(tcp)
 	defer lis.Close()
 
@@ -60,7 +61,7 @@ func TestConns(t *testing.T) {
 	conns.Close()
 
 	if !ended(spoken) || !ended(timely) {
-		t.Error("Close left a connection open")
+		t.Error("a connection is open after Close")
 	}
 
 	for known() > 0 {
@@ -97,6 +98,7 @@ func accept(t *testing.T, lis net.Listener) (client net.Conn, server *net.TCPCon
 	client, err := net.Dial("tcp", lis.Addr().String())
 	must.Succeed(t, err)
 	t.Cleanup(func() { client.Close() })
+
 	accepted, err := lis.Accept()
 	must.Succeed(t, err)
 

@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 )
 
-// Conversation is what the ranges of an etcd client share, so that a fleet of
-// processes asks etcd little: one request at a time for pages of all ranges,
+// Conversation asks etcd for all ranges of an etcd client, so that a fleet of
+// processes asks little. It has one request at a time for pages of all ranges,
 // one for proofs, and one stream for all watches. It is safe for concurrent
 // use.
 type Conversation struct {
@@ -38,7 +38,7 @@ type Conversation struct {
 	pages, proofs queue
 	ranges        map[*asker]struct{}
 	timer         *time.Timer     // calls advance
-	ctx           context.Context // of the requests; ends once no range is left
+	ctx           context.Context // of the requests; ends with the last range
 	cancel        context.CancelFunc
 }
 
@@ -111,8 +111,8 @@ func (c *Conversation) ConnChanged() {
 	}
 }
 
-// want replaces what a range wants to read: w, or nothing if w is nil. A range
-// that still wants the same keeps its place in the request under way.
+// want replaces the wish of a range, nil for nothing to read. A range with the
+// same wish as before keeps its place in the request under way.
 func (c *Conversation) want(a *asker, w *wish) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,8 +123,7 @@ func (c *Conversation) want(a *asker, w *wish) {
 	}
 }
 
-// replace replaces what a range wants to read, and drops answers to what it
-// wanted before.
+// replace replaces the wish of a range, and drops the answer to its last wish.
 func (c *Conversation) replace(a *asker, w *wish) {
 	c.pages.remove(a)
 	c.proofs.remove(a)

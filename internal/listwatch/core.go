@@ -366,9 +366,9 @@ func (c *core[T]) listAgain(e event, err error) action {
 	}
 }
 
-// rebuild closes the watch, and lists the range again after a pause, which is
-// 25 to 50 ms if the watch was open for longer than steadyAfter. It publishes
-// no error: as far as known, the published content is current.
+// rebuild closes the watch, and lists the range again after a pause. The pause
+// is 25 to 50 ms if the watch was open for longer than steadyAfter. rebuild
+// publishes no error: as far as known, the published content is current.
 func (c *core[T]) rebuild(err error) action {
 	cause := relistCause(err)
 	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
@@ -520,8 +520,9 @@ func (c *core[T]) onProof(e event) action {
 	resumed := c.resumed != 0
 
 	// After a change, a proof that agrees does not show that etcd is the same
-	// as before. A proof that differs does not blame a watch that etcd is slow
-	// to open or to resume: that watch would report the difference later.
+	// as before. While etcd is slow to open or to resume the watch, a proof
+	// that differs does not show that the watch misses a change: it would come
+	// later.
 	changed := resumed && c.replica.applied >= c.resumed
 	if changed || (opening || resumed) && !c.replica.agrees(e.read) {
 		return c.list(false)
@@ -664,12 +665,12 @@ const (
 	quietCosts = 20
 )
 
-// Pause returns the pause after an update that had this many changes and took
-// the time took. After one change the pause is as long as took, so that single
-// changes are hardly delayed. It grows with the square of the number of
-// changes, up to maxPause, so that an update gathers more changes if they come
-// fast. A rollout of 3,000 endpoints makes 5 updates; without the square it
-// makes 13.
+// Pause returns the pause after an update with this many changes, which its
+// user took this long to handle. After one change the pause is as long as took,
+// so that single changes are hardly delayed. It grows with the square of the
+// number of changes, up to maxPause, so that an update gathers more changes if
+// they come fast. A rollout of 3,000 endpoints makes 5 updates; without the
+// square it makes 13.
 func Pause(took time.Duration, changes int) time.Duration {
 	changes = min(changes, 1000) // against overflow
 

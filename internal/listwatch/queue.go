@@ -17,8 +17,8 @@ const (
 
 	// The timeout of a request starts at firstTimeout. It is twice the time
 	// that etcd took for the last answer, if that is longer, and doubles
-	// without an answer, up to maxTimeout. So a slow etcd is hardly asked again
-	// for what it is still working on.
+	// without an answer, up to maxTimeout. So a slow etcd is rarely asked again
+	// before it has answered.
 	firstTimeout = 5 * time.Second
 	maxTimeout   = 80 * time.Second
 
@@ -81,14 +81,13 @@ func (a ask) stale() bool {
 }
 
 // queue is the core of a client's requests of one kind: for pages or for
-// proofs. There is at most one request under way. The next one reads the ranges
-// that wait by then, at most limit, or one that must be apart. It does no I/O
-// and reads no clock.
+// proofs. There is at most one request under way. The next one reads the
+// waiting ranges, at most limit of them, or one that must be apart. It does no
+// I/O and reads no clock.
 //
 // etcd refuses a request as a whole if the user lacks the right to one of its
-// ranges. Then the next request has half as many ranges, and so on; after an
-// answer, twice as many. A range that is refused alone stays alone until etcd
-// has answered it.
+// ranges. Each refused request halves limit, and each answered one doubles it.
+// A range that is refused alone stays alone until etcd has answered it.
 type queue struct {
 	waiting []*asker
 	limit   int // the most ranges of the next request

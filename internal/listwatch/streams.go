@@ -67,8 +67,8 @@ func (s *streams) open(ctx context.Context) *stream {
 }
 
 // retire makes all watches move to another stream, because a watch on this one
-// has failed. It keeps a young stream, which is not the reason, and to which
-// the watches have only just moved.
+// has failed. A young stream stays: it is not the reason, and the watches have
+// only just moved to it.
 func (s *stream) retire() {
 	if time.Since(s.since) <= steadyAfter {
 		return

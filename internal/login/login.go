@@ -2,9 +2,9 @@
 // in all at once.
 //
 // etcd's client logs in for each stream that it opens, and for each call that
-// meets an expired token. A login costs etcd some 60 ms of a processor, so a
-// fleet whose calls all log in keeps an etcd overloaded that has just
-// restarted.
+// meets an expired token. A login costs etcd some 60 ms of a processor. So a
+// fleet whose calls all log in would keep an etcd that has just restarted
+// overloaded.
 package login
 
 import (
@@ -37,7 +37,7 @@ const (
 )
 
 // Login lets one call or stream of renewals log in at a time. Streams of
-// watches do not wait for it, and there is hardly more than one. It is safe for
+// watches log in without it: a client hardly has more than one. It is safe for
 // concurrent use. A nil Login does nothing.
 type Login struct {
 	turn        chan struct{} // full while a call or a stream may log in

@@ -161,6 +161,8 @@ func (q *queue) answered(
 	q.asked = nil
 
 	code := etcderr.Code(err)
+
+	// what the request asks for is the reason
 	ours := etcderr.Refused(err) || code == codes.OutOfRange || tooLarge(err)
 
 	switch {

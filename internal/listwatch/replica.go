@@ -160,14 +160,11 @@ func (r *replica[T]) applyAnswer(
 
 	switch {
 	case r.total < int64(r.set.used.entries):
-		return changed, errMissed // of another history, which deleted more
+		return changed, errMissed // the set has entries of another history
 	case behind:
 		r.suspect(r.revision, now, lagAllowed)
 	case resp.Created: // the first answer of a watch proves little
-	case r.set.truncated && r.calm && r.awaited == 0:
-
-		// nothing may delay the proof that finds out whether there is room
-		// again
+	case r.set.truncated && r.calm && r.awaited == 0: // delay no proof for room
 	case max(r.revision, r.applied) >= r.awaited:
 		r.confirm(now)
 	}

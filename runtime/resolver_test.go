@@ -69,7 +69,6 @@ func FuzzTarget(f *testing.F) {
 			parsed.User != nil ||
 			parsed.Fragment != "" ||
 			parsed.RawQuery != "" ||
-
 			strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			t.Errorf("target %q has the invalid authority %q, parsed as %+v, %v", target,
 				authority, parsed, err)

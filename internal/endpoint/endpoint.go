@@ -116,7 +116,6 @@ func (e Endpoint) Equal(o Endpoint) bool {
 		e.Addr == o.Addr &&
 		e.Version == o.Version &&
 		e.Zone == o.Zone &&
-
 		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
 }
 

@@ -225,7 +225,6 @@ func FuzzDecodeKey(f *testing.F) {
 		if CheckKey(other) != nil ||
 			other == key ||
 			servicekey.OverlapOf(other, key, true) != servicekey.NoOverlap ||
-
 			servicekey.OverlapOf(key, other, true) != servicekey.NoOverlap {
 			return
 		}

@@ -26,7 +26,6 @@ func FuzzEscape(f *testing.F) {
 		if json.Unmarshal(text, &a) != nil ||
 			json.Unmarshal(got, &b) != nil ||
 			!reflect.DeepEqual(a, b) ||
-
 			strings.ContainsFunc(string(got), func(r rune) bool {
 				return !unicode.IsPrint(r) && r != '\n' && r != '\t'
 			}) {

@@ -34,7 +34,6 @@ func FuzzKey(f *testing.F) {
 				segment == ".." ||
 				strings.HasPrefix(key, Reserved+"/") ||
 				strings.HasPrefix(key, LeaderSegment+"/") ||
-
 				Check(segment) != nil && segment != Reserved && segment != LeaderSegment {
 				t.Fatalf("Check(%q) = nil, want an error about the segment %q", key, segment)
 			}

@@ -96,7 +96,6 @@ func TestHandler(t *testing.T) {
 		if h.Get("X-Content-Type-Options") != "nosniff" ||
 			h.Get("Cache-Control") != "no-store" ||
 			h.Get("Cross-Origin-Resource-Policy") != "same-origin" ||
-
 			!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
 			t.Errorf(
 				"%s: the headers %v let other sites read or frame the page, or caches keep it",

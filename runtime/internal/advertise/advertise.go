@@ -153,7 +153,6 @@ func inNetwork(
 			network.Contains(ip.AsSlice()) &&
 			undialable(ip) == "" &&
 			ip.IsLoopback() == network.IP.IsLoopback() &&
-
 			!slices.Contains(in, ip.String()) { // several interfaces may have it
 			in = append(in, ip.String())
 		}

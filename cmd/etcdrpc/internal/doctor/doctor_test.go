@@ -210,7 +210,6 @@ func TestReport_Many(t *testing.T) {
 	text := out.String()
 	if strings.Count(text, "no-lease: problem") != maxOfKind ||
 		!strings.Contains(text, " leader at a, b, c, d, e, f: another\n") ||
-
 		!strings.HasPrefix(text,
 			"13 findings in 0 services with 0 instances. By kind, at most 10 of each below: 1 leader, 12 no-lease.\n") {
 		t.Errorf("Show prints\n%s\nwant %d findings of kind no-lease, after the number of all",

@@ -169,7 +169,6 @@ func isServerEntry(i Instance) bool {
 	if i.Err != nil {
 		ofLayout := strings.Contains(i.Err.Error(), " entry: ") ||
 			!json.Valid(e.Value) && addressField.Match(e.Value) ||
-
 			strings.Contains(string(e.Value), endpoint.StartedName) ||
 			strings.Contains(string(e.Value), endpoint.MethodsName)
 

@@ -109,8 +109,9 @@ func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
 // them, zero if there is none.
 type wait struct{ now, at time.Time }
 
-// until reports whether at is in the future, so that a call waits for it.
-func (w *wait) until(at time.Time) bool {
+// waitsFor reports whether at is in the future. The wait then ends at that time
+// at the latest.
+func (w *wait) waitsFor(at time.Time) bool {
 	if !w.now.Before(at) {
 		return false
 	}
@@ -140,7 +141,7 @@ func (c *Core) Next(now time.Time) (Op, time.Duration) {
 	c.continueCheck(now)
 
 	w := &wait{now: now}
-	if !w.until(c.calls.at) {
+	if !w.waitsFor(c.calls.at) {
 		if o := c.due(w); o != nil {
 			c.begin(now, o)
 			return o, c.timeoutOf(now, o)
@@ -226,7 +227,7 @@ func (c *Core) due(w *wait) Op {
 	}
 
 	for _, h := range spare {
-		if !w.until(h.revokeAt) {
+		if !w.waitsFor(h.revokeAt) {
 			return RevokeOp{h.id}
 		}
 	}
@@ -236,7 +237,7 @@ func (c *Core) due(w *wait) Op {
 		return readOp{steps, false}
 	}
 
-	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
+	if c.lease == 0 && c.leaseNeeded(present) && !w.waitsFor(c.grants.at) {
 		return GrantOp{}
 	}
 
@@ -316,7 +317,6 @@ func (c *Core) needsMark(now time.Time, r *record) bool {
 		!r.retired &&
 		r.leaving() != "" &&
 		r.observed.Value != r.leaving() &&
-
 		c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
 }
 
@@ -324,7 +324,7 @@ func (c *Core) needsMark(now time.Time, r *record) bool {
 // due. A key on a lease that is about to be revoked is removed by the
 // revocation.
 func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
-	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.until(r.gate.at) {
+	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.waitsFor(r.gate.at) {
 		return nil
 	}
 
@@ -348,8 +348,8 @@ func (c *Core) nextPut(w *wait, r *record) *write {
 		r.retired ||
 		c.mustLeave(r) ||
 		r.on(c.lease) && r.asDesired() ||
-		w.until(c.puts.at) ||
-		w.until(r.gate.at) {
+		w.waitsFor(c.puts.at) ||
+		w.waitsFor(r.gate.at) {
 		return nil
 	}
 
@@ -365,7 +365,7 @@ func (c *Core) nextRead(w *wait, r *record) *write {
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
 
 	due := r.doubted && !ours && c.mustLeave(r) || conflict
-	if !due || c.closing || w.until(r.gate.at) {
+	if !due || c.closing || w.waitsFor(r.gate.at) {
 		return nil
 	}
 
@@ -376,7 +376,7 @@ func (c *Core) nextRead(w *wait, r *record) *write {
 // check under way, or nil.
 func (c *Core) checks(w *wait) Op {
 	for _, h := range c.held {
-		if h.id == c.lease && h.ask != nil && !w.until(h.ask.at) {
+		if h.id == c.lease && h.ask != nil && !w.waitsFor(h.ask.at) {
 			return AttachedOp{h.id}
 		}
 	}
@@ -385,7 +385,7 @@ func (c *Core) checks(w *wait) Op {
 		return &write{rev: r.observed.Rev}
 	})
 	if len(steps) == 0 {
-		w.until(c.check.due)
+		w.waitsFor(c.check.due)
 		return nil
 	}
 

@@ -21,8 +21,8 @@ import (
 
 // addCluster makes a cluster of the endpoints in tiers, the preferred tier
 // first. It does nothing if the cluster exists.
-func (p *serviceTargets) addCluster(name string, tiers [][]int) {
-	if p.clusters[name] != nil || p.err != nil {
+func (t *serviceTargets) addCluster(name string, tiers [][]int) {
+	if t.clusters[name] != nil || t.err != nil {
 		return
 	}
 
@@ -33,83 +33,93 @@ func (p *serviceTargets) addCluster(name string, tiers [][]int) {
 			EdsConfig:   ads(),
 			ServiceName: name,
 		},
-		OutlierDetection: p.outlierDetection(),
+		OutlierDetection: t.outlierDetection(),
+
 		// Without a threshold, clients limit a cluster to 1,024 concurrent
 		// calls.
-		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{
-			{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
+		CircuitBreakers: &clusterv3.CircuitBreakers{
+			Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+				MaxRequests: wrapperspb.UInt32(math.MaxUint32),
+			}},
+		},
 	}
 
-	p.setPolicy(c)
-	p.clusters[name] = p.resource(name, c)
-	p.loads[name] = p.load(name, tiers)
+	t.setPolicy(c)
 
-	p.clusterBytes += proto.Size(p.clusters[name].Body)
-	if p.clusterBytes > maxBytes {
-		p.fail(errTooLarge)
+	t.clusters[name] = t.resource(name, c)
+	t.loads[name] = t.load(name, tiers)
+
+	t.clusterBytes += proto.Size(t.clusters[name].Body)
+	if t.clusterBytes > maxBytes {
+		t.fail(errTooLarge)
 	}
 }
 
 // setPolicy sets the policy that picks an endpoint of a cluster, round robin by
 // default. A list of policies ends in round robin, because a client rejects a
 // cluster if it knows none of the policies.
-func (p *serviceTargets) setPolicy(c *clusterv3.Cluster) {
-	switch child := p.policy.child.Config.(type) {
+func (t *serviceTargets) setPolicy(c *clusterv3.Cluster) {
+	switch child := t.policy.child.Config.(type) {
 	case *serviceconfig.RingHash:
-		if p.ring == nil {
+		if t.ring == nil {
 			return
 		}
 
 		// grpc-js 1.14 rejects ring sizes in a list of policies
+		least := cmp.Or(child.MinRingSize, serviceconfig.DefaultMinRingSize)
+		most := cmp.Or(child.MaxRingSize, serviceconfig.DefaultMaxRingSize)
 		c.LbPolicy = clusterv3.Cluster_RING_HASH
-		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
-			MinimumRingSize: wrapperspb.UInt64(cmp.Or(child.MinRingSize,
-				serviceconfig.DefaultMinRingSize)),
-			MaximumRingSize: wrapperspb.UInt64(cmp.Or(child.MaxRingSize,
-				serviceconfig.DefaultMaxRingSize)),
-		}}
+
+		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{
+			RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
+				MinimumRingSize: wrapperspb.UInt64(least),
+				MaximumRingSize: wrapperspb.UInt64(most),
+			},
+		}
 
 	case *serviceconfig.PickFirst:
 		// pick_first is not nested in a locality, where grpc-go would not
 		// reconnect after it loses the connection.
-		c.LoadBalancingPolicy = p.orRoundRobin(&pickfirstv3.PickFirst{
+		c.LoadBalancingPolicy = t.orRoundRobin(&pickfirstv3.PickFirst{
 			ShuffleAddressList: child.ShuffleAddressList,
 		})
 
 	case *serviceconfig.LeastRequest:
-		c.LoadBalancingPolicy = p.leastRequest(max(child.ChoiceCount,
-			serviceconfig.DefaultChoiceCount))
+		c.LoadBalancingPolicy = t.leastRequest(
+			max(child.ChoiceCount, serviceconfig.DefaultChoiceCount))
+
 	case *serviceconfig.PeakEwma:
-		c.LoadBalancingPolicy = p.leastRequest(serviceconfig.DefaultChoiceCount)
+		c.LoadBalancingPolicy = t.leastRequest(serviceconfig.DefaultChoiceCount)
 	}
 }
 
 // leastRequest returns a policy that picks within each locality.
-func (p *serviceTargets) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
-	picks := p.orRoundRobin(&leastrequestv3.LeastRequest{
+func (t *serviceTargets) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
+	picks := t.orRoundRobin(&leastrequestv3.LeastRequest{
 		ChoiceCount: wrapperspb.UInt32(choices),
 	})
 
-	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: picks})
+	return t.policies(&localityv3.WrrLocality{EndpointPickingPolicy: picks})
 }
 
-func (p *serviceTargets) orRoundRobin(
+func (t *serviceTargets) orRoundRobin(
 	config proto.Message,
 ) *clusterv3.LoadBalancingPolicy {
-	return p.policies(config, &roundrobinv3.RoundRobin{})
+	return t.policies(config, &roundrobinv3.RoundRobin{})
 }
 
-func (p *serviceTargets) policies(
+func (t *serviceTargets) policies(
 	configs ...proto.Message,
 ) *clusterv3.LoadBalancingPolicy {
 	list := &clusterv3.LoadBalancingPolicy{}
 	for _, config := range configs {
-		list.Policies = append(
-			list.Policies,
-			&clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: &corev3.TypedExtensionConfig{
-				Name: string(proto.MessageName(config)), TypedConfig: p.encode(config),
-			}},
-		)
+		extension := &corev3.TypedExtensionConfig{
+			Name:        string(proto.MessageName(config)),
+			TypedConfig: t.encode(config),
+		}
+
+		list.Policies = append(list.Policies,
+			&clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: extension})
 	}
 
 	return list
@@ -119,25 +129,24 @@ func (p *serviceTargets) policies(
 // none. Unset fields have the same defaults in gRPC and in xDS, except the
 // enforcement percentages: see
 // https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
-func (p *serviceTargets) outlierDetection() *clusterv3.OutlierDetection {
-	c := p.policy.outlier
+func (t *serviceTargets) outlierDetection() *clusterv3.OutlierDetection {
+	c := t.policy.outlier
 	if c == nil {
 		return nil
 	}
 
 	o := &clusterv3.OutlierDetection{
-		Interval: duration(c.Interval), BaseEjectionTime: duration(c.BaseEjectionTime),
+		Interval:                   duration(c.Interval),
+		BaseEjectionTime:           duration(c.BaseEjectionTime),
 		MaxEjectionTime:            duration(c.MaxEjectionTime),
 		MaxEjectionPercent:         number(c.MaxEjectionPercent),
 		EnforcingSuccessRate:       wrapperspb.UInt32(0),
 		EnforcingFailurePercentage: wrapperspb.UInt32(0),
 	}
 	if s := c.SuccessRate; s != nil {
-		o.SuccessRateStdevFactor = number(
-			s.StdevFactor)
+		o.SuccessRateStdevFactor = number(s.StdevFactor)
 		o.EnforcingSuccessRate = number(s.EnforcementPercentage)
-		o.SuccessRateMinimumHosts = number(
-			s.MinimumHosts)
+		o.SuccessRateMinimumHosts = number(s.MinimumHosts)
 		o.SuccessRateRequestVolume = number(s.RequestVolume)
 	}
 
@@ -145,8 +154,7 @@ func (p *serviceTargets) outlierDetection() *clusterv3.OutlierDetection {
 		o.FailurePercentageThreshold = number(f.Threshold)
 		o.EnforcingFailurePercentage = cmp.Or(number(f.EnforcementPercentage),
 			wrapperspb.UInt32(100))
-		o.FailurePercentageMinimumHosts = number(
-			f.MinimumHosts)
+		o.FailurePercentageMinimumHosts = number(f.MinimumHosts)
 		o.FailurePercentageRequestVolume = number(f.RequestVolume)
 	}
 
@@ -181,47 +189,50 @@ func (m *mapping) parseAddresses() {
 // load returns the endpoints of a cluster by priority. Priorities have no gaps,
 // which grpc-go rejects. Localities are not empty: an empty one crashes C core
 // 1.51.
-func (p *serviceTargets) load(name string, tiers [][]int) *Resource {
+func (t *serviceTargets) load(name string, tiers [][]int) *Resource {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for priority, members := range tiers {
 		load.Endpoints = append(load.Endpoints,
-			p.localities(members, uint32(priority))...)
+			t.localities(members, uint32(priority))...)
 	}
 
-	return p.resource(name, load)
+	return t.resource(name, load)
 }
 
-// localities returns the localities of a priority, with names of their own:
-// gRPC-Java knows only the last of those with one name, in whichever priority.
-// All endpoints of a priority are in one locality, since implementations build
-// rings of several localities differently. With the policy etcd_weighted each
-// endpoint has its own locality, because gRPC uses the weights of localities
-// and ignores those of endpoints: see grpc/grpc#32004.
-func (p *serviceTargets) localities(
+// localities returns the localities of a priority.
+//
+// All endpoints of a priority are in one locality, because implementations
+// build rings of several localities differently. With the policy etcd_weighted,
+// each endpoint has its own locality, because gRPC uses the weights of
+// localities and ignores those of endpoints: see grpc/grpc#32004.
+//
+// No two localities of a cluster have the same name, in any priorities:
+// gRPC-Java would use only the last.
+func (t *serviceTargets) localities(
 	members []int,
 	priority uint32,
 ) (all []*endpointv3.LocalityLbEndpoints) {
 	weights := make([]uint32, len(members))
 	for n, i := range members {
-		weights[n] = max(1, p.Endpoints[i].Weight)
+		weights[n] = max(1, t.Endpoints[i].Weight)
 	}
 
 	weights = scaled(weights)
+	byWeight := t.policy.child.Name == serviceconfig.WeightedName
 
-	byWeight := p.policy.child.Name == serviceconfig.WeightedName
 	for n, i := range members {
-		e := p.endpoint(i)
+		e := t.endpoint(i)
 		name := strconv.Itoa(int(priority))
 		weight := uint32(1)
 
 		if byWeight {
-			name = p.Endpoints[i].Addr
+			name = t.Endpoints[i].Addr
 			weight = weights[n]
-		} else if p.ring != nil {
+		} else if t.ring != nil {
 			e.LoadBalancingWeight = wrapperspb.UInt32(weights[n])
 
-			if p.Endpoints[i].Instance != p.Endpoints[i].Addr {
-				p.lacks("instance ids other than the address: clients choose by the address for an affinity, and the runtime's clients by the id")
+			if t.Endpoints[i].Instance != t.Endpoints[i].Addr {
+				t.lacks("instance ids other than the address: clients choose by the address for an affinity, and the runtime's clients by the id")
 			}
 		}
 
@@ -240,17 +251,21 @@ func (p *serviceTargets) localities(
 	return all
 }
 
-func (p *serviceTargets) endpoint(i int) *endpointv3.LbEndpoint {
-	at := p.addresses[i]
+func (t *serviceTargets) endpoint(i int) *endpointv3.LbEndpoint {
+	at := t.addresses[i]
+	port := &corev3.SocketAddress_PortValue{PortValue: uint32(at.Port())}
+	address := &corev3.Address{
+		Address: &corev3.Address_SocketAddress{
+			SocketAddress: &corev3.SocketAddress{
+				Address:       at.Addr().String(),
+				PortSpecifier: port,
+			},
+		},
+	}
 
 	return &endpointv3.LbEndpoint{
-		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: &corev3.Address{
-			Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-				Address: at.Addr().String(),
-				PortSpecifier: &corev3.SocketAddress_PortValue{
-					PortValue: uint32(at.Port()),
-				},
-			}},
-		}}},
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
+			Endpoint: &endpointv3.Endpoint{Address: address},
+		},
 	}
 }

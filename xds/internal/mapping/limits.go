@@ -8,34 +8,34 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// A service config allows values that clients of some languages do not accept.
-// For one such value, they refuse a whole resource or fail every call. These
-// are the bounds of grpc-go 1.85, grpc-js 1.14, gRPC's C core since 1.51 and
-// gRPC-Java 1.83 together. Retried codes, names, weights, percentages and sizes
-// of rings are within them by the checks of package serviceconfig, and by how
-// they are mapped.
+// These are the values that grpc-go 1.85, grpc-js 1.14, gRPC's C core since
+// 1.51 and gRPC-Java 1.83 all accept. A service config may have others: some
+// clients then refuse a whole resource, or fail every call.
+//
+// Retried codes, names, weights, percentages and sizes of rings need no bounds
+// here: package serviceconfig and the mapping keep them in range.
 const (
-	// Less is 0 for grpc-js and the C core. As a backoff, 0 is invalid: grpc-js
-	// refuses the routes, and the C core fails every call. As a timeout, 0 is
-	// none for the C core.
-	// https://github.com/grpc/proposal/blob/master/A44-xds-retry.md counts less
-	// as 1 ms, too.
+	// grpc-js and the C core round less down to 0. A backoff of 0 is invalid:
+	// grpc-js refuses the routes, and the C core fails every call. For the C
+	// core, a timeout of 0 is none.
+	// https://github.com/grpc/proposal/blob/master/A44-xds-retry.md also raises
+	// less to 1 ms.
 	minTime = serviceconfig.Duration(time.Millisecond)
 
-	// grpc-js counts milliseconds in 32 bits: it refuses the routes for a
-	// longer backoff, and a longer interval ends at once.
+	// grpc-js counts milliseconds in 32 bits. For a longer backoff it refuses
+	// the routes, and a longer interval ends at once.
 	maxTime = serviceconfig.Duration((1<<31 - 1) * time.Millisecond)
 
-	// The C core has read seconds of 32 bits. The other clients allow more.
+	// Versions of the C core read seconds of 32 bits. Others allow more.
 	maxTimeout = serviceconfig.Duration((1<<31 - 1) * time.Second)
 
-	// gRPC-Java reads counts as signed, and fails every call for a negative
-	// one.
+	// gRPC-Java reads counts as signed. If one is negative, it fails every
+	// call.
 	maxCount = 1<<31 - 1
 )
 
-// limitValues changes the values that some client does not accept to the
-// nearest values that every client accepts.
+// limitValues changes a value that some client does not accept to the nearest
+// value that every client accepts.
 func (p *Policy) limitValues() {
 	if p.etcd.LaneHeader == "content-type" {
 		p.etcd.LaneHeader = ""
@@ -58,6 +58,7 @@ func (p *Policy) limitValues() {
 		limit(p, "interval", o.Interval, minTime, maxTime)
 		limit(p, "baseEjectionTime", o.BaseEjectionTime, 0, maxTime)
 		limit(p, "maxEjectionTime", o.MaxEjectionTime, 0, maxTime)
+
 		s := cmp.Or(o.SuccessRate, &serviceconfig.SuccessRateEjection{})
 		f := cmp.Or(o.FailurePercentage, &serviceconfig.FailureEjection{})
 		limit(p, "stdevFactor", s.StdevFactor, 0, maxCount)
@@ -81,8 +82,8 @@ func limit[T cmp.Ordered](p *Policy, field string, value *T, least, most T) {
 	}
 
 	within := min(max(*value, least), most)
-	p.limited = append(p.limited, fmt.Sprintf(
-		"%s %v: some clients accept only %v to %v, so all get %v", field, *value, least,
-		most, within))
+	p.limited = append(p.limited,
+		fmt.Sprintf("%s %v: some clients accept only %v to %v, so all get %v",
+			field, *value, least, most, within))
 	*value = within
 }

@@ -71,8 +71,8 @@ type Client struct {
 type Snapshot struct {
 	Listener, Route *Resource
 
-	// by name; Loads has the ClusterLoadAssignment of each cluster, under the
-	// cluster's name
+	// by name; Loads has the ClusterLoadAssignments, by the names of their
+	// clusters
 	Clusters, Loads map[string]*Resource
 
 	// the features in use that xDS lacks, for operators; sorted
@@ -89,13 +89,13 @@ func (h *Host) Client(c Client) Client {
 			return has(s.Policy)
 		})
 	}
+
 	if !anyPolicy(func(p *Policy) bool { return p.etcd.PrefersZone() }) {
 		c.Zone = ""
 	}
 
-	if len(h.Endpoints) <= maxConnections && !anyPolicy(func(p *Policy) bool {
-		return p.etcd.Subset > 0
-	}) {
+	if len(h.Endpoints) <= maxConnections &&
+		!anyPolicy(func(p *Policy) bool { return p.etcd.Subset > 0 }) {
 		c.ID = ""
 	}
 
@@ -115,12 +115,11 @@ const (
 	maxRoutes = 5000
 
 	// lanes with routes of their own; no host has more: see
-	// [serviceconfig.Etcd] and package plan
+	// [serviceconfig.Etcd] and package planner
 	maxLanes = 320
 )
 
-var errTooLarge = errors.New("the service config makes more than 5,000 routes, 2 MiB of routes or 2 MiB of clusters, which clients do not receive: " +
-	"configure fewer methods, fewer groups of a split, or fewer strict lanes")
+var errTooLarge = errors.New("the service config makes more than 5,000 routes, 2 MiB of routes or 2 MiB of clusters, which clients do not receive: configure fewer methods, fewer groups of a split, or fewer strict lanes")
 
 // Map returns the resources of a host for a client. Labels of endpoints create
 // lanes, so Map omits the last lanes if there are too many. It fails if the
@@ -149,7 +148,7 @@ func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 	m.parseAddresses()
 
 	for i := range h.Services {
-		m.plans = append(m.plans, m.targetsOf(&h.Services[i]))
+		m.byService = append(m.byService, m.targetsOf(&h.Services[i]))
 	}
 
 	s := &Snapshot{
@@ -159,8 +158,10 @@ func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 		Loads:       m.loads,
 		Unsupported: slices.Sorted(maps.Keys(m.unsupported)),
 	}
+
 	if m.err == nil {
-		s.base = m.plans[0].targets[len(m.plans[0].targets)-1].to[0].cluster
+		targets := m.byService[0].targets
+		s.base = targets[len(targets)-1].shares[0].cluster
 	}
 
 	return s, m.fewer, m.err
@@ -171,9 +172,9 @@ type mapping struct {
 	*Host
 	client          Client
 	maxLanes        int
-	fewer           bool              // more lanes can be omitted
-	addresses       []netip.AddrPort  // by endpoint; zero for a host name
-	plans           []*serviceTargets // by service
+	fewer           bool             // more lanes can be omitted
+	addresses       []netip.AddrPort // by endpoint; zero for a host name
+	byService       []*serviceTargets
 	clusters, loads map[string]*Resource
 	clusterBytes    int
 	unsupported     map[string]bool
@@ -197,7 +198,11 @@ type Resource struct {
 // Equal reports whether two resources have the same name and content. Either
 // may be nil.
 func (r *Resource) Equal(o *Resource) bool {
-	return r == o || r != nil && o != nil && r.Name == o.Name && r.Hash == o.Hash
+	if r == nil || o == nil {
+		return r == o
+	}
+
+	return r.Name == o.Name && r.Hash == o.Hash
 }
 
 // newResource encodes a resource deterministically: its hash is the same in
@@ -235,7 +240,8 @@ func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{
 			Ads: &corev3.AggregatedConfigSource{},
-		}, ResourceApiVersion: corev3.ApiVersion_V3,
+		},
+		ResourceApiVersion: corev3.ApiVersion_V3,
 	}
 }
 

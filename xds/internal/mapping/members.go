@@ -15,14 +15,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// serviceTargets holds the targets of the calls of one service.
+// serviceTargets has the targets of the calls of one service.
 type serviceTargets struct {
 	*mapping
 	service *Service
 	policy  *Policy
 	ring    *serviceconfig.RingHash // nil if another policy picks endpoints
 	prefix  string                  // the prefix of the names of the service's clusters
-	made    *planner.Plan[int]      // of endpoints, by their indexes
+	plan    *planner.Plan[int]      // of endpoints, by their indexes
 	base    *set                    // the endpoints in no lane
 
 	// calls in unknown lanes fail, because the route by label is strict
@@ -53,7 +53,7 @@ type group struct {
 
 // targetsOf returns the targets of the calls of a service.
 func (m *mapping) targetsOf(s *Service) *serviceTargets {
-	p := &serviceTargets{
+	t := &serviceTargets{
 		mapping: m,
 		service: s,
 		policy:  s.Policy,
@@ -61,90 +61,97 @@ func (m *mapping) targetsOf(s *Service) *serviceTargets {
 		ring:    s.Policy.ringHash(),
 	}
 	if len(m.Services) > 1 {
-		p.prefix += "/service=" + url.QueryEscape(s.Name)
+		t.prefix += "/service=" + url.QueryEscape(s.Name)
 	}
 
-	if p.ring != nil && m.client.NoRing {
-		p.ring = nil
+	if t.ring != nil && m.client.NoRing {
+		t.ring = nil
 	}
 
-	p.noteUnsupported()
-	p.makePlan(p.policy.etcd)
+	t.noteUnsupported()
+	t.makePlan(t.policy.etcd)
 
-	if p.base.isEmpty() && len(p.policy.etcd.Drain) > 0 {
-		all := *p.policy.etcd
-
-		// after the drain, only endpoints without an IP address would remain,
-		// which clients cannot call
-		all.Drain = nil
-		p.makePlan(&all)
+	if t.base.isEmpty() && len(t.policy.etcd.Drain) > 0 {
+		// Only endpoints without an IP address would remain after the drain,
+		// and clients cannot call them. So no endpoint is drained.
+		undrained := *t.policy.etcd
+		undrained.Drain = nil
+		t.makePlan(&undrained)
 	}
 
-	p.setTargets()
+	t.setTargets()
 
-	return p
+	return t
 }
 
-// makePlan sets p.made to the plan that the runtime's clients would make.
-func (p *serviceTargets) makePlan(config *planner.Config) {
+// makePlan sets the plan, as the runtime's clients make it, and the base.
+func (t *serviceTargets) makePlan(config *planner.Config) {
 	in := &planner.Input[int]{
 		Config: config,
-		Client: &planner.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed},
-		Held:   p.Held,
-		Of:     func(i *int) *endpoint.Endpoint { return &p.Endpoints[*i] },
+		Client: &planner.Client{
+			Zone: t.client.Zone,
+			Most: maxConnections,
+			Seed: seed,
+		},
+		Held: t.Held,
+		Of:   func(i *int) *endpoint.Endpoint { return &t.Endpoints[*i] },
 	}
-	for i := range p.Endpoints {
+	for i := range t.Endpoints {
 		in.Endpoints = append(in.Endpoints, i)
 	}
 
-	p.made = planner.Make(in)
-	p.base = p.setOf("", p.made.Base)
+	t.plan = planner.Make(in)
+	t.base = t.setOf("", t.plan.Base)
 
-	if p.made.Live > maxConnections {
-		p.lacks(
-			"more than %d endpoints: each client uses some of them, chosen by its id",
+	if t.plan.Live > maxConnections {
+		t.lacks("more than %d endpoints: each client uses some of them, chosen by its id",
 			maxConnections)
 	}
 }
 
-// maxConnections limits the endpoints that a client uses of a service, as
-// runtime.Limits does for the runtime's clients, which know how many file
-// descriptors their process may open. Others often have 1,024 of them, and need
-// most for other services.
+// maxConnections limits the endpoints of a service that a client uses. The
+// runtime's clients have runtime.Limits, which depends on how many file
+// descriptors their process may open. Other processes may often open 1,024, and
+// need most of them for other services.
 const maxConnections = 200
 
-// seed ranks endpoints for package plan. It differs between processes, so
-// [plan.chosen] ranks them again, by the client's id.
+// seed ranks endpoints for package planner. It differs between processes, so
+// [serviceTargets.chosen] ranks the endpoints again, by the client's id.
 var seed = maphash.MakeSeed()
 
 // setOf returns the endpoints of a lane that clients can call and that are not
-// drained. A nil l is an empty lane.
-func (p *serviceTargets) setOf(name string, l *planner.Lane) *set {
-	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
+// drained. If l is nil, the lane is empty.
+func (t *serviceTargets) setOf(name string, l *planner.Lane) *set {
+	s := &set{lane: name, strict: name != "" && t.policy.etcd.Strict(name)}
 
 	var groups []planner.Group
 	if l != nil {
-		groups = p.made.Groups(l)
+		groups = t.plan.Groups(l)
 	}
 
 	for _, g := range groups {
 		one := group{weight: g.Weight}
 		if g.ID != 0 {
 			one.name = fmt.Sprintf("%016x", g.ID)
-		} else if len(p.policy.etcd.Split) > 0 {
+		} else if len(t.policy.etcd.Split) > 0 {
 			one.name = "rest"
 		}
 
-		for _, t := range g.Tiers {
+		for _, tier := range g.Tiers {
+			if !tier.Class.IsLive() {
+				continue
+			}
+
 			var members []int
-			for _, m := range t.Members {
-				if i := p.made.All[m]; p.addresses[i].IsValid() && t.Class.IsLive() {
+			for _, m := range tier.Members {
+				i := t.plan.All[m]
+				if t.addresses[i].IsValid() {
 					members = append(members, i)
 				}
 			}
 
-			if len(members) > 0 {
-				one.tiers = append(one.tiers, p.chosen(members, t.Most))
+			if members != nil {
+				one.tiers = append(one.tiers, t.chosen(members, tier.Most))
 			}
 		}
 
@@ -166,11 +173,11 @@ func (p *serviceTargets) setOf(name string, l *planner.Lane) *set {
 
 // lanes returns the lanes that need routes: lanes with endpoints, strict lanes
 // and, with a strict label, every lane that a route names. If there are too
-// many, it omits the last lanes whose calls go where calls in an unknown lane
-// go.
-func (p *serviceTargets) lanes() []*set {
-	names := p.policy.etcd.NamedLanes()
-	for l := range p.made.Lanes() {
+// many, it omits some, the last names first. It omits only lanes whose calls
+// have the same target without a route of their own.
+func (t *serviceTargets) lanes() []*set {
+	names := t.policy.etcd.NamedLanes()
+	for l := range t.plan.Lanes() {
 		names = append(names, l.Name)
 	}
 
@@ -178,26 +185,27 @@ func (p *serviceTargets) lanes() []*set {
 
 	var needed, others []*set
 	for _, name := range slices.Compact(names) {
-		l := p.made.Lane(name)
-		if l == p.made.Base {
+		l := t.plan.Lane(name)
+		if l == t.plan.Base {
 			l = nil
 		}
 
-		switch s := p.setOf(name, l); {
-		case s.strict != p.closed:
+		s := t.setOf(name, l)
+		switch {
+		case s.strict != t.closed:
 			needed = append(needed, s)
-		case p.closed || !s.isEmpty():
+		case t.closed || !s.isEmpty():
 			others = append(others, s)
 		}
 	}
 
-	if limit := max(0, p.maxLanes-len(needed)); len(others) > limit {
-		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters",
+	if limit := max(0, t.maxLanes-len(needed)); len(others) > limit {
+		t.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters",
 			len(needed)+len(others), len(others)-limit, maxBytes>>10)
 		others = others[:limit]
 	}
 
-	p.fewer = p.fewer || len(others) > 0
+	t.fewer = t.fewer || len(others) > 0
 
 	return append(needed, others...)
 }
@@ -207,38 +215,39 @@ const (
 	maxGroups = 16     // of a cluster
 )
 
-// tiers returns the endpoints of a group's cluster by priority. First come its
-// own endpoints. The endpoints of the other groups and of fallback, which may
-// be nil, take the calls while no own endpoint is reachable: without them the
-// calls would fail, see grpc/grpc-go#8383. Of endpoints with one address, only
-// the first is used, because clients reject duplicates.
-func (p *serviceTargets) tiers(s, fallback *set, g int) (tiers [][]int) {
+// tiers returns the endpoints of a group's cluster by priority: first the
+// group's own endpoints, then those of the other groups, then those of
+// fallback, which may be nil. The others take the calls while no own endpoint
+// is reachable: without them the calls would fail (grpc/grpc-go#8383). If
+// endpoints have the same address, tiers returns only the first, because
+// clients reject duplicates.
+func (t *serviceTargets) tiers(s, fallback *set, g int) (tiers [][]int) {
 	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
 	}
 
-	left := p.spare
+	spare := t.spare
 
 	has := make(map[netip.AddrPort]bool)
 	for n, source := range groups[:min(len(groups), maxGroups)] {
 		for _, tier := range source.tiers {
 			var members []int
 			for _, i := range tier {
-				if n > 0 && left == 0 {
-					p.lacks("more than %d endpoints that stand in for others: clients do not know the last ones", maxSpare)
+				if n > 0 && spare == 0 {
+					t.lacks("more than %d endpoints that stand in for others: clients do not know the last ones", maxSpare)
 					break
 				}
 
-				if has[p.addresses[i]] {
+				if has[t.addresses[i]] {
 					continue
 				}
 
-				has[p.addresses[i]] = true
+				has[t.addresses[i]] = true
 				members = append(members, i)
 
 				if n > 0 {
-					left--
+					spare--
 				}
 			}
 
@@ -251,18 +260,18 @@ func (p *serviceTargets) tiers(s, fallback *set, g int) (tiers [][]int) {
 	return tiers
 }
 
-// chosen returns the endpoints of a tier that the client uses, at most the
-// given number unless that is 0, by rendezvous hashing with the client's id. It
-// picks held endpoints last, because they may be dead.
-func (p *serviceTargets) chosen(members []int, most int) []int {
+// chosen returns the endpoints of a tier that the client uses: all of them if
+// most is 0, and otherwise at most that many. It chooses by rendezvous hashing
+// with the client's id. Held endpoints come last, because they may be dead.
+func (t *serviceTargets) chosen(members []int, most int) []int {
 	if most == 0 {
 		return members
 	}
 
-	score := make([]uint64, len(p.Endpoints))
+	score := make([]uint64, len(t.Endpoints))
 	for _, i := range members {
-		score[i] = xxhash.Sum64String(p.client.ID+"\x00"+p.Endpoints[i].Instance) >> 1
-		if _, held := p.Held[p.Endpoints[i].Addr]; !held {
+		score[i] = xxhash.Sum64String(t.client.ID+"\x00"+t.Endpoints[i].Instance) >> 1
+		if _, held := t.Held[t.Endpoints[i].Addr]; !held {
 			score[i] |= 1 << 63
 		}
 	}
@@ -270,6 +279,7 @@ func (p *serviceTargets) chosen(members []int, most int) []int {
 	slices.SortFunc(members, func(a, b int) int {
 		return cmp.Compare(score[b], score[a])
 	})
+
 	members = members[:min(len(members), most)]
 	slices.Sort(members)
 

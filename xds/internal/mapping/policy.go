@@ -39,7 +39,7 @@ func ReadPolicy(text string) (*Policy, error) {
 		}
 	}
 
-	// Wrap leaves only "etcd", or outlier detection with "etcd" below it
+	// the result of Wrap is "etcd", or outlier detection with "etcd" below it
 	top := config.LoadBalancing[0]
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
 	etcd := top.Etcd()
@@ -63,44 +63,46 @@ func (m *mapping) lacks(format string, args ...any) {
 }
 
 // noteUnsupported records the features of the service config that xDS lacks.
-func (p *serviceTargets) noteUnsupported() {
-	c := p.policy.config
-	e := p.policy.etcd
+func (t *serviceTargets) noteUnsupported() {
+	c := t.policy.config
+	e := t.policy.etcd
 	for _, field := range []struct {
 		set  bool
 		text string
 	}{
-		{c.RetryThrottling != nil, "retryThrottling: clients do not throttle retries"},
+		{c.RetryThrottling != nil,
+			"retryThrottling: clients do not throttle retries"},
 		{c.HealthCheck != nil,
 			"healthCheckConfig: clients do not watch the health of endpoints"},
 		{e.MaxConcurrentRequests > 0,
 			"maxConcurrentRequests: xDS limits the calls of a cluster, not those of an endpoint, so there is no limit"},
-		{e.SlowStart != nil, "slowStart: a new endpoint has its full share at once"},
+		{e.SlowStart != nil,
+			"slowStart: a new endpoint has its full share at once"},
 		{e.ZoneMinPercent > 0,
 			"zoneMinPercent: calls leave a zone only if none of its endpoints is ready"},
-		{p.policy.child.Name == serviceconfig.PeakEwmaName,
+		{t.policy.child.Name == serviceconfig.PeakEwmaName,
 			"etcd_peak_ewma: clients use least_request instead"},
-		{len(e.Split) > 0 &&
-			p.policy.ringHash() != nil, "an affinity does not choose the group of a split: calls with an affinity are split like others"},
+		{len(e.Split) > 0 && t.policy.ringHash() != nil,
+			"an affinity does not choose the group of a split: calls with an affinity are split like others"},
 		{len(e.Split) > 2,
 			"a split with more than two groups: the calls of an unreachable group go to the group with the greatest share"},
 	} {
 		if field.set {
-			p.lacks("%s", field.text)
+			t.lacks("%s", field.text)
 		}
 	}
 
-	for _, text := range p.policy.limited {
-		p.lacks("%s", text)
+	for _, text := range t.policy.limited {
+		t.lacks("%s", text)
 	}
 
 	for _, m := range c.Methods {
 		if m.WaitForReady != nil && *m.WaitForReady {
-			p.lacks("waitForReady: clients have an option of their own")
+			t.lacks("waitForReady: clients have an option of their own")
 		}
 
 		if m.MaxRequestMessageBytes != nil || m.MaxResponseMessageBytes != nil {
-			p.lacks("maxRequestMessageBytes and maxResponseMessageBytes: clients have options of their own")
+			t.lacks("maxRequestMessageBytes and maxResponseMessageBytes: clients have options of their own")
 		}
 	}
 }

@@ -29,9 +29,9 @@ type path struct{ service, method string }
 // lanes come before those of the base.
 func (m *mapping) routes() *Resource {
 	owners := make(map[path]*serviceTargets)
-	for _, p := range m.plans {
-		for _, at := range p.paths() {
-			owners[at] = p
+	for _, t := range m.byService {
+		for _, at := range t.paths() {
+			owners[at] = t
 		}
 	}
 
@@ -111,29 +111,34 @@ func (p path) full() string {
 // paths returns the paths that need routes: those that the service config
 // names, and those for the leader. The first service of a host also takes all
 // calls that match no other path.
-func (p *serviceTargets) paths() []path {
-	all := slices.Collect(maps.Keys(p.policy.methods))
-	for _, method := range p.service.Leading {
+func (t *serviceTargets) paths() []path {
+	all := slices.Collect(maps.Keys(t.policy.methods))
+	for _, method := range t.service.Leading {
 		service, name := methods.Split(method)
 		all = append(all, path{service, name})
 	}
 
-	// paths to which the policy of another service of the host applies
+	// The policy of another service of the host may apply to a path. The first
+	// service has the paths of services that are not of the host.
 	all = slices.DeleteFunc(all, func(at path) bool {
-		return p.service != &p.Services[max(0, slices.IndexFunc(p.Services,
-			func(s Service) bool { return s.Name == at.service }))]
+		owner := slices.IndexFunc(t.Services, func(s Service) bool {
+			return s.Name == at.service
+		})
+
+		return t.service != &t.Services[max(0, owner)]
 	})
-	if p.service == &p.Services[0] {
+
+	if t.service == &t.Services[0] {
 		return append(all, path{})
 	}
 
-	return append(all, path{service: p.service.Name})
+	return append(all, path{service: t.service.Name})
 }
 
 // target has the clusters that calls with certain headers go to.
 type target struct {
 	headers []*routev3.HeaderMatcher
-	to      []share
+	shares  []share
 }
 
 // share is a cluster, and the weight of its share of the calls.
@@ -144,44 +149,39 @@ type share struct {
 
 // setTargets sets the targets of the service. All methods have the same
 // targets, except the leader's methods.
-func (p *serviceTargets) setTargets() {
-	p.closed = p.policy.etcd.Strict("")
-	lanes := p.lanes()
-	p.spare = maxSpare / ((len(lanes) + 1) * (len(p.policy.etcd.Split) + 1))
-	base := p.destination(p.base, nil)
+func (t *serviceTargets) setTargets() {
+	t.closed = t.policy.etcd.Strict("")
+	lanes := t.lanes()
+	t.spare = maxSpare / ((len(lanes) + 1) * (len(t.policy.etcd.Split) + 1))
+
+	base := t.destination(t.base, nil)
 
 	toLanes := make([][]share, len(lanes))
 	for i, s := range lanes {
 		toLanes[i] = base
 		if s.strict {
-			toLanes[i] = p.destination(s, nil)
+			toLanes[i] = t.destination(s, nil)
 		} else if !s.isEmpty() {
-			toLanes[i] = p.destination(s, p.base)
+			toLanes[i] = t.destination(s, t.base)
 		}
 	}
 
-	add := func(to []share, headers ...*routev3.HeaderMatcher) {
-		p.targets = append(p.targets, target{headers, to})
+	add := func(shares []share, headers ...*routev3.HeaderMatcher) {
+		t.targets = append(t.targets, target{headers, shares})
 	}
 	addLanes := func(header string, others ...*routev3.HeaderMatcher) {
 		for i, s := range lanes {
 			add(toLanes[i], append(others, exactly(header, s.lane))...)
 		}
 
-		if p.closed {
-			// any valid name of a lane, by the rule of serviceconfig.ValidLane
-			lane := &matcherv3.RegexMatcher{
-				Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane),
-			}
-			match := &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane} //nolint:staticcheck // as in exactly
-			add(p.single(nobody, nil),
-				&routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: match})
+		if t.closed {
+			add(t.single(nobody, nil), anyLane(header))
 		}
 	}
 
 	addLanes(serviceconfig.LaneHeader)
 
-	if header := p.policy.etcd.LaneHeader; header != "" && (len(lanes) > 0 || p.closed) {
+	if header := t.policy.etcd.LaneHeader; header != "" && (len(lanes) > 0 || t.closed) {
 		// A lane that the caller set itself takes precedence, even if it is
 		// unknown.
 		add(base, present(serviceconfig.LaneHeader, true))
@@ -192,36 +192,36 @@ func (p *serviceTargets) setTargets() {
 }
 
 // single adds a cluster, and returns it as the only share of a target.
-func (p *serviceTargets) single(name string, tiers [][]int) []share {
-	p.addCluster(p.prefix+name, tiers)
-	return []share{{p.prefix + name, 1}}
+func (t *serviceTargets) single(name string, tiers [][]int) []share {
+	t.addCluster(t.prefix+name, tiers)
+	return []share{{t.prefix + name, 1}}
 }
 
 // toLeader returns the cluster of the leader, drained or not. Without a leader,
 // calls fail: an xDS client cannot wait for a leader.
-func (p *serviceTargets) toLeader() []share {
+func (t *serviceTargets) toLeader() []share {
 	var tiers [][]int
-	for i := range p.Endpoints {
-		if p.Endpoints[i].Instance == p.Leader && p.addresses[i].IsValid() {
+	for i := range t.Endpoints {
+		if t.Endpoints[i].Instance == t.Leader && t.addresses[i].IsValid() {
 			tiers = [][]int{{i}}
 		}
 	}
 
-	p.lacks("calls to the leader carry no token, and fail with UNAVAILABLE while there is no leader")
+	t.lacks("calls to the leader carry no token, and fail with UNAVAILABLE while there is no leader")
 
-	return p.single(leader, tiers)
+	return t.single(leader, tiers)
 }
 
 // routesOf returns the routes of a path: first the routes of lanes, last the
 // route of all other calls.
-func (p *serviceTargets) routesOf(at path) (routes []*routev3.Route) {
-	targets := p.targets
-	if slices.Contains(p.service.Leading, at.full()) {
-		targets = []target{{to: p.toLeader()}}
+func (t *serviceTargets) routesOf(at path) (routes []*routev3.Route) {
+	targets := t.targets
+	if slices.Contains(t.service.Leading, at.full()) {
+		targets = []target{{shares: t.toLeader()}}
 	}
 
-	for _, t := range targets {
-		routes = append(routes, p.route(at, t))
+	for _, to := range targets {
+		routes = append(routes, t.route(at, to))
 	}
 
 	return routes
@@ -229,22 +229,26 @@ func (p *serviceTargets) routesOf(at path) (routes []*routev3.Route) {
 
 // route returns the route that sends the calls of a path to a target, with the
 // service config's options for the path.
-func (p *serviceTargets) route(at path, t target) *routev3.Route {
+func (t *serviceTargets) route(at path, to target) *routev3.Route {
 	match := at.match()
-	match.Headers = t.headers
-	action := &routev3.RouteAction{ClusterSpecifier: weighted(t.to)}
+	match.Headers = to.headers
+	action := &routev3.RouteAction{ClusterSpecifier: weighted(to.shares)}
 
-	if p.ring != nil {
+	if t.ring != nil {
 		header := &routev3.RouteAction_HashPolicy_Header{
-			HeaderName: p.ring.RequestHashHeader,
+			HeaderName: t.ring.RequestHashHeader,
 		}
-		action.HashPolicy = []*routev3.RouteAction_HashPolicy{
-			{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{Header: header}}}
+		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{
+			PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{Header: header},
+		}}
 	}
 
 	// The most specific config applies, as in gRPC.
-	method := cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}],
-		p.policy.methods[path{}])
+	method := cmp.Or(
+		t.policy.methods[at],
+		t.policy.methods[path{service: at.service}],
+		t.policy.methods[path{}],
+	)
 	if method != nil {
 		if method.Timeout != nil {
 			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{
@@ -252,15 +256,15 @@ func (p *serviceTargets) route(at path, t target) *routev3.Route {
 			}
 		}
 
-		action.RetryPolicy = p.retryPolicy(method.Retry)
+		action.RetryPolicy = t.retryPolicy(method.Retry)
 	}
 
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-// weighted sends calls to clusters by their weights. It sets a deprecated
-// field, the sum: gRPC's C core, in versions such as 1.51, assumes 100
-// otherwise, and rejects routes whose weights have another sum.
+// weighted sends calls to clusters by their weights. It sets their sum, a
+// deprecated field: without it gRPC's C core, in versions such as 1.51, rejects
+// routes whose weights have another sum than 100.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 	all := &routev3.WeightedCluster{}
 	sum := uint32(0)
@@ -284,6 +288,21 @@ func exactly(header, value string) *routev3.HeaderMatcher {
 		Name: header,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{
 			ExactMatch: value, //nolint:staticcheck // see above
+		},
+	}
+}
+
+// anyLane matches a header whose value is a valid name of a lane, by the rule
+// of serviceconfig.ValidLane.
+func anyLane(header string) *routev3.HeaderMatcher {
+	name := &matcherv3.RegexMatcher{
+		Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane),
+	}
+
+	return &routev3.HeaderMatcher{
+		Name: header,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_SafeRegexMatch{
+			SafeRegexMatch: name, //nolint:staticcheck // as in exactly
 		},
 	}
 }
@@ -313,10 +332,11 @@ var retried = map[string]string{
 	"CANCELLED":          "cancelled",
 	"DEADLINE_EXCEEDED":  "deadline-exceeded",
 	"INTERNAL":           "internal",
-	"RESOURCE_EXHAUSTED": "resource-exhausted", "UNAVAILABLE": "unavailable",
+	"RESOURCE_EXHAUSTED": "resource-exhausted",
+	"UNAVAILABLE":        "unavailable",
 }
 
-func (p *serviceTargets) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
+func (t *serviceTargets) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 	if r == nil {
 		return nil
 	}
@@ -326,12 +346,12 @@ func (p *serviceTargets) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolic
 		if name, ok := retried[string(code)]; ok {
 			on = append(on, name)
 		} else {
-			p.lacks("the status code %s in retryPolicy: xDS retries only after cancelled, deadline-exceeded, internal, resource-exhausted and unavailable", code)
+			t.lacks("the status code %s in retryPolicy: xDS retries only after cancelled, deadline-exceeded, internal, resource-exhausted and unavailable", code)
 		}
 	}
 
 	if r.BackoffMultiplier != 2 {
-		p.lacks("backoffMultiplier %v in retryPolicy: it is 2 in xDS",
+		t.lacks("backoffMultiplier %v in retryPolicy: it is 2 in xDS",
 			r.BackoffMultiplier)
 	}
 
@@ -340,7 +360,8 @@ func (p *serviceTargets) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolic
 	}
 
 	return &routev3.RetryPolicy{
-		RetryOn: strings.Join(on, ","), NumRetries: wrapperspb.UInt32(r.MaxAttempts - 1),
+		RetryOn:    strings.Join(on, ","),
+		NumRetries: wrapperspb.UInt32(r.MaxAttempts - 1),
 		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{
 			BaseInterval: duration(&r.InitialBackoff),
 			MaxInterval:  duration(&r.MaxBackoff),
@@ -351,18 +372,19 @@ func (p *serviceTargets) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolic
 // destination adds the clusters of a set, and returns them with their shares.
 // While no endpoint of the set is reachable, the endpoints of fallback, which
 // may be nil, take the calls.
-func (p *serviceTargets) destination(s, fallback *set) (to []share) {
+func (t *serviceTargets) destination(s, fallback *set) (to []share) {
 	weights := slices.Repeat([]uint32{1}, len(s.groups))
-	for g := range s.groups {
-		if s.groups[0].weight > 0 {
+
+	if s.groups[0].weight > 0 {
+		for g := range s.groups {
 			weights[g] = s.groups[g].weight
 		}
 	}
 
 	for g, weight := range scaled(weights) {
-		if weight > 0 && p.err == nil {
-			name := p.nameOf(s, g)
-			p.addCluster(name, p.tiers(s, fallback, g))
+		if weight > 0 && t.err == nil {
+			name := t.nameOf(s, g)
+			t.addCluster(name, t.tiers(s, fallback, g))
 			to = append(to, share{name, weight})
 		}
 	}
@@ -388,14 +410,14 @@ func scaled(weights []uint32) []uint32 {
 
 // nameOf returns the name of a group's cluster. The name contains the group's
 // match, not its share, so a client keeps its connections when shares change.
-func (p *serviceTargets) nameOf(s *set, g int) string {
-	name := p.prefix
+func (t *serviceTargets) nameOf(s *set, g int) string {
+	name := t.prefix
 
 	switch {
 	case s.strict:
-		name += strictMark + url.QueryEscape(s.lane)
+		name += strictPart + url.QueryEscape(s.lane)
 	case s.lane != "":
-		name += laneMark + url.QueryEscape(s.lane)
+		name += lanePart + url.QueryEscape(s.lane)
 	}
 
 	if group := s.groups[g].name; group != "" {
@@ -407,9 +429,9 @@ func (p *serviceTargets) nameOf(s *set, g int) string {
 
 // These are parts of the names of clusters.
 const (
-	laneMark   = "/lane="
-	onlyMark   = "/only:" // for clusters without fallback
-	strictMark = onlyMark + "lane="
-	leader     = onlyMark + "leader"
-	nobody     = onlyMark + "nobody"
+	lanePart   = "/lane="
+	onlyPart   = "/only:" // for clusters without fallback
+	strictPart = onlyPart + "lane="
+	leader     = onlyPart + "leader"
+	nobody     = onlyPart + "nobody"
 )

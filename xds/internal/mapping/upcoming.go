@@ -9,14 +9,14 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Substitute returns a copy of the base's cluster or of its endpoints, under
-// the name of a removed cluster. of is s.Clusters or s.Loads. A client that
-// reconnects asks for the clusters in its old routes; without the copy, its
-// calls to the removed cluster would fail. Substitute returns nil for a cluster
+// Substitute returns a copy of the base's resource in of, which is s.Clusters
+// or s.Loads, under the name of a removed cluster. A client that reconnects
+// asks for the clusters in its old routes, and its calls to a removed cluster
+// go to the copy until it has new routes. Substitute returns nil for a cluster
 // without fallback: its calls fail.
 func (s *Snapshot) Substitute(name string, of map[string]*Resource) *Resource {
 	message, err := of[s.base].Body.UnmarshalNew()
-	if err != nil || strings.Contains(name, onlyMark) {
+	if err != nil || strings.Contains(name, onlyPart) {
 		return nil
 	}
 
@@ -54,19 +54,22 @@ func (r *Resource) changed(change func(*routev3.VirtualHost)) *Resource {
 	return routes
 }
 
-// Detour returns temporary routes for a client that has reconnected, whose
-// current routes are unknown. The client knows the clusters in asked. In the
-// temporary routes, calls to other clusters go to a cluster of the base. But
-// calls in strict lanes and to the leader fail until the client knows their
-// clusters. Detour returns nil if the client knows all clusters in next, or no
-// cluster of the base.
+// Detour returns the routes next with only the clusters that the client knows:
+// those in asked. It is for a client that has reconnected, whose current routes
+// are unknown. A route of which the client knows no cluster leads to a cluster
+// of the base, or stays as it is if its calls must not reach the base: calls in
+// strict lanes and to the leader fail until the client knows their clusters.
+// Detour returns nil if the client knows all clusters in next, or none of the
+// base.
 func Detour(asked []string, next *Resource) *Resource {
-	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
-	base := slices.IndexFunc(asked, func(cluster string) bool {
-		return !strings.Contains(cluster, laneMark) &&
-			!strings.Contains(cluster, onlyMark)
-	})
-	if base < 0 || !slices.ContainsFunc(next.Clusters, unknown) {
+	isUnknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
+	isBase := func(cluster string) bool {
+		return !strings.Contains(cluster, lanePart) &&
+			!strings.Contains(cluster, onlyPart)
+	}
+
+	base := slices.IndexFunc(asked, isBase)
+	if base < 0 || !slices.ContainsFunc(next.Clusters, isUnknown) {
 		return nil
 	}
 
@@ -76,12 +79,12 @@ func Detour(asked []string, next *Resource) *Resource {
 
 			clusters := route.GetRoute().GetWeightedClusters().GetClusters()
 			for _, c := range clusters {
-				if !unknown(c.GetName()) {
+				if !isUnknown(c.GetName()) {
 					known = append(known, share{c.GetName(), c.GetWeight().GetValue()})
 				}
 			}
 
-			if known == nil && !strings.Contains(clusters[0].GetName(), onlyMark) {
+			if known == nil && !strings.Contains(clusters[0].GetName(), onlyPart) {
 				known = []share{{asked[base], 1}}
 			}
 
@@ -93,11 +96,10 @@ func Detour(asked []string, next *Resource) *Resource {
 }
 
 // AddUpcoming returns a copy of routes with one more route, which matches no
-// call. That route names the clusters that are in next and not in routes;
-// without such clusters, AddUpcoming returns nil. grpc-go applies new routes
-// before it configures its balancer, so calls to an unknown cluster would fail
-// for a moment. Because of the added route, grpc-go receives the clusters
-// first.
+// call and names the clusters that are only in next. It returns nil if next has
+// no such cluster. Because of the added route, grpc-go asks for these clusters
+// before calls go to them. Otherwise such calls would fail for a moment:
+// grpc-go applies new routes before it configures its balancer.
 func AddUpcoming(routes, next *Resource) *Resource {
 	var added []share
 	for _, name := range next.Clusters {

@@ -88,9 +88,9 @@ func NewServer(
 	}
 
 	s := &Server{}
-	s.catalog, err = catalog.New(registry, services, o.logger, func(authority string) {
-		s.ads.Changed(authority)
-	})
+	notify := func(authority string) { s.ads.Changed(authority) }
+
+	s.catalog, err = catalog.New(registry, services, o.logger, notify)
 	if err != nil {
 		return nil, err
 	}

@@ -76,9 +76,10 @@ func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 // invalid, or if clients cannot distinguish two services.
 func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err error) {
 	for _, d := range services {
-		if slices.ContainsFunc(all, func(other *runtime.ServiceDesc) bool {
+		isEqual := func(other *runtime.ServiceDesc) bool {
 			return reflect.DeepEqual(d, other)
-		}) {
+		}
+		if slices.ContainsFunc(all, isEqual) {
 			continue
 		}
 

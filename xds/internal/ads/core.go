@@ -30,8 +30,10 @@ const (
 const typePrefix = "type.googleapis.com/envoy.config."
 
 var typeURLs = [kinds]string{
-	typePrefix + "cluster.v3.Cluster", typePrefix + "endpoint.v3.ClusterLoadAssignment",
-	typePrefix + "listener.v3.Listener", typePrefix + "route.v3.RouteConfiguration",
+	typePrefix + "cluster.v3.Cluster",
+	typePrefix + "endpoint.v3.ClusterLoadAssignment",
+	typePrefix + "listener.v3.Listener",
+	typePrefix + "route.v3.RouteConfiguration",
 }
 
 // String returns the URL of the type.
@@ -82,9 +84,8 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 	switch {
 	case k <= Loads:
 		of := [...]map[string]*mapping.Resource{s.Clusters, s.Loads}[k]
-		f = Found{Resource: of[name], Substitute: func() *mapping.Resource {
-			return s.Substitute(name, of)
-		}}
+		f.Resource = of[name]
+		f.Substitute = func() *mapping.Resource { return s.Substitute(name, of) }
 
 	case name != s.Listener.Name: // the routes have the listener's name
 	case k == Listeners:
@@ -101,14 +102,14 @@ type Request struct {
 	Kind  Kind
 	Names []string
 
-	// of the answer that the request acknowledges or refuses, "" in the first
-	// request
+	// names the answer that the request acknowledges or refuses, "" in the
+	// first request
 	Nonce string
 
 	Refused string // why the answer is refused, "" if it is acknowledged
 
-	// the client has reconnected, and has resources of the kind from an earlier
-	// stream
+	// The client has reconnected, and has resources of the kind from an earlier
+	// stream.
 	Returns bool
 }
 
@@ -174,7 +175,9 @@ func (c *Core) Request(r Request) error {
 	})
 
 	switch {
-	case s.nonce == 0, r.Nonce == "": // before the first answer, a nonce is of an earlier stream, as old Envoys send it
+	case s.nonce == 0, r.Nonce == "":
+		// This is the stream's first request. Old Envoys send it with the last
+		// nonce of an earlier stream.
 		*s = subscription{
 			asked:    true,
 			returns:  r.Returns,
@@ -218,18 +221,23 @@ func (c *Core) Answers(
 	find func(k Kind, name string) Found,
 ) (all []Answer, waits bool) {
 	for k := range kinds {
+		s := &c.kinds[k]
 		look := func(name string) Found {
 			found := find(k, name)
-			switch {
-			case found.Provisional && c.kinds[k].returns && !k.isWhole():
+			if found.Provisional && s.returns && !k.isWhole() {
 				return Found{Pending: true}
-			case k == Routes:
-				return c.addUpcoming(now, name, found, &waits)
+			}
+
+			if k == Routes {
+				var wait bool
+				found, wait = c.addUpcoming(now, name, found)
+				waits = waits || wait
 			}
 
 			return found
 		}
-		if a := c.kinds[k].answer(k, look); a != nil {
+
+		if a := s.answer(k, look); a != nil {
 			all = append(all, *a)
 		}
 	}
@@ -244,67 +252,81 @@ type upcoming struct {
 	until   time.Time
 }
 
-// addUpcoming returns the routes to send now. Before a client receives routes
-// to clusters that it does not know, it receives its current routes with an
-// additional route to these clusters, which no call takes: see
-// [mapping.AddUpcoming].
-func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool) Found {
+// addUpcoming returns the routes to send now, and whether a change of them
+// waits. It sends routes to new clusters only after the client has these
+// clusters, because calls to unknown clusters would fail for a moment.
+func (c *Core) addUpcoming(
+	now time.Time,
+	name string,
+	found Found,
+) (_ Found, waits bool) {
 	s := &c.kinds[Routes]
 	next := found.Resource
 	last := s.sent[name]
-	a := s.upcoming[name]
+	change := s.upcoming[name]
 	delete(s.upcoming, name)
 
 	if next == nil || last == nil && !s.returns || next.Equal(last) {
-		return found
+		return found, false
 	}
 
-	if a == nil {
-		a = &upcoming{current: last, until: now.Add(upcomingTime)}
+	if change == nil {
+		change = &upcoming{current: last, until: now.Add(upcomingTime)}
 	}
 
-	if !now.Before(a.until) {
-		return found
+	if !now.Before(change.until) {
+		return found, false
 	}
 
-	wait := func(f Found) Found {
-		s.upcoming[name] = a
-		*waits = true
-
-		return f
+	before := c.beforeChange(change, last, next)
+	if before == nil {
+		return found, false
 	}
+
+	s.upcoming[name] = change
+
+	return *before, true
+}
+
+// beforeChange returns what to send before the routes next, nil if next may be
+// sent now. last has the routes that the client received last, nil for none.
+func (c *Core) beforeChange(change *upcoming, last, next *mapping.Resource) *Found {
+	clusters := &c.kinds[Clusters]
 
 	// grpc-go 1.85 loses a cluster that returns to the routes while calls from
-	// before its removal use it. So such routes wait until those calls end.
-	leaving := func(cluster string) bool {
+	// before its removal use it. So such routes wait until those calls end:
+	// then the client no longer asks for the cluster.
+	returns := func(cluster string) bool {
 		return !slices.Contains(last.Clusters, cluster) &&
-			slices.Contains(c.kinds[Clusters].names, cluster)
+			slices.Contains(clusters.names, cluster)
 	}
-	if last != nil && slices.ContainsFunc(next.Clusters, leaving) {
-		return wait(Found{Resource: last})
+	if last != nil && slices.ContainsFunc(next.Clusters, returns) {
+		return &Found{Resource: last}
 	}
 
-	if a.current == nil {
-		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names),
+	// After a reconnect, the clusters that the client asks for replace its
+	// unknown routes.
+	if change.current == nil {
+		asked := slices.DeleteFunc(slices.Clone(clusters.names),
 			func(cluster string) bool {
-				return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
+				return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(next.Name)
 			})
-		if !c.kinds[Clusters].asked || !c.hasAll(asked) {
-			return wait(Found{Pending: true})
+		if !clusters.asked || !c.hasAll(asked) {
+			return &Found{Pending: true}
 		}
 
-		a.current = mapping.Detour(asked, next)
-		if a.current == nil {
-			return found
+		change.current = mapping.Detour(asked, next)
+		if change.current == nil {
+			return nil
 		}
 	}
 
-	extended := mapping.AddUpcoming(a.current, next)
+	extended := mapping.AddUpcoming(change.current, next)
 	if extended == nil || extended.Equal(last) && c.hasAll(next.Clusters) {
-		return found
+		return nil
 	}
 
-	return wait(Found{Resource: extended})
+	return &Found{Resource: extended}
 }
 
 // hasAll reports whether the client has clusters and their endpoints, and has
@@ -329,18 +351,15 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	}
 
 	changed := s.fresh && k.isWhole() && len(s.names) > 0
-	whole := make([]*mapping.Resource, 0, len(s.names))
-	var news []*mapping.Resource
-
-	bytes := 0 // the size of news
-
 	waits := false // a resource is pending
+	all := make([]*mapping.Resource, 0, len(s.names))
+	var updates []*mapping.Resource
+
+	bytes := 0 // the size of updates
+
 	for _, name := range s.names {
 		found := find(name)
-		last := s.sent[name]
-
-		switch {
-		case found.Pending && k.isWhole() && s.version == "":
+		if found.Pending && k.isWhole() && s.version == "" {
 			if s.returns {
 				return nil // an answer without the resource would delete it at the client
 			}
@@ -348,42 +367,49 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 			waits = true
 
 			continue
-
-		case found.Resource == nil:
-			// A client asks for a removed cluster as long as it has calls to
-			// the cluster. These calls must not fail.
-			found.Resource = last
-			if last == nil && found.Substitute != nil {
-				found.Resource = found.Substitute()
-			}
 		}
 
-		if found.Resource == nil {
+		last := s.sent[name]
+		next := found.Resource
+
+		// A client asks for a removed cluster as long as it has calls to the
+		// cluster. These calls must not fail.
+		if next == nil {
+			next = last
+		}
+
+		if next == nil && found.Substitute != nil {
+			next = found.Substitute()
+		}
+
+		if next == nil {
 			continue
 		}
 
-		whole = append(whole, found.Resource)
+		all = append(all, next)
 
-		if !found.Resource.Equal(last) {
-			bytes += len(found.Resource.Body.GetValue())
-			if bytes > maxAnswer && len(news) > 0 && !k.isWhole() {
-				break
-			}
-
-			changed = true
-			news = append(news, found.Resource)
+		if next.Equal(last) {
+			continue
 		}
+
+		bytes += len(next.Body.GetValue())
+		if bytes > maxAnswer && updates != nil && !k.isWhole() {
+			break
+		}
+
+		changed = true
+		updates = append(updates, next)
 	}
 
-	if !changed || waits && len(whole) == 0 {
+	if !changed || waits && len(all) == 0 {
 		return nil
 	}
 
 	if k.isWhole() {
-		news = whole
+		updates = all
 	}
 
-	return s.send(k, news)
+	return s.send(k, updates)
 }
 
 func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {

@@ -117,6 +117,7 @@ func (s *Server) StreamAggregatedResources(
 func (c *stream) serve() error {
 	failed := make(chan error, 1)
 	go func() { failed <- c.receive() }() // ends with the stream
+
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 
@@ -174,13 +175,20 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 		refused = cmp.Or(short(r.GetErrorDetail().GetMessage()), "no reason given")
 	}
 
+	request := Request{
+		Kind:    kind,
+		Names:   r.GetResourceNames(),
+		Nonce:   r.GetResponseNonce(),
+		Refused: refused,
+		Returns: r.GetVersionInfo() != "",
+	}
+
 	c.mu.Lock()
 	if c.client.ID == "" && r.GetNode() != nil {
 		c.identify(r.GetNode())
 	}
 
-	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(),
-		refused, r.GetVersionInfo() != ""})
+	err := c.core.Request(request)
 	authorities := c.core.Authorities()
 	client := c.client.ID
 	c.mu.Unlock()
@@ -192,6 +200,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	s := c.server
 	logs := false
 	missed := 0
+
 	s.mu.Lock()
 	if _, serves := s.streams[c]; serves {
 		s.streams[c] = authorities
@@ -204,8 +213,9 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	s.mu.Unlock()
 
 	if logs {
-		s.logger.Warn("a client rejected a response (NACK)", loglimit.Attrs(missed,
-			"client", client, "type", kind.String(), "why", refused)...)
+		attrs := loglimit.Attrs(missed,
+			"client", client, "type", kind.String(), "why", refused)
+		s.logger.Warn("a client rejected a response (NACK)", attrs...)
 	}
 
 	return nil
@@ -215,11 +225,11 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 // long texts, because the source keeps them.
 func (c *stream) identify(n *corev3.Node) {
 	c.client.ID = short(n.GetId())
-	c.client.Agent = short(
-		n.GetUserAgentName() + " " + n.GetUserAgentVersion())
-	c.client.Zone = short(
-		n.GetLocality().GetZone())
-	c.inputs = mapping.Client{Zone: c.client.Zone, ID: c.client.ID}
+	c.client.Agent = short(n.GetUserAgentName() + " " + n.GetUserAgentVersion())
+	c.client.Zone = short(n.GetLocality().GetZone())
+
+	c.inputs.ID = c.client.ID
+	c.inputs.Zone = c.client.Zone
 
 	// C core 20 to 29, as in "C-core 29.0.0 Python 1.51.1"
 	c.inputs.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2")
@@ -240,10 +250,12 @@ func (c *stream) notify() {
 // answer sends the answers that are due. If waits is true, call answer again
 // after upcomingTime.
 func (c *stream) answer() (waits bool, err error) {
-	c.mu.Lock()
-	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found {
+	find := func(k Kind, name string) Found {
 		return c.server.source.Find(k, name, c.inputs)
-	})
+	}
+
+	c.mu.Lock()
+	answers, waits := c.core.Answers(time.Now(), find)
 	c.mu.Unlock()
 
 	for _, a := range answers {
@@ -253,8 +265,8 @@ func (c *stream) answer() (waits bool, err error) {
 			Nonce:       a.Nonce,
 			Resources:   make([]*anypb.Any, len(a.Resources)),
 		}
-		for i := range a.Resources {
-			r.Resources[i] = a.Resources[i].Body
+		for i, resource := range a.Resources {
+			r.Resources[i] = resource.Body
 		}
 
 		if err := c.grpc.Send(r); err != nil {

@@ -77,8 +77,8 @@ func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found
 		defer c.mu.Unlock()
 
 		if ok, missed := c.limit.Allow(time.Now()); ok {
-			c.logger.Warn("a client asks for a name that no service has",
-				loglimit.Attrs(missed, "name", printable.Short(name, 200))...)
+			attrs := loglimit.Attrs(missed, "name", printable.Short(name, 200))
+			c.logger.Warn("a client asks for a name that no service has", attrs...)
 		}
 
 		return ads.Found{}
@@ -120,16 +120,16 @@ func (c *Catalog) Hosts() (all []Host) {
 }
 
 const (
-	// of a host in the cache: one or, if the policy depends on zones or
-	// clients, one for each
+	// maxSnapshots limits the cached snapshots of a host. A host has one or, if
+	// the policy depends on zones or clients, one for each.
 	maxSnapshots = 10_000
 
-	// of a host in the cache, if the policy depends on zones: clients can send
-	// any zone
+	// maxZones limits the cached snapshots of a host whose policy depends only
+	// on zones: clients can send any zone.
 	maxZones = 64
 
-	// the default time for which clients of package runtime keep vanished
-	// endpoints
+	// emptyGrace is the default time for which clients of package runtime hold
+	// endpoints.
 	emptyGrace = 30 * time.Second
 )
 
@@ -150,17 +150,15 @@ type host struct {
 	mu       sync.Mutex
 	throttle throttle // of mappings
 
-	// by service; nil until a client asks
-	followed []*runtime.Followed
+	followed []*runtime.Followed // by service; nil until a client asks
 
-	// its services have the last valid policies, which at first are those of
-	// descs
+	// Its services have the last valid policies: at first those of descs.
 	input *mapping.Host
 
 	provisional bool // input may be out of date
 
-	// until then, a host without endpoints is provisional; zero until etcd has
-	// answered
+	// Until then, a host without endpoints is provisional. It is zero until
+	// etcd has answered.
 	graceEnds time.Time
 
 	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
@@ -289,16 +287,18 @@ func (h *host) refresh() {
 		time.AfterFunc(emptyGrace, h.changed)
 	}
 
-	// if leases have expired, servers will register again
+	// If all leases have expired, servers will soon register again.
 	h.provisional = len(views[0].Endpoints) == 0 && time.Now().Before(h.graceEnds)
+
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
 			next.Services[i].Policy = p
 		} else {
-			trouble = cmp.Or(trouble, fmt.Errorf(
-				"the service config of %q is not in force: %w", h.descs[i].Name, err))
+			err = fmt.Errorf("the service config of %q is not in force: %w",
+				h.descs[i].Name, err)
+			trouble = cmp.Or(trouble, err)
 		}
 
 		next.Leader = cmp.Or(views[i].Routed, next.Leader)
@@ -315,25 +315,25 @@ func (h *host) refresh() {
 	}
 
 	h.input = next
-
 	h.made = make(map[mapping.Client]*mapping.Snapshot)
+
 	if err == nil {
 		h.made[mapping.Client{}] = s
 
 		if !slices.Equal(h.unsupported, s.Unsupported) {
 			h.unsupported = s.Unsupported
-			h.log(slog.LevelWarn, "xDS clients do not get all of a service", "missing",
-				s.Unsupported)
+			h.log(slog.LevelWarn, "xDS clients do not get all of a service",
+				"missing", s.Unsupported)
 		}
 	}
 
 	h.report(trouble)
 }
 
-// A pause after a mapping lasts pauseFactor times as long as the mapping, but
-// at most maxPause, so that clients learn of changes in time. So a host takes a
-// tenth of a core for its mappings, and more only if they take over 0.1 s
-// together.
+// The pause after a mapping lasts pauseFactor times as long as the mapping: so
+// a host uses a tenth of a processor for its mappings. The pause lasts at most
+// maxPause, so that clients receive changes soon. So a host uses more only if
+// its mappings take over 0.1 s together.
 const pauseFactor, maxPause = 9, time.Second
 
 // throttle bounds the share of time that a host spends on mappings.
@@ -345,20 +345,21 @@ type throttle struct {
 // spent extends the pause for work that began at the given time.
 func (t *throttle) spent(began time.Time) {
 	now := time.Now()
-	t.until = now.Add(min(max(0, t.until.Sub(now))+pauseFactor*now.Sub(began), maxPause))
+	pause := max(0, t.until.Sub(now)) + pauseFactor*now.Sub(began)
+	t.until = now.Add(min(pause, maxPause))
 }
 
 // wait reports whether the pause is on. If so, it calls ended when the pause is
 // over. ended must be the same in each call.
 func (t *throttle) wait(ended func()) bool {
-	left := time.Until(t.until)
+	rest := time.Until(t.until)
 	switch {
-	case left <= 0:
+	case rest <= 0:
 		return false
 	case t.timer == nil:
-		t.timer = time.AfterFunc(left, ended)
+		t.timer = time.AfterFunc(rest, ended)
 	default:
-		t.timer.Reset(left)
+		t.timer.Reset(rest)
 	}
 
 	return true
@@ -375,8 +376,8 @@ func (h *host) report(err error) {
 
 	if err != nil {
 		h.log(slog.LevelWarn,
-			"cannot follow a service; its last known state stays in force", "error",
-			err)
+			"cannot follow a service; its last known state stays in force",
+			"error", err)
 	} else {
 		h.log(slog.LevelInfo, "following a service again")
 	}
@@ -385,8 +386,8 @@ func (h *host) report(err error) {
 // log logs a line about the host, unless it has logged many recently.
 func (h *host) log(level slog.Level, text string, attrs ...any) {
 	if ok, missed := h.limit.Allow(time.Now()); ok {
-		h.logger.Log(context.Background(), level, text,
-			loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)...)
+		attrs = loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)
+		h.logger.Log(context.Background(), level, text, attrs...)
 	}
 }
 
@@ -398,6 +399,14 @@ func (h *host) status() (_ Host, used bool) {
 
 	h.refresh() // the state may be old: a stalled client does not cause lookups
 
-	return Host{h.authority, h.descs[0].Key, h.made != nil, len(h.input.Endpoints),
-		h.unsupported, h.err}, h.followed != nil
+	status := Host{
+		Authority:   h.authority,
+		Key:         h.descs[0].Key,
+		Known:       h.made != nil,
+		Endpoints:   len(h.input.Endpoints),
+		Unsupported: h.unsupported,
+		Err:         h.err,
+	}
+
+	return status, h.followed != nil
 }

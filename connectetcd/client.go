@@ -19,8 +19,8 @@
 //	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, impl)
 //	err = server.Serve(ctx, listener)
 //
-// When ctx ends, the services leave etcd. Then the server ends as net/http's
-// own does: by Shutdown and, after the stop timeout, by Close.
+// When ctx ends, the server withdraws the services from etcd. Then it ends as
+// net/http's own does: by Shutdown and, after the stop timeout, by Close.
 package connectetcd
 
 import (
@@ -38,11 +38,13 @@ const SupportPackageIsVersion1 = true
 
 // NewClient returns a Connect client that calls the servers of a service, as
 // generated constructors do. newClient is a constructor of
-// protoc-gen-connect-go, such as greeterv1connect.NewGreeterServiceClient. The
-// options are those of [runtime.Registry.NewClient], which must have transport
-// credentials, and [WithClientOptions]. NewClient does no I/O, and returns an
-// error if registry.NewClient does. The client is safe for concurrent use;
-// closing the registry closes the client's connection.
+// protoc-gen-connect-go, such as greeterv1connect.NewGreeterServiceClient. opts
+// may have the options of [runtime.Registry.NewClient], and
+// [WithClientOptions]. Transport credentials are required.
+//
+// NewClient does no I/O, and returns an error if registry.NewClient does. The
+// client is safe for concurrent use. Closing the registry closes the client's
+// connection.
 //
 // The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and
 // their limits. Connect's interceptors see the service's name as the peer's
@@ -55,6 +57,7 @@ func NewClient[C any](
 ) (C, error) {
 	clientOpts := []connect.ClientOption{connect.WithGRPC()}
 	var dialOpts []grpc.DialOption
+
 	for _, opt := range opts {
 		if ours, ok := opt.(clientOptions); ok {
 			clientOpts = append(clientOpts, ours.opts...)
@@ -68,8 +71,9 @@ func NewClient[C any](
 		return *new(C), err
 	}
 
-	return newClient(
-		NewHTTPClient(conn), runtime.Scheme+"://"+desc.Name, clientOpts...), nil
+	baseURL := runtime.Scheme + "://" + desc.Name
+
+	return newClient(NewHTTPClient(conn), baseURL, clientOpts...), nil
 }
 
 // clientOptions is a grpc.DialOption that gRPC ignores and NewClient applies.
@@ -89,10 +93,12 @@ func WithClientOptions(opts ...connect.ClientOption) grpc.DialOption {
 // WithAffinity sends calls of a method to the same instance if their requests
 // have the same key: see [runtime.WithAffinity]. An affinity in the context
 // takes precedence. Generated code passes this option if a method's proto names
-// an affinity field. procedure is the method's name, such as
-// "/acme.user.v1.UserService/GetUser". The method must not stream requests,
-// which are of type *Req. key returns "" for a request without affinity.
-// WithAffinity works with [NewClient], and is ignored elsewhere.
+// an affinity field.
+//
+// procedure is the method's name, such as "/acme.user.v1.UserService/GetUser".
+// The method's requests are of type *Req, and it must not stream them. key
+// returns "" for a request without affinity. WithAffinity works with
+// [NewClient], and is ignored elsewhere.
 func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {
 	keyOf := func(message any) string { return key(message.(*Req)) }
 
@@ -111,7 +117,10 @@ type affinity struct {
 }
 
 func (a affinity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+	return func(
+		ctx context.Context,
+		req connect.AnyRequest,
+	) (connect.AnyResponse, error) {
 		_, given := runtime.Affinity(ctx)
 		if !given && req.Spec().Procedure == a.procedure {
 			ctx = runtime.WithAffinity(ctx, a.keyOf(req.Any()))
@@ -132,9 +141,9 @@ func (a affinity) WrapStreamingClient(
 		}
 
 		key := new(string)
+		conn := next(context.WithValue(ctx, affinityKey{}, key), spec)
 
-		return affinityConn{next(context.WithValue(ctx, affinityKey{}, key), spec),
-			a.keyOf, key}
+		return affinityConn{conn, a.keyOf, key}
 	}
 }
 

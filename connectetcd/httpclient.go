@@ -32,23 +32,23 @@ import (
 // on conn, usually a connection of [runtime.Registry.NewClient]. It is safe for
 // concurrent use, and does not close conn.
 //
-// Make the client with connect.WithGRPC: requests of other protocols fail with
-// connect.CodeUnimplemented. The scheme and host of the base URL are ignored,
-// and the URL must have no path. connect.IsWireError returns true for every
-// error of a call.
+// Make the Connect client with connect.WithGRPC: requests of other protocols
+// fail with connect.CodeUnimplemented. The base URL must have no path, and its
+// scheme and host are ignored. connect.IsWireError returns true for every error
+// of a call.
 //
 // Headers that HTTP or gRPC set themselves, such as User-Agent and
 // Grpc-Timeout, are not sent: use grpc.WithUserAgent and the context's
-// deadline. A reply message may have 4 MiB, or grpc.MaxCallRecvMsgSize;
-// connect.WithReadMaxBytes applies as well. gRPC compresses requests, by
-// grpc.UseCompressor: calls with connect.WithSendCompression fail.
-// connect.WithAcceptCompression has no effect.
+// deadline. A reply message may have 4 MiB, or grpc.MaxCallRecvMsgSize, and at
+// most connect.WithReadMaxBytes. To compress requests, use grpc.UseCompressor:
+// calls with connect.WithSendCompression fail. connect.WithAcceptCompression
+// has no effect.
 //
-// Unary calls pass through the connection's unary interceptors, all others
+// Unary calls pass through the connection's unary interceptors, and all others
 // through its stream interceptors. A method whose descriptor is not linked into
-// the program is called as a bidirectional stream. Connect and this package run
-// the interceptors of a call that streams requests in goroutines of their own,
-// so a panic in one ends the process.
+// the program is called as a bidirectional stream. If a call streams requests,
+// its interceptors run in goroutines of Connect and of this package, so a panic
+// in one ends the process.
 func NewHTTPClient(conn grpc.ClientConnInterface) connect.HTTPClient {
 	return httpClient{conn}
 }
@@ -74,8 +74,8 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	return c.unary(call), nil
 }
 
-// repeatable lets gRPC repeat a call of any size if a net/http server, when it
-// stops, has not begun the call. Its only message is in memory anyway.
+// repeatable lets gRPC repeat a call of any size that a net/http server had not
+// begun when the server stopped. The call's only message is in memory anyway.
 var repeatable = grpc.MaxRetryRPCBufferSize(math.MaxInt)
 
 func (c httpClient) unary(call *call) *http.Response {
@@ -90,9 +90,11 @@ func (c httpClient) unary(call *call) *http.Response {
 	var header, trailer metadata.MD
 	var reply io.Reader = http.NoBody
 
-	err = c.conn.Invoke(call.ctx, call.method, message, &reply,
-		grpc.ForceCodecV2(call.codec), repeatable, grpc.Header(&header),
-		grpc.Trailer(&trailer))
+	err = c.conn.Invoke(
+		call.ctx, call.method, message, &reply,
+		grpc.ForceCodecV2(call.codec), repeatable,
+		grpc.Header(&header), grpc.Trailer(&trailer),
+	)
 	if err != nil {
 		reply = http.NoBody
 	}
@@ -107,7 +109,7 @@ func (c httpClient) unary(call *call) *http.Response {
 func (c httpClient) stream(call *call) *http.Response {
 	ctx, cancel := context.WithCancel(call.ctx)
 
-	// At the end of the call, Close unblocks the writer of the body, and send.
+	// At the end of the call, Close unblocks send and the writer of the body.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
 
 	opts := []grpc.CallOption{grpc.ForceCodecV2(call.codec)}
@@ -144,7 +146,7 @@ type call struct {
 	ctx    context.Context // carries the metadata to send
 	body   io.ReadCloser
 	method string          // "/acme.user.v1.UserService/GetUser"
-	desc   grpc.StreamDesc // describes a bidirectional stream if the method is unknown
+	desc   grpc.StreamDesc // of a bidirectional stream if the method is unknown
 	codec  codec
 }
 
@@ -164,20 +166,21 @@ func newCall(req *http.Request) (*call, error) {
 	c := &call{body: req.Body, method: req.URL.Path, codec: codec}
 	name := protoreflect.FullName(strings.Replace(c.method[1:], "/", ".", 1))
 
-	// an error means no descriptor
+	// If no descriptor is linked, found is nil.
 	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name)
-	desc, ok := found.(protoreflect.MethodDescriptor)
-	c.desc = grpc.StreamDesc{ServerStreams: !ok ||
-		desc.IsStreamingServer(), ClientStreams: !ok || desc.IsStreamingClient()}
+	method, ok := found.(protoreflect.MethodDescriptor)
+	c.desc.ServerStreams = !ok || method.IsStreamingServer()
+	c.desc.ClientStreams = !ok || method.IsStreamingClient()
 
 	c.ctx = metadata.NewOutgoingContext(req.Context(), md)
+
 	key, given := runtime.Affinity(c.ctx)
 	if ofRequest, ok := c.ctx.Value(affinityKey{}).(*string); ok && !given {
 		key = *ofRequest
 	}
 
+	// Also for the context's own affinity: md has replaced its header.
 	if key != "" {
-		// again, because md has no header of the context's affinity
 		c.ctx = runtime.WithAffinity(c.ctx, key)
 	}
 
@@ -232,11 +235,12 @@ func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
 	h := make(http.Header, len(header)+1)
 	addMetadata(h, header)
 
-	if sent := header.Get("content-type"); len(sent) > 0 {
-		h.Set("Content-Type", sent[0])
-	} else { // the call has failed before the server sent headers
-		h.Set("Content-Type", "application/grpc+"+string(c.codec))
+	sent := header.Get("content-type")
+	if len(sent) == 0 { // the call has failed before the server sent headers
+		sent = []string{"application/grpc+" + string(c.codec)}
 	}
+
+	h.Set("Content-Type", sent[0])
 
 	return &http.Response{
 		StatusCode: http.StatusOK,
@@ -267,7 +271,7 @@ func setTrailers(header http.Header, trailer metadata.MD, err error) {
 
 	header.Set("Grpc-Message", url.PathEscape(s.Message()))
 
-	// omits details that cannot be encoded
+	// Details that cannot be encoded are omitted.
 	if details, err := proto.Marshal(s.Proto()); err == nil {
 		header.Set("Grpc-Status-Details-Bin",
 			base64.RawStdEncoding.EncodeToString(details))
@@ -324,7 +328,8 @@ func readMessage(body io.Reader) ([]byte, error) {
 		return nil, err
 	}
 
-	// not bounded: this process has the message in memory
+	// The length needs no bound, because this process has the message in
+	// memory.
 	message := make([]byte, binary.BigEndian.Uint32(prefix[1:]))
 	if _, err := io.ReadFull(body, message); err != nil {
 		return nil, fmt.Errorf("a message of %d bytes: %w", len(message),
@@ -335,7 +340,7 @@ func readMessage(body io.Reader) ([]byte, error) {
 }
 
 // A codec passes messages through unchanged, because Connect has encoded them.
-// Its value is the name of Connect's codec, which gRPC sends as the content
+// Its value is the name of Connect's codec: gRPC sends it as the content
 // subtype.
 type codec string
 
@@ -379,7 +384,8 @@ var reservedHeaders = map[string]bool{
 	"Grpc-Message":            true,
 	"Grpc-Message-Type":       true,
 	"Grpc-Status":             true,
-	"Grpc-Status-Details-Bin": true, "Grpc-Timeout": true,
+	"Grpc-Status-Details-Bin": true,
+	"Grpc-Timeout":            true,
 }
 
 // binarySuffix ends the names of headers whose values are bytes, sent as

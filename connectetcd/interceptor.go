@@ -14,34 +14,40 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// NewLaneInterceptor returns an interceptor for handlers, to pass to
-// connect.WithInterceptors. It puts the lane of the handled call into the
-// handler's context, and so into the calls that the handler makes: see
-// [runtime.CarryLane]. The context also has the request's metadata, as in a
-// gRPC server. If a handler returns a gRPC status as its error, the caller gets
+// NewLaneInterceptor returns an interceptor for handlers: pass it to
+// connect.WithInterceptors. It puts the lane of a call into the handler's
+// context, and so into the calls that the handler makes: see
+// [runtime.CarryLane]. As in a gRPC server, the context also has the request's
+// metadata. If a handler returns a gRPC status as its error, the caller gets
 // the status's code. [CheckLeader] needs the interceptor. In clients it does
 // nothing.
 func NewLaneInterceptor() connect.Interceptor {
-	return laneInterceptor{func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			if req.Spec().IsClient {
-				return next(ctx, req)
-			}
-
-			ctx = handling(ctx, req.Header(), false)
-			defer ctx.Value(handledKey{}).(handled).end(nil)
-
-			resp, err := next(ctx, req)
-			if err != nil {
-				err = cmp.Or(ended(ctx), fromStatus(err, nil))
-			}
-
-			return resp, err
-		}
-	}}
+	return laneInterceptor{}
 }
 
+// laneInterceptor inherits WrapStreamingClient, which changes nothing.
 type laneInterceptor struct{ connect.UnaryInterceptorFunc }
+
+func (laneInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(
+		ctx context.Context,
+		req connect.AnyRequest,
+	) (connect.AnyResponse, error) {
+		if req.Spec().IsClient {
+			return next(ctx, req)
+		}
+
+		ctx = handling(ctx, req.Header(), false)
+		defer ctx.Value(handledKey{}).(handled).end(nil)
+
+		resp, err := next(ctx, req)
+		if err != nil {
+			err = cmp.Or(ended(ctx), fromStatus(err, nil))
+		}
+
+		return resp, err
+	}
+}
 
 func (laneInterceptor) WrapStreamingHandler(
 	next connect.StreamingHandlerFunc,
@@ -65,28 +71,28 @@ type handled struct {
 type handledKey struct{}
 
 // handling returns the context of a handler, with the request's metadata and
-// lane. It omits binary metadata that is not valid base64. CheckLeader ends the
-// context with the leadership: the cause is then an error of Connect.
+// lane. It omits binary metadata that is not valid base64. After CheckLeader,
+// the context ends with the leadership, with an error of Connect as its cause.
 func handling(ctx context.Context, header http.Header, stream bool) context.Context {
 	md, _ := toMetadata(header)
-
-	// ends with the call at the latest
 	ctx, end := context.WithCancelCause(metadata.NewIncomingContext(ctx, md))
+	ctx = context.WithValue(ctx, handledKey{}, handled{stream, end})
 
-	// CarryLane puts the call's lane into the handler's context. This handler
-	// returns no error, so CarryLane returns none.
-	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
+	keep := func(carried context.Context, _ any) (any, error) {
 		ctx = carried
 		return nil, nil
-	})
+	}
 
-	return context.WithValue(ctx, handledKey{}, handled{stream, end})
+	_, _ = runtime.CarryLane(ctx, nil, nil, keep) // returns the error of keep
+
+	return ctx
 }
 
 // ended returns the error of a call whose leadership has ended, and otherwise
 // nil.
 func ended(ctx context.Context) error {
-	if cause := new(connect.Error); errors.As(context.Cause(ctx), &cause) {
+	var cause *connect.Error
+	if errors.As(context.Cause(ctx), &cause) {
 		return cause
 	}
 
@@ -94,8 +100,9 @@ func ended(ctx context.Context) error {
 }
 
 // leaderConn is a stream whose Send and Receive return an error after the end
-// of the leadership. Unlike leader.Guard, it does not interrupt a Receive under
-// way: that needs a goroutine for each, which may outlive the handler.
+// of the leadership. A Receive that is under way then is not interrupted, as it
+// is by leader.Guard: that needs a goroutine for each Receive, which may
+// outlive the handler.
 type leaderConn struct {
 	connect.StreamingHandlerConn
 	ctx context.Context
@@ -104,6 +111,7 @@ type leaderConn struct {
 func (c leaderConn) Send(message any) error {
 	return c.do(c.StreamingHandlerConn.Send, message)
 }
+
 func (c leaderConn) Receive(message any) error {
 	return c.do(c.StreamingHandlerConn.Receive, message)
 }
@@ -117,12 +125,11 @@ func (c leaderConn) do(sendOrReceive func(any) error, message any) error {
 	return cmp.Or(ended(c.ctx), err)
 }
 
-// fromStatus converts a gRPC status and a trailer to an error of Connect with
-// the same code: gRPC and Connect number the codes alike. It returns other
-// errors unchanged: calls may share them, and interceptors may inspect the
-// errors that they wrap.
+// fromStatus converts a gRPC status and a trailer to an error of Connect. gRPC
+// and Connect number the codes alike. fromStatus returns other errors
+// unchanged: calls may share them, and interceptors may inspect what they wrap.
 func fromStatus(err error, trailer metadata.MD) error {
-	if coded := new(connect.Error); err == nil || errors.As(err, &coded) {
+	if err == nil || errors.As(err, new(*connect.Error)) {
 		return err
 	}
 
@@ -143,26 +150,29 @@ func fromStatus(err error, trailer metadata.MD) error {
 	return converted
 }
 
+// leadership is *leader.Leadership of package runtime/leader, which only
+// programs with a leader link.
+type leadership = interface {
+	Enter(ctx context.Context, stream bool) (leading context.Context, err error)
+}
+
 // CheckLeader returns an error unless this process leads now, with the token
-// that the call carries. It needs [NewLaneInterceptor] among the interceptors
-// of the handler. leads is a *leader.Leadership of package runtime/leader,
-// which only programs with a leader link: see its Enter. ctx is the context
-// that Connect passes to a handler. Call CheckLeader first in the handlers of
-// the leader's methods: callers repeat a refused unary call, because the
-// handler has done nothing yet. The end of the leadership ends ctx with the
-// cause leader.ErrEnded, and makes a stream, and the error of a unary handler,
-// UNAVAILABLE, as behind leader.Guard.
+// that the call carries. Call it first in the handlers of the leader's methods:
+// callers repeat a refused unary call, because the handler has done nothing
+// yet. Later in a handler, call leads.Check.
+//
+// leads is a *leader.Leadership of package runtime/leader: see its Enter. ctx
+// is the context that Connect passes to the handler, whose interceptors must
+// include [NewLaneInterceptor].
+//
+// When the leadership ends, ctx ends with the cause leader.ErrEnded. The stream
+// then fails with UNAVAILABLE, as behind leader.Guard. So does a unary call
+// whose handler returns an error.
 //
 // A leader that resigns in order waits for unary calls until their contexts
 // end: when the handler returns, or earlier if the caller cancels or the
 // deadline passes. So a handler that resigns must do so in another goroutine.
-// Later in a handler call leads.Check.
-func CheckLeader(
-	ctx context.Context,
-	leads interface {
-		Enter(ctx context.Context, stream bool) (leading context.Context, err error)
-	},
-) error {
+func CheckLeader(ctx context.Context, leads leadership) error {
 	call, ok := ctx.Value(handledKey{}).(handled)
 	if !ok {
 		return connect.NewError(connect.CodeInternal,
@@ -170,8 +180,9 @@ func CheckLeader(
 	}
 
 	stream := new(trailerStream)
-	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(ctx, stream),
-		call.stream)
+	ctx = grpc.NewContextWithServerTransportStream(ctx, stream)
+
+	leading, err := leads.Enter(ctx, call.stream)
 	if err != nil {
 		return fromStatus(err, stream.trailer)
 	}

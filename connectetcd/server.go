@@ -37,15 +37,19 @@ type Server struct {
 	server *runtime.Server
 }
 
-// NewServer returns a server that will serve s. Services are registered on the
-// Handler of s: an *http.ServeMux, whose other routes stay, or nil, which
-// NewServer replaces by a new one. It panics for another Handler. To put
-// middleware around the services, wrap the Handler after NewServer. If
-// TLSNextProto is nil, NewServer replaces zeros in HTTP2, because all calls of
-// a caller share one connection: by 10,000 streams, and by a receive buffer of
-// 4 MiB a connection, so that a slow upload, which may fill net/http's 1 MiB a
-// stream, does not block other calls. Call Serve and Shutdown of s only with
-// [Server.Announce]. The options are as in [runtime.Registry.NewServer].
+// NewServer returns a server for s. The options are as in
+// [runtime.Registry.NewServer]. Call Serve and Shutdown of s only with
+// [Server.Announce].
+//
+// Services are registered on the Handler of s, which must be an *http.ServeMux
+// or nil: NewServer panics for another Handler. The other routes of the
+// ServeMux stay, and NewServer replaces nil by a new ServeMux. To put
+// middleware around the services, wrap the Handler after NewServer.
+//
+// All calls of a caller share one connection. So, if TLSNextProto of s is nil,
+// NewServer replaces two zeros in its HTTP2: by 10,000 streams, and by a
+// receive buffer of 4 MiB a connection. A slow upload may fill net/http's
+// buffer of 1 MiB a stream, and does not block other calls in the larger one.
 func NewServer(
 	registry *runtime.Registry,
 	s *http.Server,
@@ -62,16 +66,16 @@ func NewServer(
 	}
 
 	if s.TLSNextProto == nil {
-		// a copy: other servers may share it
-		http2 := *cmp.Or(s.HTTP2, new(http.HTTP2Config))
+		// a copy, because other servers may share the config
+		config := *cmp.Or(s.HTTP2, new(http.HTTP2Config))
+		s.HTTP2 = &config
 
 		// net/http also limits resets of streams by this value
-		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000)
+		config.MaxConcurrentStreams = cmp.Or(config.MaxConcurrentStreams, 10_000)
 
 		// the most that net/http accepts
-		http2.MaxReceiveBufferPerConnection = cmp.Or(http2.MaxReceiveBufferPerConnection,
-			4<<20-1)
-		s.HTTP2 = &http2
+		buffer := cmp.Or(config.MaxReceiveBufferPerConnection, 4<<20-1)
+		config.MaxReceiveBufferPerConnection = buffer
 	}
 
 	below := &httpServer{s, make(map[string]grpc.ServiceInfo)}
@@ -81,7 +85,7 @@ func NewServer(
 
 // Register registers a service on a server, as generated code does. newHandler
 // is a constructor of protoc-gen-connect-go, such as
-// greeterv1connect.NewGreeterServiceHandler. The options are those of
+// greeterv1connect.NewGreeterServiceHandler. opts may have the options of
 // newHandler, and [WithRegisterOptions]. Serve and Announce return an error if
 // an option is invalid. A service that is registered twice makes the ServeMux
 // panic.
@@ -94,6 +98,7 @@ func Register[H any](
 ) {
 	var registerOpts []runtime.RegisterOption
 	var handlerOpts []connect.HandlerOption
+
 	for _, opt := range opts {
 		if ours, ok := opt.(registerOptions); ok {
 			registerOpts = append(registerOpts, ours.opts...)
@@ -108,12 +113,13 @@ func Register[H any](
 }
 
 // HandleHealth registers gRPC's health service on the server, with the statuses
-// of checker, and asks checker every second. The entry of a service is removed
-// from etcd while its status is not serving. If checker does not know a
-// service, the status of the whole server, named "", counts. If checker has the
-// method SetStatus of *grpchealth.StaticChecker, its services are not serving
-// while the server drains. Without a health service, entries are in etcd as
-// long as the server is announced.
+// of checker, and asks checker every second. The entry of a service is out of
+// etcd while its status is not serving. If checker does not know a service, the
+// status of the whole server, named "", counts. Without a health service,
+// entries are in etcd as long as the server is announced.
+//
+// If checker has the method SetStatus of *grpchealth.StaticChecker, its
+// services are not serving while the server drains.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	s.routes.Handle(grpchealth.NewHandler(checker, opts...))
 	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
@@ -121,11 +127,12 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 
 // Serve serves on lis until ctx ends, and keeps the registered services in etcd
 // until then, as [runtime.Server.Serve] does. It announces them in the
-// background. When ctx ends it withdraws them, waits for the drain delay (1 s
-// by default), and calls the HTTP server's Shutdown and, after the stop timeout
-// (20 s), its Close, which cuts open calls. Serve closes lis, and returns nil
-// after a clean drain. It serves TLS if the TLSConfig has a certificate: lis
-// must not do so, too. It can be called once.
+// background. When ctx ends, Serve withdraws them, waits for the drain delay (1
+// s by default), and calls the HTTP server's Shutdown. After the stop timeout
+// (20 s by default) it calls Close, which cuts open calls.
+//
+// Serve serves TLS if the TLSConfig has a certificate: lis must not do so, too.
+// It closes lis, and returns nil after a clean drain. It can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if err := checkHTTP2(s.below.http, lis); err != nil {
 		return errors.Join(err, lis.Close())
@@ -174,7 +181,7 @@ func WithRegisterOptions(opts ...runtime.RegisterOption) connect.HandlerOption {
 
 // health adapts a checker to gRPC's health service, which a runtime.Server
 // polls every second. Watch stays unimplemented. Values of health are
-// comparable, so runtime.Server notices that several servers share a checker,
+// comparable: if several servers share a checker, runtime.Server notices that,
 // and does not change the checker's statuses.
 type health struct {
 	healthpb.UnimplementedHealthServer
@@ -223,9 +230,9 @@ type httpServer struct {
 // ServeMux serves it. RegisterService ignores a service without a linked
 // descriptor: callers then assume that the service has every method.
 func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) {
-	// an error means no descriptor
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(
-		protoreflect.FullName(desc.ServiceName))
+	name := protoreflect.FullName(desc.ServiceName)
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // nil without one
+
 	service, ok := found.(protoreflect.ServiceDescriptor)
 	if !ok {
 		return
@@ -233,8 +240,8 @@ func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) {
 
 	var info grpc.ServiceInfo
 	for i := range service.Methods().Len() {
-		info.Methods = append(info.Methods,
-			grpc.MethodInfo{Name: string(service.Methods().Get(i).Name())})
+		method := service.Methods().Get(i)
+		info.Methods = append(info.Methods, grpc.MethodInfo{Name: string(method.Name())})
 	}
 
 	s.services[desc.ServiceName] = info
@@ -266,20 +273,23 @@ func (s *httpServer) Serve(lis net.Listener) error {
 
 // GracefulStop waits for the calls that net/http's own Shutdown waits for.
 func (s *httpServer) GracefulStop() {
+	// An error means that a listener was already closed.
 	_ = s.http.Shutdown(context.Background())
-} // fails if a listener is already closed
+}
 
+// Stop cuts open calls.
 func (s *httpServer) Stop() {
+	// An error means that a listener was already closed.
 	_ = s.http.Close()
-} // fails if a listener is already closed
+}
 
 // checkHTTP2 returns an error if the server would serve only HTTP/1 on a
 // listener without TLS.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
-	_, plain := lis.(*net.TCPListener) // others may hide a TLS listener
-	if !plain ||
-		hasCertificate(s.TLSConfig) ||
-		s.Protocols != nil && s.Protocols.UnencryptedHTTP2() {
+	_, isTCP := lis.(*net.TCPListener) // others may hide a TLS listener
+	unencrypted := s.Protocols != nil && s.Protocols.UnencryptedHTTP2()
+
+	if !isTCP || unencrypted || hasCertificate(s.TLSConfig) {
 		return nil
 	}
 

@@ -300,12 +300,12 @@ func (a *app) readConfig(
 ) (text string, err error) {
 	var raw []byte
 
-	number, isRevision := strings.CutPrefix(arg, policyedit.RevisionMark)
+	number, isRevision := strings.CutPrefix(arg, policyedit.RevisionSign)
 	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
 	case isRevision && revision <= 0:
 		return "", usage.Mistakef("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it",
-			arg, policyedit.RevisionMark)
+			arg, policyedit.RevisionSign)
 	case isRevision:
 		live, err := policyAt(ctx, s, key, revision)
 		if err != nil {

@@ -17,7 +17,8 @@ import (
 func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
 	for n := range s.Instances {
-		if i := &s.Instances[n]; i.Leaving() {
+		i := &s.Instances[n]
+		if i.Leaving() {
 			marks.Add(endpoint.Mark{
 				Addr:     i.Addr,
 				Instance: i.Instance,
@@ -27,9 +28,9 @@ func (s *Service) Merged() *Service {
 		}
 	}
 
-	var kept []int
-
+	var kept []int // the indexes of entries in s.Instances
 	var entries []endpoint.Entry
+
 	for n := range s.Instances {
 		i := &s.Instances[n]
 		e := endpoint.Entry{
@@ -47,8 +48,8 @@ func (s *Service) Merged() *Service {
 
 	set := endpoint.Merge(entries)
 	slices.Sort(set)
-	m := *s
 
+	m := *s
 	m.Instances = make([]Instance, len(set))
 	for n, at := range set {
 		m.Instances[n] = s.Instances[kept[at]]
@@ -74,18 +75,17 @@ func (s *Service) WithUncalled(called *Service) []Instance {
 	all := slices.Clone(called.Instances)
 	calledAt := called.ByAddr()
 	for _, i := range s.Instances {
-		switch called := calledAt[i.Addr]; {
-		case called == nil:
-			i.Share = &Share{Why: "is being withdrawn by its owner"}
-		case called.Entry.Key == i.Entry.Key:
-			continue
+		why := "is being withdrawn by its owner"
 
-		default:
-			i.Share = &Share{
-				Why: "has the address of " + called.Instance + ", which stands for both",
+		if at := calledAt[i.Addr]; at != nil {
+			if at.Entry.Key == i.Entry.Key {
+				continue
 			}
+
+			why = "has the address of " + at.Instance + ", which stands for both"
 		}
 
+		i.Share = &Share{Why: why}
 		all = append(all, i)
 	}
 
@@ -143,11 +143,11 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 	return live.Etcd()
 }
 
-// Plan is a client's selection of the instances to call.
+// Plan is a planner.Plan of instances.
 type Plan = planner.Plan[*Instance]
 
 // Plan returns the plan of a client in zone under policy, which may be nil. s
-// must be [Service.Merged]: clients plan with merged instances.
+// must be [Service.Merged], because clients merge entries before they plan.
 func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 	if policy == nil {
 		policy = new(serviceconfig.Etcd)

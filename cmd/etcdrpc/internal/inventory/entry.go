@@ -80,21 +80,21 @@ func (e Entry) Name() string {
 }
 
 // OwnerOf returns the key of the service that an entry belongs to: the part of
-// the etcd key before the last slash. If the key ends in the id of the entry's
-// lease, with no mark such as "-" before the id, it returns the part before the
-// id.
+// the etcd key before the last slash. But in the lease suffix layout, where the
+// key ends in the id of the entry's lease without a separator, it is the part
+// before the id.
 func OwnerOf(e Entry) string {
 	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
 
 	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
 	if e.Lease != 0 && !json {
-		marks := "/"
+		separators := "/"
 		if slash > 0 {
-			marks = "/-_.:@"
+			separators = "/-_.:@"
 		}
 
 		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-		if ok && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], marks) {
+		if ok && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], separators) {
 			return stem
 		}
 	}
@@ -130,11 +130,11 @@ func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 	}
 
 	service, _, _ = strings.Cut(name, "//")
-	instance, err := candidate.InstanceOf(candidate.Prefix(service),
-		&mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
+	kv := &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease}
+	instance, err := candidate.InstanceOf(candidate.Prefix(service), kv)
+	first := candidate.First{Key: e.Key, Created: e.CreateRevision}
 
-	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision},
-		instance, e.Lease}, err == nil
+	return service, Candidate{first, instance, e.Lease}, err == nil
 }
 
 // IsCandidate reports whether key is that of a candidate for leadership, with
@@ -145,9 +145,8 @@ func IsCandidate(key string) bool {
 }
 
 // Evident reports whether the keys are those of a service, and not settings of
-// another program. That is so if there is a live config, a candidate for
-// leadership, an address on a lease, or an entry in a format that only servers
-// write.
+// another program: whether there is a live config, a candidate for leadership,
+// an address on a lease, or an entry in a format that only servers write.
 func (s *Service) Evident() bool {
 	return s.Config != nil ||
 		len(s.Candidates) > 0 ||
@@ -160,22 +159,29 @@ func (s *Service) Evident() bool {
 // that may be cut off.
 var addressField = regexp.MustCompile(`(?s)^\s*\{.*"(address|endpoints|nodes|Host)"`)
 
-// isServerEntry reports whether an entry is likely a server's: it is on a
-// lease, or its name is an address. A malformed entry must be named by its
-// lease, or be on a lease and in the layout of a framework, damaged JSON with
-// an address, or JSON with metadata of this project.
+// isServerEntry reports whether an entry is likely a server's.
+//
+// A well-formed entry is, if it is on a lease or its name is an address. A
+// malformed entry is, if it is on a lease, and is named by the lease, is in the
+// layout of a framework, has an address in damaged JSON, or has metadata of
+// this project.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
-	if i.Err != nil {
-		ofLayout := strings.Contains(i.Err.Error(), " entry: ") ||
-			!json.Valid(e.Value) && addressField.Match(e.Value) ||
-			strings.Contains(string(e.Value), endpoint.StartedName) ||
-			strings.Contains(string(e.Value), endpoint.MethodsName)
-
-		return e.Lease != 0 && (strings.HasSuffix(e.Key, strconv.FormatInt(
-			e.Lease, 10)) || ofLayout || strings.Contains(string(e.Value), `"Addr"`))
+	if i.Err == nil {
+		return e.Lease != 0 ||
+			i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
 	}
 
-	return e.Lease != 0 ||
-		i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
+	if e.Lease == 0 {
+		return false
+	}
+
+	text := string(e.Value)
+
+	return strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)) ||
+		strings.Contains(i.Err.Error(), " entry: ") ||
+		!json.Valid(e.Value) && addressField.Match(e.Value) ||
+		strings.Contains(text, endpoint.StartedName) ||
+		strings.Contains(text, endpoint.MethodsName) ||
+		strings.Contains(text, `"Addr"`)
 }

@@ -137,10 +137,11 @@ func All(entries []Entry) []*Service {
 
 		return groups[key]
 	}
+
 	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &e
-		} else if strings.HasPrefix(e.Key, "/"+ConfigPrefix) { // no client reads it there
+		} else if strings.HasPrefix(e.Key, "/"+ConfigPrefix) { // no client reads it
 			group(e.Key).Config = &e
 		} else if key, c, ok := candidateOf(e); ok {
 			group(key).Candidates = append(group(key).Candidates, c)
@@ -237,11 +238,11 @@ const (
 	Malformed State = "malformed"
 )
 
-// setStates sets the state of each entry, and marks the leader.
+// setStates sets the state of each entry, and which instance leads.
 func (s *Service) setStates() {
 	clients := s.Merged()
-	drained := make(map[string]*serviceconfig.Drained)
 	called := clients.ByAddr()
+	drained := make(map[string]*serviceconfig.Drained)
 
 	if policy := s.Policy(); policy != nil && len(policy.Drain) > 0 {
 		named := make(map[string]*serviceconfig.Drained)
@@ -262,8 +263,8 @@ func (s *Service) setStates() {
 	for n := range s.Instances {
 		i := &s.Instances[n]
 		i.Leads = len(s.Candidates) > 0 && s.Candidates[0].Instance == i.Instance
-
 		i.Drain = drained[i.Addr]
+
 		switch {
 		case i.Leaving() || called[i.Addr] == nil:
 			i.State = Leaving
@@ -275,7 +276,7 @@ func (s *Service) setStates() {
 	}
 }
 
-// LeaseTime is the time left on a lease and its granted TTL, in seconds.
+// LeaseTime is the remaining time of a lease and its granted TTL, in seconds.
 type LeaseTime struct {
 	// -1 if expired; 0 if less than a second or not read
 	Remaining int64 `json:"ttl,omitempty"`

@@ -44,6 +44,7 @@ func DrainedNames(policy *serviceconfig.Etcd) (names []string) {
 func (s *Service) Finder() func(name string) (*Instance, error) {
 	named := make(map[string]*Instance, len(s.Instances))
 	add := func(name string, n int) { named[name] = cmp.Or(named[name], &s.Instances[n]) }
+
 	for n, i := range s.Instances {
 		add(i.Instance, n)
 		add(i.Addr, n)
@@ -105,9 +106,11 @@ func (s *Service) Methods() (names []string) {
 func CompareNames(a, b string) int {
 	x := a
 	y := b
+
 	for x != "" && y != "" {
 		m := digits(x)
 		n := digits(y)
+
 		if m == 0 || n == 0 {
 			if x[0] != y[0] {
 				return cmp.Compare(x[0], y[0])
@@ -139,8 +142,8 @@ func digits(s string) int {
 	return len(s) - len(strings.TrimLeft(s, "0123456789"))
 }
 
-// DeclaredMethods yields the methods that an endpoint declares. It does not
-// copy names: a service with a long name and many methods would take a thousand
+// DeclaredMethods yields the methods that an endpoint declares. It copies no
+// names: with the service's name before each, the methods may take a thousand
 // times the memory of the metadata.
 func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 	return func(yield func(serviceconfig.MethodName) bool) {
@@ -170,10 +173,9 @@ func IsInfrastructure(service string) bool {
 	return strings.HasPrefix(service, "grpc.")
 }
 
-// Unserved returns the names, of methods or of whole services, that no instance
-// publishes. If an instance publishes no names, it may serve all, and Unserved
-// returns nil. gRPC's own services and the name of all services count as
-// served.
+// Unserved returns the names of methods or services that no instance publishes.
+// It returns nil if an instance publishes no names, because it may serve all.
+// gRPC's own services and the name of all services count as served.
 func (s *Service) Unserved(names []serviceconfig.MethodName) []serviceconfig.MethodName {
 	missing := make(map[serviceconfig.MethodName]bool)
 	for _, name := range names {

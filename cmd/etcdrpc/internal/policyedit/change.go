@@ -34,7 +34,7 @@ func (e *Edit) buildConfig() error {
 		return nil
 	}
 
-	_, refusal := e.Service.Live() // Parse accepts an empty config, clients do not
+	_, refusal := e.Service.Live() // clients refuse an empty config, Parse does not
 	c, err := liveconfig.Parse(e.OldText())
 
 	err = cmp.Or(refusal, err)
@@ -71,8 +71,8 @@ func (e *Edit) split(c *liveconfig.Config) error {
 	return err
 }
 
-// drain adds instances to the list "drain". An instance that is there with
-// another end gets the new one.
+// drain adds instances to the list "drain". If an instance is in the list with
+// another end, drain replaces its entry.
 func (e *Edit) drain(c *liveconfig.Config) error {
 	names, err := e.instances()
 	if err != nil {
@@ -96,8 +96,8 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 
 		e.addrs = append(e.addrs, i.Addr)
 		called := cmp.Or(byAddr[i.Addr], i)
-		entry := e.Entry
 
+		entry := e.Entry
 		entry.Instance = i.Instance
 		if called.Instance != i.Instance { // clients use another id for the address
 			entry.Instance = i.Addr
@@ -143,16 +143,15 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 
 	find := e.Service.Finder()
-
 	undrained := make(map[string]bool)
+
 	for _, name := range names {
 		undrained[name] = true
 
 		found, err := find(name)
 		if err != nil {
 			if !e.Force && !slices.Contains(drained, name) {
-				return fmt.Errorf(
-					"instance %q is not registered and not drained; drained are: %s",
+				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s",
 					name, strings.Join(drained, ", "))
 			}
 
@@ -168,15 +167,15 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 		}
 	}
 
-	left := slices.DeleteFunc(slices.Clone(policy.Drain),
+	listed := len(policy.Drain)
+	policy.Drain = slices.DeleteFunc(slices.Clone(policy.Drain),
 		func(d serviceconfig.Drained) bool { return undrained[d.Instance] })
-	if len(left) == len(policy.Drain) {
+
+	switch len(policy.Drain) {
+	case listed:
 		return errors.New("none of these instances is drained; drained are: " +
 			strings.Join(drained, ", "))
-	}
-
-	policy.Drain = left
-	if len(left) == 0 {
+	case 0:
 		policy.Drain = nil
 	}
 
@@ -250,72 +249,121 @@ func (e *Edit) checkOutcome() error {
 	oldPolicy := assumedPolicy(e.oldConfig, clients, strict)
 	newPolicy := assumedPolicy(e.newConfig, clients, strict)
 
-	health := e.newConfig.HealthCheck
-	if health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
-		len(clients.Unserved([]serviceconfig.MethodName{
-			{Service: health.ServiceName},
-		})) > 0 {
-		e.note("No instance publishes the service %q: every call fails unless their health services know this name.",
-			health.ServiceName)
-	}
+	e.noteHealth(clients)
 
 	if e.Kind == Undrain || len(e.newConfig.LoadBalancing) == 0 {
 		return nil
 	}
 
-	// the proto file may have routes
-	routed := !liveconfig.Replaces(e.oldConfig) || oldPolicy.Route != nil
-
-	names := laneNames(clients)
-	if routed &&
-		liveconfig.Replaces(e.newConfig) &&
-		newPolicy.Route == nil &&
-		len(names) > 0 &&
-		!e.NoRoutes {
-		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes",
-			ErrNoRoutes, output.SomeOf(names))
+	if err := e.checkRoutes(clients, oldPolicy, newPolicy); err != nil {
+		return err
 	}
 
 	before := clients.Plan(oldPolicy, "")
 	after := clients.Plan(newPolicy, "")
-	called := func(i *inventory.Instance) bool {
-		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
-	}
 
-	problem := after.Drain.Problem
-	if problem != "" && (problem != before.Drain.Problem ||
-		slices.ContainsFunc(after.Endpoints, called)) {
-		return fmt.Errorf("clients would ignore the drain: the list to %s: register another instance first", problem)
+	if err := e.checkDrain(before, after); err != nil {
+		return err
 	}
 
 	if !e.Changes() || len(clients.Instances) == 0 {
 		return nil
 	}
 
+	if err := e.checkEmptied(before, after); err != nil {
+		return err
+	}
+
+	e.noteCalled(len(clients.Instances), newPolicy)
+
+	return nil
+}
+
+// noteHealth notes that no instance publishes the service of a new health
+// check.
+func (e *Edit) noteHealth(clients *inventory.Service) {
+	health := e.newConfig.HealthCheck
+	if health == nil || reflect.DeepEqual(health, e.oldConfig.HealthCheck) {
+		return
+	}
+
+	name := serviceconfig.MethodName{Service: health.ServiceName}
+	if len(clients.Unserved([]serviceconfig.MethodName{name})) > 0 {
+		e.note("No instance publishes the service %q: every call fails unless their health services know this name.",
+			health.ServiceName)
+	}
+}
+
+// checkRoutes refuses a policy without routes in place of one that may have
+// them, while instances are in lanes.
+func (e *Edit) checkRoutes(
+	clients *inventory.Service,
+	before, after *serviceconfig.Etcd,
+) error {
+	// the proto file may have routes
+	routed := !liveconfig.Replaces(e.oldConfig) || before.Route != nil
+	unrouted := liveconfig.Replaces(e.newConfig) && after.Route == nil
+	names := laneNames(clients)
+
+	if routed && unrouted && len(names) > 0 && !e.NoRoutes {
+		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes",
+			ErrNoRoutes, output.SomeOf(names))
+	}
+
+	return nil
+}
+
+// checkDrain refuses an edit after which clients ignore the drain.
+func (e *Edit) checkDrain(before, after *inventory.Plan) error {
+	problem := after.Drain.Problem
+	ignored := func(i *inventory.Instance) bool {
+		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
+	}
+
+	if problem == "" ||
+		problem == before.Drain.Problem &&
+			!slices.ContainsFunc(after.Endpoints, ignored) {
+		return nil
+	}
+
+	return fmt.Errorf(
+		"clients would ignore the drain: the list to %s: register another instance first",
+		problem)
+}
+
+// checkEmptied refuses an edit by which groups or lanes newly become empty,
+// unless it is forced.
+func (e *Edit) checkEmptied(before, after *inventory.Plan) error {
 	emptied := append(newReports(before, after, "drain leaves no"),
 		emptiedLanes(before, after)...)
 	if e.Kind == Drain {
 		emptied = append(newReports(before, after, "the group "), emptied...)
 	}
 
-	if len(emptied) > 0 && !e.Force {
-		err := fmt.Errorf("%s: register another instance first",
-			strings.Join(emptied, "; "))
-		if e.Kind == Drain {
-			return fmt.Errorf("%w, or give --force", err)
-		}
-
-		return err
+	if len(emptied) == 0 || e.Force {
+		return nil
 	}
 
+	remedy := "register another instance first"
+	if e.Kind == Drain {
+		remedy += ", or give --force"
+	}
+
+	return fmt.Errorf("%s: %s", strings.Join(emptied, "; "), remedy)
+}
+
+// noteCalled notes how many instances get calls after the edit, and what
+// clients report then.
+func (e *Edit) noteCalled(instances int, policy *serviceconfig.Etcd) {
 	x, err := Explain(e.withNewConfig(), Caller{})
-	if err != nil {
-		return nil //nolint:nilerror // clients would refuse the config
+	if err != nil { // clients would refuse the config
+		return
 	}
 
 	calls := 0
 	for n := range x.Instances {
-		if i := &x.Instances[n]; i.Share.Percent > 0 {
+		i := &x.Instances[n]
+		if i.Share.Percent > 0 {
 			calls++
 			e.lastResort = e.lastResort || slices.Contains(e.addrs, i.Addr)
 		}
@@ -325,22 +373,20 @@ func (e *Edit) checkOutcome() error {
 		unless := ""
 		if e.Kind == Drain &&
 			!liveconfig.Replaces(e.newConfig) &&
-			newPolicy.MinHealthyPercent == 0 {
+			policy.MinHealthyPercent == 0 {
 			unless = ", unless min_healthy_percent of the proto file forbids the drain"
 		}
 
-		e.note("%d of %d instances get calls then%s.", calls, len(clients.Instances),
-			unless)
+		e.note("%d of %d instances get calls then%s.", calls, instances, unless)
 	}
 
 	e.Notes = append(e.Notes, x.Notes[:x.generalFrom]...)
-
-	return nil
 }
 
-// assumedPolicy returns the policy "etcd" of a config for plans. The routes of
-// the proto file are not in etcd: it assumes that instances are in the lanes of
-// their metadata "lane". strict says whether these lanes are strict.
+// assumedPolicy returns the policy "etcd" of a config, for plans. The config
+// may leave the routes to the proto file, which is not in etcd. Then instances
+// are assumed to be in the lanes that their metadata "lane" names, and strict
+// says whether these lanes are strict.
 func assumedPolicy(
 	config *serviceconfig.Config,
 	clients *inventory.Service,
@@ -423,6 +469,7 @@ func (e *Edit) addLeader(all []inventory.Candidate) {
 				err == nil && (name == i.Instance || name == i.Addr)
 		})
 	}
+
 	switch {
 	case len(all) == 0 || stays(all[0]):
 	case slices.ContainsFunc(all, stays):

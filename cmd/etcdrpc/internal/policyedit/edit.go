@@ -57,7 +57,8 @@ type Request struct {
 
 	Choice Choice
 
-	// for Drain: what the entries say beside the instance; see [Signed]
+	// for Drain: the fields of the new entries except the instance; see
+	// [Signed]
 	Entry serviceconfig.Drained
 
 	NoRoutes bool // allows a Put of a policy without routes although instances have lanes
@@ -94,7 +95,7 @@ type Edit struct {
 
 	addrs []string // the addresses of the instances to drain
 
-	// some of these get calls all the same, because no others are left
+	// Some of these get calls all the same, because no others remain.
 	lastResort bool
 
 	oldConfig, newConfig *serviceconfig.Config // empty if clients refuse it
@@ -119,7 +120,8 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 	}
 
 	e := &Edit{Request: request, Service: n.Services[0]}
-	if found := e.Service.ConfigRevision(); e.Revision != nil && *e.Revision != found {
+	found := e.Service.ConfigRevision()
+	if e.Revision != nil && *e.Revision != found {
 		return e, fmt.Errorf("revision is %d, not %d: %w", found, *e.Revision,
 			store.ErrChanged)
 	}
@@ -134,7 +136,7 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 		e.note("Clients with a namespace do not read this live config: give their namespace by --namespace, not in KEY.")
 	}
 
-	err = e.plan()
+	err = e.compute()
 	if err == nil && e.Kind == Drain && e.Changes() {
 		e.addLeader(e.Service.Candidates)
 	}
@@ -149,8 +151,8 @@ func (e *Edit) perhapsUnread() bool {
 		strings.Count(strings.TrimPrefix(e.Key, "/"), "/") > 1
 }
 
-// plan computes the new config and its effects. It does no I/O.
-func (e *Edit) plan() error {
+// compute computes the new config and its effects. It does no I/O.
+func (e *Edit) compute() error {
 	err := e.buildConfig()
 	if err != nil {
 		e.New = e.OldText()
@@ -236,7 +238,7 @@ func (e *Edit) checkBack(noRoutes bool) error {
 	return (&Edit{
 		Request: Request{Key: e.Key, Kind: Put, Config: e.OldText(), NoRoutes: noRoutes},
 		Service: e.withNewConfig(),
-	}).plan()
+	}).compute()
 }
 
 // drainTimeout bounds how long a drain is retried after concurrent changes.
@@ -253,8 +255,8 @@ func Do(
 	f output.Format,
 ) (*Edit, error) {
 	retry := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}
-
 	deadline := time.Now().Add(drainTimeout)
+
 	for ; ; store.Pause(ctx, backoff.Jitter(retry.Bound())) {
 		e, err := Propose(ctx, s, request)
 		if err != nil {
@@ -280,20 +282,22 @@ func Do(
 
 		j := e.json()
 
-		return e, output.Show(out, f, j, func(out io.Writer) {
-			output.Sayf(out, "%s\n", e.outcome())
+		return e, output.Show(out, f, j, func(out io.Writer) { e.print(out, j) })
+	}
+}
 
-			switch {
-			case j.Undo != "":
-				output.Sayf(out, "Revision %d. To go back: %s\n", j.Revision, j.Undo)
-			case j.Revision != 0:
-				output.Sayf(out,
-					"Revision %d. The old config, which policy set would refuse: %s\n",
-					j.Revision,
-					e.Service.Command(fmt.Sprintf("policy get --revision %d",
-						j.Revision-1)))
-			}
-		})
+// print writes the outcome, and how to get the old config back.
+func (e *Edit) print(out io.Writer, j EditJSON) {
+	output.Sayf(out, "%s\n", e.outcome())
+
+	switch {
+	case j.Undo != "":
+		output.Sayf(out, "Revision %d. To go back: %s\n", j.Revision, j.Undo)
+	case j.Revision != 0:
+		get := fmt.Sprintf("policy get --revision %d", j.Revision-1)
+		output.Sayf(out,
+			"Revision %d. The old config, which policy set would refuse: %s\n",
+			j.Revision, e.Service.Command(get))
 	}
 }
 
@@ -381,29 +385,30 @@ func (e *Edit) outcome() string {
 	return policy + " is in force."
 }
 
-// RevisionMark begins an argument of policy set that stands for the live config
-// of a revision.
-const RevisionMark = "@"
+// RevisionSign begins an argument of policy set: the argument names the live
+// config of a revision.
+const RevisionSign = "@"
 
 // undo returns a command that undoes the edit unless the live config has
 // changed since. It returns "" if nothing was written, or if policy set would
-// refuse the old config. It names the last revision before the edit: etcd may
-// have compacted that of the old policy.
+// refuse the old config. The command names the last revision before the edit,
+// because etcd may have compacted the revision that wrote the old config.
 func (e *Edit) undo() string {
-	after := *e.Service
-	set := "policy set"
+	if e.Written == 0 {
+		return ""
+	}
 
+	after := *e.Service
 	after.Config = nil
 	if e.New != "" {
 		after.Config = &inventory.Entry{ModRevision: e.Written}
 	}
 
-	switch {
-	case e.Written == 0:
-		return ""
-	case e.Service.Config == nil:
+	if e.Service.Config == nil {
 		return after.Guarded("policy rm")
 	}
+
+	set := "policy set"
 
 	err := e.checkBack(false)
 	if errors.Is(err, ErrNoRoutes) {
@@ -415,7 +420,7 @@ func (e *Edit) undo() string {
 		return ""
 	}
 
-	return after.Guarded(set, fmt.Sprint(RevisionMark, e.Written-1))
+	return after.Guarded(set, fmt.Sprint(RevisionSign, e.Written-1))
 }
 
 // EditJSON is the JSON output of an edit.

@@ -13,7 +13,7 @@ import (
 func planDrain(s *inventory.Service, request Request) ([]string, error) {
 	request.Kind = Drain
 	e := &Edit{Request: request, Service: s}
-	err := e.plan()
+	err := e.compute()
 
 	return e.Notes, err
 }
@@ -139,7 +139,7 @@ func TestEmptied(t *testing.T) {
 			Service: calledService(tt.old, instances...),
 		}
 
-		err := e.plan()
+		err := e.compute()
 		got := fmt.Sprint(err)
 		if strings.Contains(got, "would be left") != (tt.want != "") ||
 			!strings.Contains(got, tt.want) {
@@ -180,7 +180,7 @@ func TestPut_Leased(t *testing.T) {
 
 		e.Service.Config.Lease = lease
 
-		if err := e.plan(); err != nil || e.Changes() != want {
+		if err := e.compute(); err != nil || e.Changes() != want {
 			t.Errorf("an equal config on lease %d: Changes() = %v, error %v, want %v", lease,
 				e.Changes(), err, want)
 		}

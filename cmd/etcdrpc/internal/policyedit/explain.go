@@ -42,8 +42,8 @@ type Explanation struct {
 	service     *inventory.Service
 }
 
-// Explain computes the shares of a client's calls, as if every instance were
-// ready: under the live config over the default of generated code.
+// Explain computes the shares of a client's calls under the live config over
+// the default of generated code. It assumes that every instance is ready.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
@@ -57,6 +57,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 
 	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}, service: s}
 	x.readPolicy(cmp.Or(config, new(serviceconfig.Config)))
+
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, caller.Zone)
 	x.Notes = append(x.Notes, x.plan.Reports...)
@@ -70,8 +71,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 
 	if len(s.Candidates) > 0 {
 		x.Leader = s.Candidates[0].Instance
-		x.note(
-			"%s leads %s: it gets the calls for the leader, independent of the shares.",
+		x.note("%s leads %s: it gets the calls for the leader, independent of the shares.",
 			x.Leader, x.Key)
 	}
 
@@ -130,12 +130,12 @@ func (x *Explanation) lane() *planner.Lane {
 	}
 
 	l := cmp.Or(x.plan.Lane(x.Lane), &planner.Lane{Name: x.Lane, Strict: true})
-	switch called := len(x.members(l)) > 0; {
-	case l != base && called:
+	switch {
+	case l != base && len(x.members(l)) > 0:
 		return l
+
 	case l != base && l.Strict:
-		x.note(
-			"The calls fail: the lane %q is strict, and no instance of it may be called.",
+		x.note("The calls fail: the lane %q is strict, and no instance of it may be called.",
 			x.Lane)
 
 		return l
@@ -154,6 +154,7 @@ func (x *Explanation) share(l *planner.Lane) {
 	groups := slices.DeleteFunc(x.plan.Groups(l), func(g planner.Group) bool {
 		return !g.Tiers[0].Class.IsLive() && len(members) > 0
 	})
+
 	total := 0.0
 	for _, g := range groups {
 		total += float64(g.Weight)
@@ -165,7 +166,7 @@ func (x *Explanation) share(l *planner.Lane) {
 
 		if total == 0 {
 			part = 100 / float64(len(groups))
-			why = why + "; no group with a weight has an instance"
+			why += "; no group with a weight has an instance"
 		}
 
 		x.distribute(g.Tiers[0].Members, part, why)
@@ -187,7 +188,9 @@ func (x *Explanation) share(l *planner.Lane) {
 func (x *Explanation) why(l *planner.Lane, g planner.Group) string {
 	first := x.plan.All[g.Tiers[0].Members[0]]
 	splits := x.etcd.Split
-	switch at := x.plan.Config.Group(&first.Endpoint); {
+	at := x.plan.Config.Group(&first.Endpoint)
+
+	switch {
 	case len(splits) == 0 && x.plan.HasLanes() && l.Name != "":
 		return "in the lane " + l.Name
 	case len(splits) == 0 && x.plan.HasLanes():
@@ -276,8 +279,7 @@ func (x *Explanation) noteOptions() {
 		}
 	}
 
-	when(e.PrefersZone() &&
-		x.Zone == "",
+	when(e.PrefersZone() && x.Zone == "",
 		"These are the shares of a client without a zone; others prefer the instances of their own.")
 	when(e.ZoneMinPercent > 0 && x.Zone != "",
 		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.",
@@ -288,8 +290,8 @@ func (x *Explanation) noteOptions() {
 	when(e.SlowStart != nil,
 		"An instance that has just started has less: its share grows for %v.",
 		e.SlowStart)
-	when(len(e.Route) > 0 &&
-		x.Lane == "", "These are the shares of calls without a lane.")
+	when(len(e.Route) > 0 && x.Lane == "",
+		"These are the shares of calls without a lane.")
 	when(e.MaxConcurrentRequests > 0,
 		"While a client has %d calls under way at an instance, its calls go to others.",
 		e.MaxConcurrentRequests)
@@ -343,8 +345,8 @@ func (x *Explanation) Show(out io.Writer, f output.Format) error {
 func (x *Explanation) print(out io.Writer) {
 	rows := make([][]string, len(x.Instances))
 	for n, i := range x.Instances {
-		rows[n] = []string{strconv.FormatFloat(i.Share.Percent, 'f', 1, 64) + " %",
-			i.Instance, i.Addr, i.Share.Why}
+		share := strconv.FormatFloat(i.Share.Percent, 'f', 1, 64) + " %"
+		rows[n] = []string{share, i.Instance, i.Addr, i.Share.Why}
 	}
 
 	output.Table(out, []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}, rows)

@@ -66,9 +66,12 @@ func (n *Snapshot) Find(key string) *inventory.Service {
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	bare := strings.TrimSuffix(prefix, "/")
-	parts := [][]listwatch.Range{{listwatch.Prefix(prefix)},
+	parts := [][]listwatch.Range{
+		{listwatch.Prefix(prefix)},
 		{listwatch.Prefix(inventory.ConfigPrefix + bare)},
-		{listwatch.Prefix(servicekey.LeaderSegment + "/" + bare)}}
+		{listwatch.Prefix(servicekey.LeaderSegment + "/" + bare)},
+	}
+
 	if bare != "" { // a role may permit only "acme/", or only one service
 		parts[0] = append(parts[0], EntriesOf(inventory.AnyLayout, bare),
 			EntriesOf(endpoint.Reader{}, bare))
@@ -77,18 +80,15 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		parts[2] = append(parts[2], listwatch.Prefix(candidate.Prefix(bare)))
 	}
 
-	n, err := s.read(
-		ctx,
-		prefix,
-		parts,
-		func(entries []inventory.Entry) []*inventory.Service {
-			// the prefix of acme's live config is also that of acme2's
-			return slices.DeleteFunc(inventory.All(entries),
-				func(s *inventory.Service) bool {
-					return !strings.HasPrefix(s.Key+"/", prefix)
-				})
-		},
-	)
+	// The prefix of acme's live config is also that of acme2's.
+	isOther := func(s *inventory.Service) bool {
+		return !strings.HasPrefix(s.Key+"/", prefix)
+	}
+	decode := func(entries []inventory.Entry) []*inventory.Service {
+		return slices.DeleteFunc(inventory.All(entries), isOther)
+	}
+
+	n, err := s.read(ctx, prefix, parts, decode)
 	if err == nil && len(n.Services) == 0 && endpoint.CheckKey(prefix) == nil {
 		// A user who gives a key expects a service there, whatever its entries
 		// look like.
@@ -103,10 +103,11 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 // At returns the service at key. A user who may read only "key/" does not get
 // the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
-	entries := []listwatch.Range{EntriesOf(inventory.AnyLayout, key),
-		EntriesOf(endpoint.Reader{}, key)}
-	parts := [][]listwatch.Range{entries, {ConfigOf(key)},
-		{listwatch.Prefix(candidate.Prefix(key))}}
+	parts := [][]listwatch.Range{
+		{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)},
+		{ConfigOf(key)},
+		{listwatch.Prefix(candidate.Prefix(key))},
+	}
 
 	return s.read(ctx, key, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return []*inventory.Service{inventory.Of(key, entries)}
@@ -114,9 +115,10 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 }
 
 // read reads three parts of a key or prefix at one revision: entries, live
-// configs and candidates. For each part it reads one range, the first that the
-// user may read. Only entries must be readable, because most roles cannot read
-// the other parts. decode turns them into services.
+// configs and candidates. For each part it reads one range: the first that the
+// user may read. It fails if the user may not read entries, but not for the
+// other parts, which most roles may not read. decode turns all of them into
+// services.
 func (s *Store) read(
 	ctx context.Context,
 	key string,
@@ -125,7 +127,6 @@ func (s *Store) read(
 ) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
-	var refused []string
 
 	for i, ranges := range parts {
 		r, entries, revision, err := s.scanFirst(ctx, ranges, n.Revision)
@@ -133,6 +134,7 @@ func (s *Store) read(
 		case err == nil:
 			n.parts = append(n.parts, r)
 			n.Revision = cmp.Or(n.Revision, revision)
+
 		case i == 0 || !errors.Is(err, ErrDenied):
 			return nil, err
 
@@ -147,20 +149,20 @@ func (s *Store) read(
 		}
 	}
 
-	within, err := s.namespaceOf(ctx, key)
+	var err error
+	n.Within, err = s.namespaceOf(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 
-	n.Within = within
-
-	if within != "" {
-		n.Note = fmt.Sprintf(
-			"%q is a namespace with live configs: to read them, give it by --namespace.",
-			s.Full(within))
+	if n.Within != "" {
+		n.Note = fmt.Sprintf("%q is a namespace with live configs: to read them, give it by --namespace.",
+			s.Full(n.Within))
 	}
 
 	n.Services = decode(slices.Collect(maps.Values(byKey)))
+
+	var refused []string
 	for _, found := range n.Services {
 		found.Commands = s.Commands
 		found.Denied = n.Denied
@@ -216,7 +218,9 @@ func (s *Store) Follow(
 			// a prefix may have many keys of other programs, which change often
 			every = max(every, min(relist, 20*time.Since(began)))
 			s.await(ctx, relist, n.parts, n.Revision)
-		} else if !errors.Is(err, ErrDenied) { // opening a watch logs in again: a restored etcd may not answer requests with the old token
+		} else if !errors.Is(err, ErrDenied) {
+			// Opening a watch logs in again: a restored etcd may not answer
+			// requests with the old token.
 			s.await(ctx, readEvery, []listwatch.Range{{From: "_"}}, 0)
 		}
 
@@ -266,35 +270,41 @@ func Pause(ctx context.Context, d time.Duration) {
 // namespaceOf returns the longest prefix of key that is a namespace with live
 // configs, "" if there is none.
 func (s *Store) namespaceOf(ctx context.Context, key string) (string, error) {
-	for end := strings.LastIndexByte(
-		key, '/'); end >= 0; end = strings.LastIndexByte(key[:end], '/') {
-		mark := key[:end+1] + inventory.ConfigPrefix
-		resp, err := s.kv.Get(ctx, mark, clientv3.WithPrefix(), clientv3.WithLimit(1),
-			clientv3.WithKeysOnly())
+	for {
+		end := strings.LastIndexByte(key, '/')
+		if end < 0 {
+			return "", nil
+		}
+
+		configs := key[:end+1] + inventory.ConfigPrefix
+		resp, err := s.kv.Get(ctx, configs,
+			clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 		if err != nil {
-			err = s.explain(fmt.Sprintf("look for keys under %q", s.fullStart(mark)), err)
+			err = s.explain(fmt.Sprintf("look for keys under %q", s.fullStart(configs)),
+				err)
 			if !errors.Is(err, ErrDenied) {
 				return "", err
 			}
 		} else if len(resp.Kvs) > 0 {
 			return key[:end+1], nil
 		}
-	}
 
-	return "", nil
+		key = key[:end]
+	}
 }
 
-// Leases returns the time left on each lease. It asks for 16 at a time, and
-// stops at the first error.
+// Leases returns the remaining time of each lease. It asks for 16 at a time,
+// and stops at the first error.
 func (s *Store) Leases(
 	ctx context.Context,
 	ids []int64,
 ) (map[int64]inventory.LeaseTime, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
-	left := make(map[int64]inventory.LeaseTime, len(ids))
 
-	mu := new(sync.Mutex)
+	all := make(map[int64]inventory.LeaseTime, len(ids))
+	var mu sync.Mutex // guards all
+
 	for _, id := range ids {
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -308,13 +318,13 @@ func (s *Store) Leases(
 			mu.Lock()
 			defer mu.Unlock()
 
-			left[id] = inventory.LeaseTime{Remaining: resp.TTL, Granted: resp.GrantedTTL}
+			all[id] = inventory.LeaseTime{Remaining: resp.TTL, Granted: resp.GrantedTTL}
 
 			return nil
 		})
 	}
 
-	return left, group.Wait()
+	return all, group.Wait()
 }
 
 // Alarms reports why etcd refuses writes: its database is full, or the data of
@@ -336,11 +346,11 @@ func (s *Store) Alarms(ctx context.Context) (full, corrupt bool, err error) {
 	return full, corrupt, nil
 }
 
-// AddLeases sets the time left on the leases of entries.
+// AddLeases sets the remaining time of the leases of entries.
 func (s *Store) AddLeases(ctx context.Context, entries []*inventory.Instance) error {
-	left, err := s.Leases(ctx, inventory.LeaseIDs(entries))
+	leases, err := s.Leases(ctx, inventory.LeaseIDs(entries))
 	for _, i := range entries {
-		if t, ok := left[i.Entry.Lease]; ok {
+		if t, ok := leases[i.Entry.Lease]; ok {
 			i.Lease = &t
 		}
 	}

@@ -78,19 +78,20 @@ func Open(
 	return open(cfg, commands, timeout)
 }
 
-// leaderFirst returns the endpoints, first the leader if another endpoint names
-// it, too. A member that is cut off from the others answers no requests, but
-// may name a leader, even itself. leaderFirst waits for wait at most, and not
-// long after the first answer.
+// leaderFirst returns the endpoints with the leader's first.
+//
+// The leader is the member that it and another member name. One member's word
+// is not enough: a member that is cut off from the others answers no requests,
+// but may name a leader, even itself. If no such leader answers within wait, or
+// soon after the first answer, the order stays.
 func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 	if len(cfg.Endpoints) < 2 {
 		return cfg.Endpoints
 	}
 
+	// A login takes long, and older versions of etcd show the status to
+	// everyone.
 	cfg.Username = ""
-
-	// a login takes long, and older versions of etcd show the status to
-	// everyone
 	cfg.Password = ""
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions),
 		grpc.WithChainUnaryInterceptor(new(connection).intercept))
@@ -102,12 +103,11 @@ func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 	defer client.Close()
 
 	first := cfg.Endpoints[0]
-	leaders := make(map[uint64]string)
+	leaders := make(map[uint64]string) // endpoints of members that name themselves
+	votes := make(map[uint64]int)      // how many members name a leader
 
-	named := make(map[uint64]int)
-
-	votes := members(client.Ctx(), client, cfg.Endpoints, wait, 250*time.Millisecond)
-	for m := range votes {
+	all := members(client.Ctx(), client, cfg.Endpoints, wait, 250*time.Millisecond)
+	for m := range all {
 		if m.id == 0 {
 			break // etcd shows the status only to its users
 		}
@@ -116,15 +116,18 @@ func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 			leaders[m.leader] = m.endpoint
 		}
 
-		named[m.leader]++
-		if named[m.leader] > 1 && leaders[m.leader] != "" {
+		votes[m.leader]++
+
+		if votes[m.leader] > 1 && leaders[m.leader] != "" {
 			first = leaders[m.leader]
 			break
 		}
 	}
 
-	return append([]string{first}, slices.DeleteFunc(slices.Clone(cfg.Endpoints),
-		func(endpoint string) bool { return endpoint == first })...)
+	isFirst := func(endpoint string) bool { return endpoint == first }
+	others := slices.DeleteFunc(slices.Clone(cfg.Endpoints), isFirst)
+
+	return append([]string{first}, others...)
 }
 
 // member is an endpoint that answers. All numbers are 0 if etcd denies the
@@ -148,29 +151,34 @@ func members(
 
 		answers := make(chan member, len(endpoints))
 		for _, endpoint := range endpoints {
-			go func() {
-				m := member{}
-				if status, err := client.Status(ctx, endpoint); err == nil {
-					m = member{endpoint, status.Header.MemberId, status.Leader,
-						status.Header.ClusterId}
-				} else if _, denied := etcderr.Answer(err); denied {
-					m.endpoint = endpoint
-				}
-
-				answers <- m
-			}()
+			go func() { answers <- ask(ctx, client, endpoint) }()
 		}
 
 		for range endpoints {
-			if m := <-answers; m.endpoint != "" {
-				time.AfterFunc(grace, cancel)
+			m := <-answers
+			if m.endpoint == "" {
+				continue
+			}
 
-				if !yield(m) {
-					return
-				}
+			time.AfterFunc(grace, cancel)
+
+			if !yield(m) {
+				return
 			}
 		}
 	}
+}
+
+// ask returns an endpoint's member, the zero member if it does not answer.
+func ask(ctx context.Context, client *clientv3.Client, endpoint string) (m member) {
+	if status, err := client.Status(ctx, endpoint); err == nil {
+		return member{
+			endpoint, status.Header.MemberId, status.Leader, status.Header.ClusterId}
+	} else if _, denied := etcderr.Answer(err); denied {
+		m.endpoint = endpoint
+	}
+
+	return m
 }
 
 // open is Open with the endpoints in turn.
@@ -189,8 +197,8 @@ func open(
 
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions),
 		grpc.WithChainUnaryInterceptor(s.conn.intercept))
-	var err error
 
+	var err error
 	s.client, err = clientv3.New(cfg)
 	if err != nil {
 		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
@@ -241,7 +249,8 @@ func userName(cfg clientv3.Config) string {
 // remedy.
 func (s *Store) explain(doing string, err error) error {
 	switch {
-	case errors.Is(err, rpctypes.ErrUserEmpty): // etcd may not take the names in certificates for users
+	case errors.Is(err, rpctypes.ErrUserEmpty):
+		// etcd may ignore the user's name in a certificate.
 		return fmt.Errorf("%s: %w to a client without --user", doing, ErrDenied)
 	case etcderr.Code(err) == codes.PermissionDenied:
 		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who)
@@ -294,7 +303,7 @@ func (s *Store) Scan(
 	kv := s.kv
 	kv.revision = at
 
-	revision, err = listwatch.Pages(ctx, kv, r, func(page []*mvccpb.KeyValue) error {
+	add := func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 &&
 			len(entries) > 0 &&
 			string(page[0].Key) <= entries[len(entries)-1].Key {
@@ -306,10 +315,12 @@ func (s *Store) Scan(
 		}
 
 		return nil
-	})
+	}
+
+	revision, err = listwatch.Pages(ctx, kv, r, add)
 	if err != nil {
-		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q",
-			s.fullStart(r.From)), err)
+		doing := fmt.Sprintf("list the keys under %q", s.fullStart(r.From))
+		return nil, 0, s.explain(doing, err)
 	}
 
 	return entries, revision, nil
@@ -337,7 +348,7 @@ func (t timedKV) Get(
 
 	resp, err := t.KV.Get(ctx, key, append(opts, clientv3.WithRev(t.revision))...)
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		// a list would begin again at the same revision
+		// Otherwise a list would begin again at the same revision.
 		err = errors.New("etcd has compacted the revision")
 	}
 
@@ -353,9 +364,11 @@ func (s *Store) GetAt(
 ) (*inventory.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {
-	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // an answer of etcd, which needs no explanation
-		return nil, fmt.Errorf("read %q at revision %d: %w", s.fullStart(key), revision,
-			err)
+	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev):
+		// This is an answer of etcd, which needs no explanation.
+		return nil, fmt.Errorf("read %q at revision %d: %w",
+			s.fullStart(key), revision, err)
+
 	case err != nil:
 		return nil, s.explain(fmt.Sprintf("read %q", s.fullStart(key)), err)
 	}
@@ -376,9 +389,10 @@ func mayBeApplied(err error) bool {
 		return down.sent
 	}
 
-	return !errors.As(err, new(rpctypes.EtcdError)) || slices.ContainsFunc([]error{
-		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
-	}, func(timeout error) bool { return errors.Is(err, timeout) })
+	return !errors.As(err, new(rpctypes.EtcdError)) ||
+		errors.Is(err, rpctypes.ErrTimeout) ||
+		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) ||
+		errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost)
 }
 
 // Replace writes a live config at key, or deletes it if value is "". It returns
@@ -399,7 +413,8 @@ func (s *Store) Replace(
 	}
 
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", found)}
-	// the revision is not enough: a restored etcd may reuse it
+
+	// The revision is not enough: a restored etcd may reuse it.
 	if old != nil && old.Size == 0 {
 		unchanged = append(unchanged,
 			clientv3.Compare(clientv3.Value(key), "=", string(old.Value)))
@@ -410,19 +425,19 @@ func (s *Store) Replace(
 		ops[0] = clientv3.OpPut(key, value)
 	}
 
-	what := fmt.Sprintf("write %q", s.Full(key))
-
+	doing := fmt.Sprintf("write %q", s.Full(key))
 	first := uint64(0)
+
 	for _, m := range s.members(ctx) {
 		first = cmp.Or(first, m.cluster)
 		if m.cluster != 0 && m.cluster != first {
-			return 0, s.explain(what, errClusters)
+			return 0, s.explain(doing, errClusters)
 		}
 	}
 
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
-		explained := byOperator(s.explain(what, err))
+		explained := byOperator(s.explain(doing, err))
 		if mayBeApplied(err) {
 			explained = fmt.Errorf("%w; %w", explained, ErrMaybeWritten)
 		}
@@ -431,7 +446,7 @@ func (s *Store) Replace(
 	}
 
 	if !resp.Succeeded {
-		return 0, fmt.Errorf("write %q: %w", s.Full(key), ErrChanged)
+		return 0, fmt.Errorf("%s: %w", doing, ErrChanged)
 	}
 
 	return resp.Header.Revision, nil

@@ -53,8 +53,8 @@ var checks = []check{
 	{kindEmpty, Error, "nothing that can be called is registered", (*subject).empty},
 	{kindCorrupt, Error,
 		"an etcd that refuses writes, because the data of its members differ", nil},
-	{kindNoSpace, Warning, "an etcd that refuses writes, because its database is full",
-		nil},
+	{kindNoSpace, Warning,
+		"an etcd that refuses writes, because its database is full", nil},
 	{"malformed", Error, "an entry that no client can read", (*subject).malformed},
 	{"no-lease", Warning,
 		"an entry that stays when its server dies, for a day or for ever",
@@ -99,9 +99,11 @@ var checks = []check{
 		(*subject).metadata},
 	{"zone", Warning, "a zone that is spelled almost as another",
 		(*subject).mistypedZones},
-	{kindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)",
+	{kindNotServing, Error,
+		"a server whose health check says that it is not serving, fails, or hangs (--deep)",
 		ofHealth("look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
-	{kindCertificate, Error, "a server certificate that clients refuse, or that ends soon (--deep)",
+	{kindCertificate, Error,
+		"a server certificate that clients refuse, or that ends soon (--deep)",
 		ofHealth("renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
 	{"transport", Error,
 		"servers that speak plaintext, TLS or mutual TLS beside others of their service that do not (--deep)",
@@ -244,9 +246,10 @@ func (r *Report) print(out io.Writer) {
 			inventory.Counted(counts))
 	}
 
-	output.Sayf(out, "%s in %s with %s.%s\n", output.Counted(len(r.Findings), "finding"),
-		output.Counted(r.Services, "service"), output.Counted(r.Instances, "instance"),
-		summary)
+	output.Sayf(out, "%s in %s with %s.%s\n",
+		output.Counted(len(r.Findings), "finding"),
+		output.Counted(r.Services, "service"),
+		output.Counted(r.Instances, "instance"), summary)
 
 	shown := make(map[string]int)
 	for _, f := range slices.Concat(r.Findings, r.Notes) {

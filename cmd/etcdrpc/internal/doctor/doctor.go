@@ -74,12 +74,8 @@ func (d *Options) Check() (err error) {
 			strings.Join(Severities, " or "))
 	case d.probeTimeout <= 0:
 		return errors.New("--probe-timeout must be above zero")
-
-	case !d.deep && (d.files != transport.Files{Prefix: d.files.Prefix} ||
-		d.plaintext ||
-		len(d.authorities) > 0):
+	case !d.deep && d.describesTransport():
 		return errors.New("--plaintext and the flags --service-* need --deep")
-
 	case d.deep && d.noDial:
 		return errors.New("--deep and --no-dial exclude each other")
 	}
@@ -87,6 +83,13 @@ func (d *Options) Check() (err error) {
 	_, err = d.files.Config()
 
 	return err
+}
+
+// describesTransport reports whether a flag describes the instances' transport.
+func (d *Options) describesTransport() bool {
+	return d.plaintext ||
+		len(d.authorities) > 0 ||
+		d.files != transport.Files{Prefix: d.files.Prefix}
 }
 
 // Examine reads etcd, contacts the instances, and returns the findings on the
@@ -112,21 +115,7 @@ func (d *Options) Examine(
 	p.readEarlier(ctx, s)
 
 	if d.deep || !d.noDial && !slices.Contains(d.skip, kindUnreachable) {
-		p.probed = true
-		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
-		for addr, err := range p.dialErrors {
-			if errors.Is(err, syscall.EMFILE) { // the address may be reachable
-				p.add("", kindOpenFiles, Error,
-					fmt.Sprintf("the instances are not checked: connect to %s: %v", addr,
-						err),
-					"raise the limit of open files (ulimit -n), or give --no-dial")
-
-				p.probed = false
-				p.dialErrors = nil
-
-				break
-			}
-		}
+		p.connect(ctx, dial)
 	}
 
 	if d.deep && p.probed {
@@ -136,6 +125,27 @@ func (d *Options) Examine(
 	err := p.readLeases(ctx, s)
 
 	return p.diagnose(), cmp.Or(err, ctx.Err())
+}
+
+// connect connects to the addresses of all instances. If this process may not
+// open enough files, all addresses count as unchecked.
+func (p *examination) connect(ctx context.Context, dial transport.DialFunc) {
+	p.probed = true
+	p.dialErrors = p.connectAll(ctx, dial, p.addresses())
+
+	for addr, err := range p.dialErrors {
+		if errors.Is(err, syscall.EMFILE) { // the address may be reachable
+			problem := fmt.Sprintf("the instances are not checked: connect to %s: %v",
+				addr, err)
+			p.add("", kindOpenFiles, Error, problem,
+				"raise the limit of open files (ulimit -n), or give --no-dial")
+
+			p.probed = false
+			p.dialErrors = nil
+
+			return
+		}
+	}
 }
 
 // Glance returns the findings that are visible without reading leases and
@@ -243,22 +253,26 @@ func (p *examination) read(
 }
 
 // readEarlier reads the instances at the revision of each live config that
-// drains instances registered since. etcd may have compacted that revision. Not
-// every user may read the range of LEASE_SUFFIX, so it is read only if an
-// instance is in that layout.
+// drains instances registered since. etcd may have compacted that revision.
+// readEarlier reads the range of LEASE_SUFFIX only if an instance is in that
+// layout, because not every user may read the range.
 func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 	p.earlier = make(map[serviceAddr]string)
+
 	for _, service := range p.services {
-		if !slices.ContainsFunc(service.Instances, func(i inventory.Instance) bool {
+		isNew := func(i inventory.Instance) bool {
 			return i.Drain != nil && i.Entry.CreateRevision > service.Config.ModRevision
-		}) {
+		}
+		if !slices.ContainsFunc(service.Instances, isNew) {
 			continue
 		}
 
-		reader := endpoint.Reader{LeaseSuffix: slices.ContainsFunc(service.Instances,
-			func(i inventory.Instance) bool { return i.Layout == endpoint.LeaseSuffix })}
+		var reader endpoint.Reader
+		for _, i := range service.Instances {
+			reader.LeaseSuffix = reader.LeaseSuffix || i.Layout == endpoint.LeaseSuffix
+		}
 
-		// after an error, all may be new servers
+		// After an error, all may be new servers.
 		entries, _, _ := s.Scan(ctx, store.EntriesOf(reader, service.Key),
 			service.Config.ModRevision)
 		for _, i := range inventory.Of(service.Key, entries).Instances {

@@ -34,7 +34,8 @@ func (d *Options) connectAll(
 	addresses []string,
 ) map[string]error {
 	failed := make(map[string]error)
-	mu := new(sync.Mutex)
+	var mu sync.Mutex // guards failed
+
 	forEach(len(addresses), func(n int) {
 		ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 		defer cancel()
@@ -84,7 +85,7 @@ type serviceAddr struct{ key, addr string }
 type healthTarget struct {
 	*inventory.Instance
 	probes  []probe
-	service string // that the live config has clients check; may be ""
+	service string // the service that the live config has clients check; may be ""
 }
 
 // healthResult is the result of an instance's health check.
@@ -102,9 +103,9 @@ func (r healthResult) failed() bool {
 }
 
 // checkHealth checks the health of the instances that accept connections, as a
-// gRPC client does. A server that stops fails the check before its entry
-// leaves, so checkHealth waits after a failure: dropGone then sees that the
-// entry has left.
+// gRPC client does. After a failure it waits: a server that stops fails the
+// check before its entry is deleted, and dropGone should find the entry
+// deleted.
 func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) {
 	var targets []healthTarget
 	for _, s := range p.services {
@@ -121,7 +122,8 @@ func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) 
 		}
 
 		for n := range instances {
-			if i := &instances[n]; p.dialErrors[i.Addr] == nil && i.Drain == nil {
+			i := &instances[n]
+			if p.dialErrors[i.Addr] == nil && i.Drain == nil {
 				targets = append(targets, healthTarget{i, probes, service})
 			}
 		}
@@ -150,7 +152,8 @@ func (d *Options) checkInstance(
 	defer cancel()
 
 	for n, p := range t.probes {
-		if result := d.checkOver(ctx, p, t); n == 0 || result.transport != "" {
+		result := d.checkOver(ctx, p, t)
+		if n == 0 || result.transport != "" {
 			first = result
 		}
 
@@ -178,11 +181,12 @@ func (d *Options) checkOver(ctx context.Context, p probe, t healthTarget) health
 
 	if p.config != nil && d.files.Cert == "" {
 		config := p.config.Clone()
-		none := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			p.wantsCertificate.Store(true)
-			return new(tls.Certificate), nil
-		}
-		config.GetClientCertificate = none
+		config.GetClientCertificate =
+			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				p.wantsCertificate.Store(true)
+				return new(tls.Certificate), nil
+			}
+
 		creds.TransportCredentials = credentials.NewTLS(config)
 	}
 
@@ -252,9 +256,12 @@ func (d *Options) checkServices(
 			code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && isGRPC:
 			return result // the server has no health service
-		case code == codes.Unavailable && p.wantsCertificate.Load(): // the text of the alert depends on the version of TLS
+
+		case code == codes.Unavailable && p.wantsCertificate.Load():
+			// The text of the alert depends on the version of TLS.
 			result.transport = speaksMutualTLS
 			return result
+
 		default:
 			return fault("%s", text)
 		}
@@ -268,7 +275,8 @@ func (d *Options) checkServices(
 func ofHealth(fix string) func(x *subject) {
 	return func(x *subject) {
 		for _, i := range x.clients.Instances {
-			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
+			a := x.health[serviceAddr{x.Key, i.Addr}]
+			if a.kind == x.check.kind {
 				x.add(x.Key+" "+a.problem, a.kind, cmp.Or(a.severity, x.check.severity),
 					a.problem, fix, i.Entry.Key)
 			}
@@ -280,14 +288,16 @@ func ofHealth(fix string) func(x *subject) {
 // gRPC's health server knows no service by default, and only clients whose
 // proto has health_check need the status.
 func (x *subject) unknownHealth() {
+	if x.live != nil && x.live.HealthCheck != nil {
+		return
+	}
+
 	for _, i := range x.clients.Instances {
 		for _, service := range x.health[serviceAddr{x.Key, i.Addr}].unknown {
-			if x.live == nil || x.live.HealthCheck == nil {
-				x.report(
-					fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
-					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)",
-						service), i.Entry.Key)
-			}
+			x.report(
+				fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
+				fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service),
+				i.Entry.Key)
 		}
 	}
 }
@@ -370,19 +380,22 @@ func checkChains(chains [][]*x509.Certificate) *healthResult {
 		return firstEnd(a).Compare(firstEnd(b))
 	})
 	endsSoon := func(c *x509.Certificate) bool {
-		return time.Until(c.NotAfter) < min(30*24*time.Hour,
-			c.NotAfter.Sub(c.NotBefore)/3)
-	}
-	if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
-		return &healthResult{
-			kind:     kindCertificate,
-			severity: Warning,
-			problem: "its certificate chain ends at " +
-				chain[n].NotAfter.Format(time.RFC3339),
-		}
+		lifetime := c.NotAfter.Sub(c.NotBefore)
+		return time.Until(c.NotAfter) < min(30*24*time.Hour, lifetime/3)
 	}
 
-	return new(healthResult)
+	n := slices.IndexFunc(chain, endsSoon)
+	if n < 0 {
+		return new(healthResult)
+	}
+
+	end := chain[n].NotAfter.Format(time.RFC3339)
+
+	return &healthResult{
+		kind:     kindCertificate,
+		severity: Warning,
+		problem:  "its certificate chain ends at " + end,
+	}
 }
 
 // firstEnd returns when the first certificate of a chain ends.
@@ -402,8 +415,10 @@ func (x *subject) otherTransport() {
 
 	for _, i := range x.clients.Instances {
 		r := x.health[serviceAddr{x.Key, i.Addr}]
-		if t := r.transport; t != "" && !(r.kind == kindCertificate && r.severity == "") {
-			keys[t] = append(keys[t], i.Entry.Key)
+		refused := r.kind == kindCertificate && r.severity == ""
+
+		if r.transport != "" && !refused {
+			keys[r.transport] = append(keys[r.transport], i.Entry.Key)
 			known++
 		}
 	}
@@ -412,23 +427,26 @@ func (x *subject) otherTransport() {
 		wanted = speaksPlaintext
 	}
 
-	for _, t := range []struct{ name, flags string }{{speaksTLS, ""},
+	for _, t := range []struct{ name, flags string }{
+		{speaksTLS, ""},
 		{speaksMutualTLS, " --service-cert=FILE --service-key=FILE"},
-		{speaksPlaintext, " --plaintext"}} {
+		{speaksPlaintext, " --plaintext"},
+	} {
+		if t.name == wanted || len(keys[t.name]) == 0 {
+			continue
+		}
+
 		severity := Error
 		fix := "give all servers of the service the transport of its clients"
 
 		if len(keys[t.name]) == known {
 			severity = Note
-			fix = fmt.Sprintf(
-				"if its clients use %s, check it over that: %s; else give its servers %s",
+			fix = fmt.Sprintf("if its clients use %s, check it over that: %s; else give its servers %s",
 				t.name, x.Command("doctor --deep"+t.flags), wanted)
 		}
 
-		if t.name != wanted && len(keys[t.name]) > 0 {
-			text := fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them",
-				len(keys[t.name]), known, t.name, wanted)
-			x.reportAs(severity, text, fix, keys[t.name]...)
-		}
+		problem := fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them",
+			len(keys[t.name]), known, t.name, wanted)
+		x.reportAs(severity, problem, fix, keys[t.name]...)
 	}
 }

@@ -20,8 +20,8 @@ import (
 // remove a dead server.
 const longLease = 24 * 60 * 60
 
-// longWait is the time left on a lease, in seconds, from which nobody should
-// wait until it removes a dead server.
+// longWait is the remaining time of a lease, in seconds, from which nobody
+// should wait until it removes a dead server.
 const longWait = 60
 
 // noLease finds entries that outlive their server, except those of unreachable
@@ -29,11 +29,13 @@ const longWait = 60
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
 		granted := x.leases[i.Entry.Lease].Granted
+
 		switch {
 		case x.isUnreachable(&i):
 		case granted >= longLease:
-			x.report(fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies",
-				output.Seconds(granted)),
+			problem := fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies",
+				output.Seconds(granted))
+			x.report(problem,
 				"give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register",
 				i.Entry.Key)
 
@@ -99,8 +101,7 @@ func (p *examination) leaseState(id int64) string {
 	}
 
 	return fmt.Sprintf(state, inventory.LeaseName(id),
-		output.Seconds(max(l.Remaining, 0)),
-		output.Seconds(l.Granted))
+		output.Seconds(max(l.Remaining, 0)), output.Seconds(l.Granted))
 }
 
 // isUnreachable reports whether the address of an instance accepts no
@@ -134,9 +135,9 @@ func (x *subject) unreachableAddress() {
 			err = op.Err
 		}
 
-		x.add(cause, x.check.kind, x.check.severity,
-			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err,
-				x.leaseState(i.Entry.Lease)),
+		problem := fmt.Sprintf("%s accepts no connection from here: %s; %s",
+			i.Addr, err, x.leaseState(i.Entry.Lease))
+		x.add(cause, x.check.kind, x.check.severity, problem,
 			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial",
 			i.Entry.Key)
 	}
@@ -153,15 +154,15 @@ func (x *subject) metadata() {
 		found := func(problem, fix string) {
 			x.report(i.Addr+" "+problem, fix, i.Entry.Key)
 		}
+
 		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
-			found(fmt.Sprintf("has the weight %q, which is not a whole number up to 4294967295, so callers ignore it",
-				text), "have its server write a whole number")
+			found(fmt.Sprintf("has the weight %q, which is not a whole number up to 4294967295, so callers ignore it", text),
+				"have its server write a whole number")
 		}
 
 		if text, said := i.Metadata[endpoint.StartedName]; said {
 			if at, ok := i.Started(); !ok || time.Until(at) > time.Hour {
-				found(fmt.Sprintf("has the start time %q, which is not a past one in seconds since 1970, so slow_start misjudges it",
-					text),
+				found(fmt.Sprintf("has the start time %q, which is not a past one in seconds since 1970, so slow_start misjudges it", text),
 					"have its server write seconds and keep the right time, or leave "+
 						endpoint.StartedName+" out")
 			}
@@ -175,10 +176,10 @@ func (x *subject) metadata() {
 	}
 }
 
-// malformed finds entries that no client can read. Of JSON objects it only
-// warns, or notes them if the service has no other entries: a json_layout in
-// the proto may name their fields, or the service may be another framework's,
-// without gRPC.
+// malformed finds entries that no client can read. JSON objects are less
+// severe, because a json_layout in the proto may name their fields: a warning
+// or, if the service has no other entries, a note. Such a service may be
+// another framework's, without gRPC.
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
 		if errors.Is(i.Err, endpoint.ErrDisabled) {
@@ -192,7 +193,7 @@ func (x *subject) malformed() {
 		isObject := json.Unmarshal(i.Entry.Value, new(struct{})) == nil &&
 			!strings.Contains(i.Err.Error(), "etcd's naming entry")
 		if isObject {
-			problem = problem + ", unless the proto has a json_layout"
+			problem += ", unless the proto has a json_layout"
 			severity = Warning
 			fix = "if the proto has none: " + fix
 
@@ -255,9 +256,9 @@ func (x *subject) misleads(i *inventory.Instance) string {
 func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
 		if means := x.misleads(&i); means != "" {
-			x.add(x.Key+" "+means, x.check.kind, x.check.severity,
-				fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing",
-					i.Addr, means),
+			problem := fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing",
+				i.Addr, means)
+			x.add(x.Key+" "+means, x.check.kind, x.check.severity, problem,
 				"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries",
 				i.Entry.Key)
 		}

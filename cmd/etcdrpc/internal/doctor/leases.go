@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// recheckDelay is the wait before a lease with little time left, or the
-	// entry of a server that fails its health check, is read again. A lease
-	// that is not renewed meanwhile shrinks by at least a second. etcd's
-	// clients renew after a third of the TTL.
+	// recheckDelay is the wait before a second read: of a lease that soon
+	// expires, or of the entry of a server that fails its health check. Without
+	// a renewal, the remaining time of a lease shrinks by at least a second.
+	// etcd's clients renew after a third of the TTL.
 	recheckDelay = 1500 * time.Millisecond
 
 	// maxRecheckDelay bounds the wait for a lease to be renewed.
@@ -31,8 +31,8 @@ type lease struct {
 	missedRenewal bool // the lease is replaced, and has missed a renewal
 }
 
-// readLeases reads all leases. A lease that has little time left, is leaving or
-// may be replaced is read again when a renewal is due.
+// readLeases reads all leases. It reads a lease again when a renewal is due, if
+// the lease soon expires, has a leaving entry or may be replaced.
 func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
 	ids := inventory.LeaseIDs(inventory.Entries(p.services))
 	for _, s := range p.services {
@@ -47,10 +47,9 @@ func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
 	}
 
 	p.leases = make(map[int64]lease, len(times))
-	due := make(map[time.Duration][]int64)
-	waited := time.Duration(0)
-
+	due := make(map[time.Duration][]int64) // the leases to read again
 	leaving, replaced := p.suspectLeases()
+
 	for id, t := range times {
 		l := lease{LeaseTime: t, leaving: leaving[id], replaced: replaced[id]}
 		if at, doubtful := l.recheckAfter(); doubtful {
@@ -60,6 +59,7 @@ func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
 		p.leases[id] = l
 	}
 
+	waited := time.Duration(0)
 	for _, at := range slices.Sorted(maps.Keys(due)) {
 		store.Pause(ctx, at-waited)
 		waited = at
@@ -92,8 +92,8 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxRecheckDelay
 }
 
-// rechecked returns the lease updated by a second read. It was renewed if over
-// 1 s more is left than expected: etcd rounds down.
+// rechecked returns the lease updated by a second read. It was renewed if its
+// remaining time is over 1 s longer than expected: etcd rounds down.
 func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Remaining
 	l.LeaseTime = now
@@ -127,6 +127,7 @@ func untilMissedRenewal(t inventory.LeaseTime) time.Duration {
 func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	leaving = make(map[int64]bool)
 	replaced = make(map[int64]bool)
+
 	for _, s := range p.services {
 		newest := make(map[location]inventory.Entry)
 		for _, i := range s.Instances {
@@ -165,11 +166,15 @@ func (p *examination) dropGone(ctx context.Context, s *store.Store) (err error) 
 
 			var found *inventory.Entry
 			found, err = s.GetAt(ctx, i.Entry.Key, 0)
-
-			kept := found != nil && found.Lease == i.Entry.Lease
-			if err != nil || kept && (i.Leaving() || len(inventory.Of(i.Service,
-				[]inventory.Entry{*found}).Merged().Instances) > 0) {
+			if err != nil {
 				return false
+			}
+
+			if found != nil && found.Lease == i.Entry.Lease {
+				now := inventory.Of(i.Service, []inventory.Entry{*found})
+				if i.Leaving() || len(now.Merged().Instances) > 0 {
+					return false
+				}
 			}
 
 			service.Candidates = slices.DeleteFunc(service.Candidates,

@@ -43,8 +43,7 @@ func (x *subject) leasedConfig() {
 // orphanConfig finds live configs of services without entries.
 func (x *subject) orphanConfig() {
 	if x.hasConfig && !x.InUse() && x.refusal == nil {
-		x.reportConfig(fmt.Sprintf("there is a live config for %s, but no instance",
-			x.Key),
+		x.reportConfig("there is a live config for "+x.Key+", but no instance",
 			"if the key is mistyped or the service gone: "+x.Guarded("policy rm"))
 	}
 }
@@ -92,8 +91,8 @@ func (x *subject) unserved() {
 }
 
 // misfits finds live configs that do not fit the instances, and describes the
-// effect as clients' logs do. That all of a split's group is drained is
-// intended.
+// effect as clients' logs do. It ignores groups of a split that are drained
+// completely: that is intended.
 func (x *subject) misfits() {
 	parts := slices.DeleteFunc(slices.Clone(x.plan.Reports), func(report string) bool {
 		return strings.Contains(report, "only endpoints that are drained")
@@ -121,16 +120,16 @@ func (x *subject) misfits() {
 	}
 
 	if n := len(zoneless); n > 0 {
-		parts = append(parts,
-			output.CountedIs(n, "instance", "has", "have")+
-				" no zone (runtime.WithZone): preferZone keeps calls from them while the client's own zone has instances")
+		parts = append(parts, output.CountedIs(n, "instance", "has", "have")+
+			" no zone (runtime.WithZone): preferZone keeps calls from them while the client's own zone has instances")
 	}
 
 	if len(parts) > 0 {
+		fix := fmt.Sprintf("compare them: %s; then correct the instances, undrain, or replace the live config: %s",
+			x.Command("ls -o json"), x.setCommand())
 		x.reportConfig("the live config does not fit the instances: "+strings.Join(parts,
 			"; "),
-			fmt.Sprintf("compare them: %s; then correct the instances, undrain, or replace the live config: %s",
-				x.Command("ls -o json"), x.setCommand()), append(outside, zoneless...)...)
+			fix, append(outside, zoneless...)...)
 	}
 }
 
@@ -168,14 +167,15 @@ func (x *subject) missingRoutes() {
 		inLanes = append(inLanes, i.Entry.Key)
 	}
 
-	if x.live != nil &&
-		liveconfig.Replaces(x.live) &&
-		!x.plan.HasLanes() &&
-		len(inLanes) > 0 {
-		x.reportAs(Warning, output.CountedIs(len(inLanes), "instance", "has a lane",
-			"have lanes")+", and the live config has no routes, so calls without a lane also reach them",
+	unrouted := x.live != nil && liveconfig.Replaces(x.live) && !x.plan.HasLanes()
+	if unrouted && len(inLanes) > 0 {
+		problem := output.CountedIs(len(inLanes), "instance", "has a lane",
+			"have lanes") +
+			", and the live config has no routes, so calls without a lane also reach them"
+		x.reportAs(Warning, problem,
 			"give the live config the routes of the proto file (docs/lanes.md): "+
-				x.setCommand(), append([]string{x.Config.Key}, inLanes...)...)
+				x.setCommand(),
+			append([]string{x.Config.Key}, inLanes...)...)
 	}
 }
 

@@ -81,7 +81,8 @@ func (p *examination) inUse(key string) bool {
 // badKey finds keys that clients refuse, and keys that are likely mistaken.
 func (x *subject) badKey() {
 	bare, doubled := strings.CutPrefix(x.Key, strings.TrimSuffix(x.Namespace, "/")+"/")
-	// without a service there, the key may be meant
+
+	// If there is no service at the bare key, the key may be meant.
 	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) {
 		x.reportAs(Warning,
 			"the key begins with the namespace, which is added to each key: clients with the key "+
@@ -111,8 +112,9 @@ func (x *subject) badKey() {
 				"if they are one service, give its servers one key", s.Key, x.Key)
 
 		case strings.HasPrefix(s.Key, x.Key+"/"):
-			x.reportAs(Warning, "the key is nested under the key "+
-				x.Key+": other frameworks' readers of that key take its instances for theirs",
+			x.reportAs(Warning,
+				"the key is nested under the key "+x.Key+
+					": other frameworks' readers of that key take its instances for theirs",
 				"rename one of them, such as acme/user-admin in place of acme/user/admin",
 				s.Key)
 		}
@@ -128,8 +130,9 @@ func (x *subject) badKey() {
 
 	if x.Config != nil && !x.InUse() {
 		where = x.Config.Key
-		fix = "no client can be given this key, so the live config for it has no effect: " +
-			x.deleteCommand(where)
+		fix =
+			"no client can be given this key, so the live config for it has no effect: " +
+				x.deleteCommand(where)
 	}
 
 	x.report(err.Error(), fix, where)
@@ -137,32 +140,40 @@ func (x *subject) badKey() {
 
 // empty finds services whose entries are all being withdrawn.
 func (x *subject) empty() {
-	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
+	n := len(x.Instances)
+	if n > 0 && len(x.clients.Instances) == 0 {
 		text := fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call",
 			output.Counted(n, "entry"))
-		x.report(text, "start a server; the entries of dead owners expire with their leases",
+		x.report(text,
+			"start a server; the entries of dead owners expire with their leases",
 			x.Key+"/")
 	}
 }
 
 // leader finds leaders that callers cannot reach.
 func (x *subject) leader() {
-	all := x.Candidates
-	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool {
-		return i.Instance == all[0].Instance && !i.Leaving()
-	}) {
+	if len(x.Candidates) == 0 {
+		return
+	}
+
+	first := x.Candidates[0]
+	isCalled := func(i inventory.Instance) bool {
+		return i.Instance == first.Instance && !i.Leaving()
+	}
+	if slices.ContainsFunc(x.Instances, isCalled) {
 		return
 	}
 
 	fix := "if its server is dead, the candidate goes with its lease"
-	if left := x.leases[all[0].Lease].Remaining; left > longWait {
-		fix += fmt.Sprintf(", in %s, or by: %s", output.Seconds(left),
-			x.deleteCommand(all[0].Key))
+	if rest := x.leases[first.Lease].Remaining; rest > longWait {
+		fix += fmt.Sprintf(", in %s, or by: %s",
+			output.Seconds(rest), x.deleteCommand(first.Key))
 	}
 
-	x.report(fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails",
-		x.Key, all[0].Instance),
-		fix+"; if it lives, its status and log say why it has no entry", all[0].Key)
+	fix += "; if it lives, its status and log say why it has no entry"
+	problem := fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails",
+		x.Key, first.Instance)
+	x.report(problem, fix, first.Key)
 }
 
 // location is the address of an instance, and the layout that it is written in.
@@ -181,10 +192,11 @@ func (x *subject) duplicates() {
 	keys := make(map[location][]string)
 	for _, i := range x.Instances {
 		lease := x.leases[i.Entry.Lease]
-		// else a restart left it
-		if !lease.notRenewed && !lease.missedRenewal && !i.Leaving() {
-			keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
+		if lease.notRenewed || lease.missedRenewal || i.Leaving() {
+			continue // the entry of an earlier run
 		}
+
+		keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
 	}
 
 	for _, i := range x.Instances {
@@ -201,11 +213,11 @@ func (x *subject) duplicates() {
 // mixedLayouts finds services with servers that are not written in every
 // layout, so that readers of one layout miss some.
 func (x *subject) mixedLayouts() {
-	counts := make(map[string]int)
-	first := make(map[string]string) // by layout: the number of entries, and a key
+	counts := make(map[string]int)   // of entries, by layout
+	first := make(map[string]string) // the key of an entry, by layout
 	addrs := make(map[string]bool)
-
 	written := make(map[location]bool)
+
 	for _, i := range x.Instances {
 		layout := i.Layout.String()
 		counts[layout]++
@@ -215,16 +227,17 @@ func (x *subject) mixedLayouts() {
 	}
 
 	if len(written) != len(addrs)*len(counts) {
-		x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not",
-			x.Key, len(counts), inventory.Counted(counts)),
+		problem := fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not",
+			x.Key, len(counts), inventory.Counted(counts))
+		x.report(problem,
 			"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout",
-			slices.Sorted(
-				maps.Values(first))...)
+			slices.Sorted(maps.Values(first))...)
 	}
 }
 
-// disjointMethods finds servers of one key that share no method, even by way of
-// others: they are probably of several services.
+// disjointMethods finds servers of one key that share no method, and are not
+// joined by servers that share methods with both. They are probably of several
+// services.
 func (x *subject) disjointMethods() {
 	// the key of an entry for each set of servers that share methods
 	sets := make(map[serviceconfig.MethodName]string)
@@ -267,10 +280,12 @@ func (x *subject) deleteCommand(key string) string {
 // mistypedZones finds instances whose zone is probably mistyped.
 func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
-		if usual := x.usualZone(i.Zone); i.Zone != "" && i.Zone != usual {
-			x.report(fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
-				i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(
-					x.zones[usual], "entry")),
+		usual := x.usualZone(i.Zone)
+		if i.Zone != "" && i.Zone != usual {
+			problem := fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
+				i.Zone, output.Counted(x.zones[i.Zone], "entry"),
+				usual, output.Counted(x.zones[usual], "entry"))
+			x.report(problem,
 				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone",
 				i.Entry.Key)
 		}
@@ -282,8 +297,8 @@ func (x *subject) mistypedZones() {
 func (p *examination) usualZone(zone string) (usual string) {
 	lines := strings.NewReplacer("", "\n") // a character each
 	for other, n := range p.zones {
-		// so not us-east1 of one cloud if about as many are in us-east-1 of
-		// another
+		// The other zone must have several times as many entries: us-east1 of
+		// one cloud is not us-east-1 of another.
 		times := 4
 		if strings.EqualFold(strings.TrimSpace(zone), strings.TrimSpace(other)) {
 			times = 1
@@ -294,8 +309,9 @@ func (p *examination) usualZone(zone string) (usual string) {
 			continue
 		}
 
-		if spelling(zone) == spelling(other) || mistake.MatchString(
-			strings.Join(output.Diff(lines.Replace(zone), lines.Replace(other)), "")) {
+		diff := output.Diff(lines.Replace(zone), lines.Replace(other))
+		if spelling(zone) == spelling(other) ||
+			mistake.MatchString(strings.Join(diff, "")) {
 			usual = other
 		}
 	}
@@ -304,13 +320,13 @@ func (p *examination) usualZone(zone string) (usual string) {
 }
 
 var (
-	// notLetters matches the numbers of zones, and what stands between words.
+	// notLetters matches the numbers of zones, and the text between words.
 	notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
 
 	// mistake matches the difference of two zones, by character, if one has a
-	// letter in place of a digit, or lacks or changes a letter of a word of at
-	// least four, but the last. Numbers and last letters, as in eu-1a and
-	// eu-2b, tell zones apart.
+	// letter in place of a digit, or lacks or changes one letter of a word of
+	// at least four. The letter must not be the word's last. Numbers and last
+	// letters distinguish zones, as in eu-1a and eu-2b.
 	mistake = regexp.MustCompile(strings.ReplaceAll(`^  (  .)*(- \pL\+ \d|- \d\+ \pL|(  \pL){2}%  \pL|  \pL%(  \pL){2}|%(  \pL){3})(  .)*$`,
 		"%", `(- \pL)?(\+ \pL)?`))
 )

@@ -31,6 +31,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
+// call is a call of a method, by the flags and arguments of the command.
 type call struct {
 	instance, image string
 	headers         []string
@@ -114,6 +115,7 @@ TLS, and asks it by gRPC's reflection what the method takes and returns.`,
 // prepare does the work that needs neither etcd nor the service.
 func (c *call) prepare(a *app) (err error) {
 	c.header = make(metadata.MD)
+
 	for _, line := range c.headers {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.TrimSpace(name) == "" {
@@ -152,8 +154,8 @@ func (c *call) prepare(a *app) (err error) {
 }
 
 // choose returns the instances to call: the instance of --instance, all
-// instances with --each, or a random one that clients call. If any of them
-// publish the method, it leaves out those that publish only others.
+// instances with --each, or a random one that clients call. It omits instances
+// that publish only other methods, unless that omits all.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Finder()(c.instance)
@@ -167,19 +169,20 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool {
 		return !c.each && i.State != inventory.Registered
 	})
+
 	if len(all) == 0 {
-		return nil, errors.New(
-			"no instance that clients call is registered: see " + s.Command("ls"))
+		return nil, errors.New("no instance that clients call is registered: see " +
+			s.Command("ls"))
 	}
 
-	able := slices.DeleteFunc(slices.Clone(all), func(i inventory.Instance) bool {
+	isNamed := func(full string) bool { return schema.Named(full, c.method) }
+	lacks := func(i inventory.Instance) bool {
 		methods := (&inventory.Service{Instances: []inventory.Instance{i}}).Methods()
+		return len(methods) > 0 && !slices.ContainsFunc(methods, isNamed)
+	}
 
-		return len(methods) > 0 && !slices.ContainsFunc(methods, func(full string) bool {
-			return schema.Named(full, c.method)
-		})
-	})
-	if len(able) > 0 { // else the answer of a server says more
+	able := slices.DeleteFunc(slices.Clone(all), lacks)
+	if len(able) > 0 { // otherwise the answer of a server says more
 		all = able
 	}
 
@@ -212,13 +215,13 @@ func (c *call) callOne(
 		return err
 	}
 
-	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method,
-		n.Services[0].Namespace+c.key, i.Addr, failure(err))
+	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n",
+		c.method, n.Services[0].Namespace+c.key, i.Addr, failure(err))
 
 	for _, detail := range status.Convert(err).Proto().GetDetails() {
 		text, err := protojson.Marshal(detail)
 		if err != nil { // the type of the detail is unknown
-			text = strconv.AppendQuote(nil, detail.GetTypeUrl())
+			text = strconv.AppendQuote(nil, detail.TypeUrl)
 		}
 
 		if err := output.WriteJSON(notes, json.RawMessage(text)); err != nil {
@@ -246,9 +249,11 @@ func (c *call) callEach(
 ) error {
 	failed := 0
 	for _, i := range all {
+		line := eachJSON{Instance: i.Instance, Addr: i.Addr}
+
 		err := c.at(ctx, i.Addr, func(response json.RawMessage) error {
-			return output.WriteJSONLine(out,
-				eachJSON{Instance: i.Instance, Addr: i.Addr, Response: response})
+			line.Response = response
+			return output.WriteJSONLine(out, line)
 		})
 		if ctx.Err() != nil || errors.As(err, new(usage.Error)) {
 			return err
@@ -256,10 +261,10 @@ func (c *call) callEach(
 
 		if err != nil {
 			failed++
+			line.Response = nil
+			line.Error = failure(err)
 
-			err := output.WriteJSONLine(out,
-				eachJSON{Instance: i.Instance, Addr: i.Addr, Error: failure(err)})
-			if err != nil {
+			if err := output.WriteJSONLine(out, line); err != nil {
 				return err
 			}
 		}
@@ -280,8 +285,8 @@ func (c *call) at(
 	addr string,
 	show func(json.RawMessage) error,
 ) error {
-	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, c.header),
-		c.timeout)
+	ctx = metadata.NewOutgoingContext(ctx, c.header)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 
 	conn, err := grpc.NewClient("passthrough:///"+addr, c.options...)
@@ -302,9 +307,9 @@ func (c *call) at(
 
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())
+	parser := protojson.UnmarshalOptions{Resolver: types}
 
-	err = (protojson.UnmarshalOptions{Resolver: types}).Unmarshal([]byte(c.request),
-		request)
+	err = parser.Unmarshal([]byte(c.request), request)
 	if err != nil {
 		return usage.Mistakef("the request is not a valid %s: %w",
 			method.Input().FullName(), err)
@@ -327,9 +332,12 @@ func (c *call) at(
 
 	for {
 		response := dynamicpb.NewMessage(method.Output())
-		if err := stream.RecvMsg(response); errors.Is(err, io.EOF) {
+		err := stream.RecvMsg(response)
+		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+
+		if err != nil {
 			return err
 		}
 

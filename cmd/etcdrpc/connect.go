@@ -84,9 +84,10 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 		KeyFile:   s.files.Key,
 		Namespace: s.namespace,
 	}
-	// a command may be pasted in another directory
-	for _, file := range []*string{&commands.CAFile, &commands.CertFile,
-		&commands.KeyFile} {
+
+	// A command may be pasted in another directory.
+	files := []*string{&commands.CAFile, &commands.CertFile, &commands.KeyFile}
+	for _, file := range files {
 		if path, err := filepath.Abs(*file); *file != "" && err == nil {
 			*file = path
 		}
@@ -103,8 +104,10 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	}
 
 	cfg := clientv3.Config{
-		// Shown removes passwords, which errors would show
-		Context: ctx, Endpoints: etcdcause.Shown(s.endpoints),
+		Context: ctx,
+
+		// Shown removes passwords, which errors would show.
+		Endpoints:            etcdcause.Shown(s.endpoints),
 		DialTimeout:          s.dialTimeout,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
@@ -133,6 +136,7 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 func (s *settings) tls() (*tls.Config, error) {
 	https := func(e string) bool { return store.Secured(e, false) }
 	http := func(e string) bool { return !store.Secured(e, true) }
+
 	switch {
 	case s.files == (transport.Files{}) && !slices.ContainsFunc(s.endpoints, https):
 		return nil, nil
@@ -160,10 +164,11 @@ func (s *settings) credentials(ctx context.Context) (user, password string, err 
 	}
 
 	stdin := int(os.Stdin.Fd())
-	if terminal, notTerminal := term.GetState(stdin); !s.noPrompt && notTerminal == nil {
+	terminal, notTerminal := term.GetState(stdin)
+	if !s.noPrompt && notTerminal == nil {
 		output.Sayf(os.Stderr, "Password of %s: ", user)
 
-		// ReadPassword has turned off the echo, and does not end with ctx
+		// ReadPassword turns off the echo, and does not end with ctx.
 		stop := context.AfterFunc(ctx, func() {
 			_ = term.Restore(stdin, terminal)
 			output.Sayf(os.Stderr, "\n")
@@ -225,6 +230,7 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 
 	user := flags.Lookup("user").Value.String()
 	named := flags.Changed("user")
+
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
 		value := getenv(variable(flag))
 		if value == "" ||

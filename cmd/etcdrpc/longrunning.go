@@ -47,24 +47,25 @@ func (a *app) withRegistry(
 	notes, end := startNotes(a.notes)
 	defer end()
 
-	logger := slog.New(slog.NewTextHandler(
-		lines{notes},
-		&slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
-			if attr.Key == slog.TimeKey { // journald and container runtimes add their own
-				return slog.Attr{}
-			}
+	withoutTime := func(_ []string, attr slog.Attr) slog.Attr {
+		if attr.Key == slog.TimeKey { // journald and container runtimes add their own
+			return slog.Attr{}
+		}
 
-			return attr
-		}},
-	))
+		return attr
+	}
 
-	registry := runtime.NewRegistry(client, append(opts,
-		runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger))...)
+	logger := slog.New(slog.NewTextHandler(lines{notes},
+		&slog.HandlerOptions{ReplaceAttr: withoutTime}))
+
+	opts = append(opts,
+		runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger))
+	registry := runtime.NewRegistry(client, opts...)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
 		defer cancel()
 
-		// the runtime logs the error, and the lease ends by itself
+		// The runtime logs the error, and the lease ends by itself.
 		_ = registry.Close(ctx)
 	}()
 
@@ -74,7 +75,7 @@ func (a *app) withRegistry(
 // startNotes returns the writer for messages of a long-running command. The
 // command goes on if the reader of stderr stalls or exits.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
-	// otherwise Go ends the process at a write to a closed pipe
+	// Otherwise Go ends the process at a write to a closed pipe.
 	signal.Ignore(syscall.SIGPIPE)
 	return output.Unread(stderr)
 }
@@ -87,8 +88,8 @@ func (l lines) Write(line []byte) (int, error) {
 		strings.TrimSuffix(string(line), "\n"))
 }
 
-// servePages serves until ctx ends, and then closes all connections. Meanwhile
-// it runs follow, which keeps the pages up to date.
+// servePages serves until ctx ends, and then closes all connections. While it
+// serves, it runs follow, which keeps the pages up to date.
 func servePages(
 	ctx context.Context,
 	listener net.Listener,
@@ -97,11 +98,13 @@ func servePages(
 	follow func(context.Context),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
+
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer cancel()
 
 	following.Go(func() { follow(ctx) })
+
 	server := &http.Server{
 		Handler:        localOnly(listener.Addr(), pages),
 		ErrorLog:       log.New(notes, "etcdrpc: ", 0),
@@ -112,7 +115,7 @@ func servePages(
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
 
-	// cancels this AfterFunc: the listener is closed in any case
+	// The last () cancels this AfterFunc: the listener is closed in any case.
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 
 	err := server.Serve(listener)

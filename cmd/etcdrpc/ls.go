@@ -107,13 +107,16 @@ func summariesOf(services []*inventory.Service) []summary {
 	all := make([]summary, len(services))
 	for n, s := range services {
 		entries := inventory.Entries(services[n : n+1])
+
 		states := make(map[string]int)
 		for _, i := range entries {
 			states[string(i.State)]++
 		}
 
-		all[n] = summary{s.Key, inventory.IfRead(s, s.ConfigState()), states,
-			inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
+		all[n] = summary{
+			s.Key, inventory.IfRead(s, s.ConfigState()), states,
+			inventory.Count(entries, "version"), inventory.Count(entries, "zone"),
+		}
 	}
 
 	return all
@@ -122,13 +125,17 @@ func summariesOf(services []*inventory.Service) []summary {
 func printSummaries(out io.Writer, all []summary) {
 	var rows [][]string
 	for _, s := range all {
-		rows = append(rows, []string{s.Key, inventory.Counted(s.Versions),
-			inventory.Counted(s.Zones), *cmp.Or(s.Config, new(string)),
-			inventory.Counted(s.States)})
+		rows = append(rows, []string{
+			s.Key,
+			inventory.Counted(s.Versions),
+			inventory.Counted(s.Zones),
+			*cmp.Or(s.Config, new(string)),
+			inventory.Counted(s.States),
+		})
 	}
 
-	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "LIVE CONFIG", "STATES"},
-		rows)
+	head := []string{"SERVICE", "VERSIONS", "ZONES", "LIVE CONFIG", "STATES"}
+	output.Table(out, head, rows)
 }
 
 // This is the JSON output of services.
@@ -172,14 +179,15 @@ func servicesJSON(services []*inventory.Service) []serviceJSON {
 }
 
 // columns are the columns of ls. LEADER is hidden if no instance is a leader.
-var columns = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT",
-	"LAYOUT", "LEASE", "LEADER", "STATE"}
+var columns = []string{
+	"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE",
+	"WEIGHT", "LAYOUT", "LEASE", "LEADER", "STATE",
+}
 
 // rowOf returns the cells of an entry, in the order of columns.
 func rowOf(i *inventory.Instance) []string {
-	weight := ""
-	layout := ""
-	leader := ""
+	var weight, layout, leader string
+
 	state := string(i.State)
 
 	if i.Weight != 0 {
@@ -200,8 +208,10 @@ func rowOf(i *inventory.Instance) []string {
 		state += " until " + i.Drain.Until
 	}
 
-	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout,
-		leaseOf(i), leader, state}
+	return []string{
+		i.Service, i.Instance, i.Addr, i.Version, i.Zone,
+		weight, layout, leaseOf(i), leader, state,
+	}
 }
 
 func leaseOf(i *inventory.Instance) string {
@@ -220,32 +230,34 @@ func leaseOf(i *inventory.Instance) string {
 // fieldOf returns an entry's value in the column called name or, without such a
 // column, its metadata of that name.
 func fieldOf(i *inventory.Instance, name string) string {
-	switch n := slices.IndexFunc(columns, func(head string) bool {
+	n := slices.IndexFunc(columns, func(head string) bool {
 		return strings.EqualFold(head, name)
-	}); {
+	})
+
+	switch {
 	case n < 0:
 		return i.Field(name)
 	case columns[n] == "STATE":
 		return string(i.State)
-	default:
-		return rowOf(i)[n]
 	}
+
+	return rowOf(i)[n]
 }
 
 // table returns the header and the rows of the table of entries.
 func table(entries []*inventory.Instance) (head []string, cells [][]string) {
-	leads := slices.ContainsFunc(entries, func(i *inventory.Instance) bool {
-		return i.Leads
-	})
+	leads := func(i *inventory.Instance) bool { return i.Leads }
+	hasLeader := slices.ContainsFunc(entries, leads)
 	leader := slices.Index(columns, "LEADER")
 
 	shown := func(row []string) []string {
-		if leads {
+		if hasLeader {
 			return row
 		}
 
 		return slices.Concat(row[:leader], row[leader+1:])
 	}
+
 	for _, i := range entries {
 		cells = append(cells, shown(rowOf(i)))
 	}
@@ -271,8 +283,8 @@ func parseFilters(texts []string) (all []filter, err error) {
 			return nil, fmt.Errorf("--where: %.60q is not a condition: want NAME=PATTERN or NAME!=PATTERN, such as zone=eu-1a", text)
 		}
 
-		compiled, err := regexp.Compile(
-			"(?s)^" + wild.Replace(regexp.QuoteMeta(pattern)) + "$")
+		pattern = wild.Replace(regexp.QuoteMeta(pattern))
+		compiled, err := regexp.Compile("(?s)^" + pattern + "$")
 		if err != nil {
 			return nil, fmt.Errorf("--where: %.60q: %w", text, err)
 		}
@@ -284,7 +296,7 @@ func parseFilters(texts []string) (all []filter, err error) {
 }
 
 // filtered removes the entries that do not pass all filters, and the services
-// that have no others.
+// without other entries.
 func filtered(services []*inventory.Service, filters []filter) []*inventory.Service {
 	fails := func(i inventory.Instance) bool {
 		return slices.ContainsFunc(filters, func(f filter) bool {
@@ -293,8 +305,7 @@ func filtered(services []*inventory.Service, filters []filter) []*inventory.Serv
 	}
 
 	return slices.DeleteFunc(services, func(s *inventory.Service) bool {
-		s.Instances = slices.DeleteFunc(
-			s.Instances, fails)
+		s.Instances = slices.DeleteFunc(s.Instances, fails)
 		s.Malformed = slices.DeleteFunc(s.Malformed, fails)
 
 		return !s.InUse()
@@ -410,8 +421,7 @@ func entriesOf(s *inventory.Service) (all []change) {
 		} else {
 			i := s.JSON(e)
 			c.Instance = &i
-			c.text = describe(
-				&i)
+			c.text = describe(&i)
 			c.methods = i.Metadata[endpoint.MethodsName]
 		}
 
@@ -430,7 +440,8 @@ func differences(previous, current []change) (all []change) {
 	}
 
 	for _, c := range current {
-		switch old, known := gone[c.etcdKey]; {
+		old, known := gone[c.etcdKey]
+		switch {
 		case !known:
 			c.Change = "added"
 		case old.text != c.text || old.methods != c.methods:
@@ -467,10 +478,13 @@ func describe(i *inventory.JSON) string {
 	add(i.Weight != 0, "weight %d", i.Weight)
 
 	for _, name := range slices.Sorted(maps.Keys(i.Metadata)) {
-		switch value := i.Metadata[name]; name {
+		value := i.Metadata[name]
+
+		switch name {
 		case endpoint.MethodsName:
-			add(true, "serves %s", output.Counted(
-				1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
+			n := 1 + strings.Count(value, ",") + strings.Count(value, ";")
+			add(true, "serves %s", output.Counted(n, "method"))
+
 		case endpoint.StartedName:
 			if at, ok := (&endpoint.Endpoint{Metadata: i.Metadata}).Started(); ok {
 				value = at.UTC().Format(time.RFC3339)

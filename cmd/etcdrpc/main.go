@@ -80,6 +80,7 @@ func run() int {
 	defer stop()
 
 	context.AfterFunc(ctx, stop) // so that a second signal kills the process
+
 	a := &app{
 		stdin:             os.Stdin,
 		getenv:            os.Getenv,
@@ -98,6 +99,7 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	out := output.Check(stdout, cancel) // the command stops when its output fails
 	a.out = out
 	a.notes = stderr
+
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -105,7 +107,9 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	root.SetErr(stderr)
 
 	cmd, err := root.ExecuteContextC(ctx)
-	switch writeErr := out.Err(); {
+	writeErr := out.Err()
+
+	switch {
 	case writeErr != nil:
 		if a.written {
 			writeErr = fmt.Errorf("the change is written: %w", writeErr)
@@ -123,7 +127,9 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)
-		} else { // not escaped: the error has no text from etcd, and cobra may indent lines by tabs
+		} else {
+			// The error has several lines, which cobra may indent by tabs, and
+			// no text from etcd.
 			output.SayLines(stderr,
 				"etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  "))
 		}
@@ -265,6 +271,7 @@ func (a *app) completion(list func(*inventory.Service) []string) cobra.Completio
 		defer cancel()
 
 		cmd.SetContext(ctx)
+
 		var found []string
 
 		s, err := a.open(cmd, io.Discard)
@@ -291,14 +298,14 @@ func candidates(
 	typed string,
 	list func(*inventory.Service) []string,
 ) (found []string, err error) {
-	read := s.Under
+	read := s.At
 	start := typed
 
-	if len(args) == 1 {
-		read = s.At
-		start = args[0]
-	} else {
+	if len(args) == 0 {
+		read = s.Under
 		list = func(service *inventory.Service) []string { return []string{service.Key} }
+	} else {
+		start = args[0]
 	}
 
 	n, err := read(ctx, start)
@@ -337,11 +344,11 @@ func (a *app) listServices(
 func (a *app) completeFields(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		values := a.completion(func(s *inventory.Service) []string {
-			return slices.Sorted(maps.Keys(
-				inventory.Count(inventory.Entries([]*inventory.Service{s}), name)))
+			entries := inventory.Entries([]*inventory.Service{s})
+			return slices.Sorted(maps.Keys(inventory.Count(entries, name)))
 		})
 
-		_ = cmd.RegisterFlagCompletionFunc(name, func(
+		complete := func(
 			cmd *cobra.Command,
 			args []string,
 			typed string,
@@ -351,7 +358,9 @@ func (a *app) completeFields(cmd *cobra.Command, names ...string) {
 			}
 
 			return values(cmd, args[:1], typed)
-		})
+		}
+
+		_ = cmd.RegisterFlagCompletionFunc(name, complete)
 	}
 }
 

@@ -62,8 +62,10 @@ revision.`,
 			}
 
 			if a.output == output.FormatJSON {
-				err = output.WriteJSON(a.out, policyJSON{args[0], s.Full(live.Key),
-					live.ModRevision, liveconfig.AsJSON(string(live.Value))})
+				err = output.WriteJSON(a.out, policyJSON{
+					args[0], s.Full(live.Key), live.ModRevision,
+					liveconfig.AsJSON(string(live.Value)),
+				})
 			} else {
 				output.SayLines(a.out, liveconfig.Pretty(live.Value))
 				output.Sayf(a.notes, "Revision %d.\n", live.ModRevision)
@@ -97,12 +99,13 @@ func policyAt(
 	case err == nil && live == nil && revision != 0:
 		err = fmt.Errorf("policy of %q: there was no live config at revision %d; policy rm goes back to that",
 			s.Full(key), revision)
+
 	case err == nil && live == nil:
-		// err says why there is none
+		// Propose explains why there is none.
 		_, err = policyedit.Propose(ctx, s,
 			policyedit.Request{Key: key, Kind: policyedit.Remove})
-		err = fmt.Errorf("policy of %q: %w", s.Full(key),
-			cmp.Or(err, policyedit.ErrNoPolicy))
+		err = fmt.Errorf("policy of %q: %w",
+			s.Full(key), cmp.Or(err, policyedit.ErrNoPolicy))
 	}
 
 	return live, err
@@ -136,7 +139,7 @@ client's own WithSelector and WithSubset.`,
 
 			var x *policyedit.Explanation
 
-			// its error explains a missing policy
+			// The error of Propose explains a missing policy.
 			e, err := policyedit.Propose(ctx, s,
 				policyedit.Request{Key: args[0], Kind: policyedit.Remove})
 			if err == nil || errors.Is(err, policyedit.ErrNoPolicy) {
@@ -226,7 +229,7 @@ func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) er
 	e, err := policyedit.Do(ctx, s, w.Request, w.out, w.output)
 	w.written = e != nil && e.Written != 0
 
-	// the key may be mistyped
+	// The key may be mistyped.
 	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() {
 		output.Sayf(w.notes, "Note: no instance is registered under \"%s\" now.\n",
 			s.Full(w.Key))
@@ -326,7 +329,7 @@ func (a *app) readConfig(
 		return "", fmt.Errorf("read the service config: %w", err)
 	}
 
-	// without the byte order mark of Windows' editors
+	// Windows' editors write a byte order mark.
 	text = strings.TrimSpace(strings.TrimPrefix(string(raw), "\ufeff"))
 	if text == "" {
 		return "", errors.New(
@@ -408,7 +411,9 @@ func readGroups(name string, args []string) (groups []serviceconfig.Split, err e
 // instanceArgs accepts a service key, and either instances or flags that select
 // them.
 func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
-	switch chosen := w.Choice.Given(); {
+	chosen := w.Choice.Given()
+
+	switch {
 	case len(args) == 0:
 		return errors.New("give a KEY")
 	case len(args) == 1 && !chosen:

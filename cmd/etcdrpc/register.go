@@ -34,9 +34,11 @@ import (
 // Servers also accept an IP address or a network.
 const advertiseEnv = "GRPC_ADVERTISE_ADDR"
 
+// registerOptions are the flags of register.
 type registerOptions struct {
 	address, probe, health string
-	tcp, tls, strict       bool // strict: --health is given
+	tcp, tls               bool
+	strict                 bool // --health is given
 	transport              transport.Transport
 
 	instance, version, zone string
@@ -136,13 +138,14 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 		return usage.Mistake(err)
 	}
 
-	return a.withRegistry(cmd, func(
+	serve := func(
 		registry *runtime.Registry,
 		notes io.Writer,
 		logger *slog.Logger,
 	) error {
 		server, health := o.server(registry, key, details)
-		go follow(ctx, probe, func(problem error) {
+
+		changed := func(problem error) {
 			status := healthpb.HealthCheckResponse_SERVING
 			text := "serves"
 
@@ -151,22 +154,28 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 				text = fmt.Sprintf("does not serve, so it is not in etcd: %v", problem)
 			}
 
-			output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address,
-				a.settings.namespace+key, text)
+			output.Sayf(notes, "etcdrpc: %s of %q %s\n",
+				o.address, a.settings.namespace+key, text)
 			health.SetServingStatus("", status)
-		})
+		}
 
-		// not a real listener: callers connect to o.address
+		go follow(ctx, probe, changed)
+
+		// The listener has no connections: callers connect to o.address.
 		err := server.Serve(ctx, bufconn.Listen(0))
+
 		switch {
-		case err != nil && ctx.Err() == nil: // a flag is wrong: failures of etcd do not end Serve
+		case err != nil && ctx.Err() == nil:
+			// A flag is wrong: failures of etcd do not end Serve.
 			return usage.Mistakef("register %s: %w", o.address, err)
 		case err != nil:
 			logger.Error("registration not ended cleanly", "error", err)
 		}
 
 		return nil
-	}, runtime.WithLeaseTTL(o.leaseTTL))
+	}
+
+	return a.withRegistry(cmd, serve, runtime.WithLeaseTTL(o.leaseTTL))
 }
 
 // check checks the flags, and completes the addresses.
@@ -202,8 +211,12 @@ func (o *registerOptions) check() error {
 
 // details returns the fields of the entry except the address.
 func (o *registerOptions) details() ([]runtime.RegisterOption, error) {
-	opts := []runtime.RegisterOption{runtime.WithVersion(o.version),
-		runtime.WithZoneTag(o.zone), runtime.WithWeight(o.weight)}
+	opts := []runtime.RegisterOption{
+		runtime.WithVersion(o.version),
+		runtime.WithZoneTag(o.zone),
+		runtime.WithWeight(o.weight),
+	}
+
 	if o.instance != "" {
 		opts = append(opts, runtime.WithInstance(o.instance))
 	}
@@ -243,6 +256,7 @@ func (o *registerOptions) server(
 ) (*runtime.Server, *grpchealth.Server) {
 	health := grpchealth.NewServer()
 	health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+
 	server := registry.NewServer(grpc.NewServer(),
 		runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
 
@@ -287,17 +301,16 @@ func (o *registerOptions) prober(
 		return nil, err
 	}
 
-	again := backoff.Config{
-		BaseDelay:  probeInterval / 2,
-		Multiplier: 1,
-		MaxDelay:   probeInterval / 2,
-	}
+	opts = append(opts, grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff: backoff.Config{
+			BaseDelay:  probeInterval / 2,
+			Multiplier: 1,
+			MaxDelay:   probeInterval / 2,
+		},
+		MinConnectTimeout: probeTimeout,
+	}))
 
-	conn, err := grpc.NewClient("passthrough:///"+o.probe, append(opts,
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           again,
-			MinConnectTimeout: probeTimeout,
-		}))...)
+	conn, err := grpc.NewClient("passthrough:///"+o.probe, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -325,19 +338,23 @@ func problemOf(
 	answer *status.Status,
 	strict bool,
 ) error {
-	switch code := answer.Code(); {
+	code := answer.Code()
+
+	switch {
 	case code == codes.OK && health != healthpb.HealthCheckResponse_SERVING:
 		return fmt.Errorf("its health is %v", health)
-	case code == codes.OK, code == codes.ResourceExhausted: // a server at its limit of calls serves
+	case code == codes.OK:
+		return nil
+	case code == codes.ResourceExhausted: // a server at its limit of calls serves
 		return nil
 	case !strict && noHealth[code]:
 		return nil
-
-	default:
-		return fmt.Errorf("%v: %s%s", code, answer.Message(), transport.Hint(
-			answer.Message(), "give --tls; if it does not speak gRPC, --tcp",
-			"leave out --tls"))
 	}
+
+	hint := transport.Hint(answer.Message(),
+		"give --tls; if it does not speak gRPC, --tcp", "leave out --tls")
+
+	return fmt.Errorf("%v: %s%s", code, answer.Message(), hint)
 }
 
 // follow probes until ctx ends. It calls changed with the first result, and
@@ -347,8 +364,9 @@ func follow(
 	ask func(context.Context) error,
 	changed func(problem error),
 ) {
-	for previous := errors.New("not asked yet"); ctx.Err() == nil; store.Pause(ctx,
-		probeInterval) {
+	previous := errors.New("not asked yet")
+
+	for ; ctx.Err() == nil; store.Pause(ctx, probeInterval) {
 		probing, cancel := context.WithTimeout(ctx, probeTimeout)
 		problem := ask(probing)
 		cancel()

@@ -44,7 +44,11 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 		ValidArgsFunction: a.completion(nil),
 	}
 
-	cmd.RunE = a.connected(func(ctx context.Context, s *store.Store, args []string) error {
+	cmd.RunE = a.connected(func(
+		ctx context.Context,
+		s *store.Store,
+		args []string,
+	) error {
 		prefix := strings.Join(args, "")
 
 		if cmd.Flags().Changed("port") &&
@@ -93,14 +97,14 @@ func (o *sdOptions) serve(
 		return fmt.Errorf("--listen: %w", err)
 	}
 
-	output.Sayf(notes, "Serving the targets under %q at %ssd\n", s.Full(prefix),
-		urlOf(listener))
+	output.Sayf(notes, "Serving the targets under %q at %ssd\n",
+		s.Full(prefix), urlOf(listener))
+
 	f := &targets.Follower{Prefix: prefix, Port: o.port}
 	pages := http.NewServeMux()
 	pages.Handle("GET /{$}", f)
 	pages.Handle("GET /sd", f)
+	follow := func(ctx context.Context) { f.Run(ctx, s, notes) }
 
-	return servePages(ctx, listener, pages, notes, func(ctx context.Context) {
-		f.Run(ctx, s, notes)
-	})
+	return servePages(ctx, listener, pages, notes, follow)
 }

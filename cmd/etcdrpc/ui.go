@@ -53,8 +53,8 @@ address that others than this host reach needs --read-only.`,
 				etcd += " · user " + s.User
 			}
 
-			c := console.New(s, strings.Join(args, ""), etcd, readOnly,
-				log.New(a.notes, "etcdrpc: ", 0))
+			logger := log.New(a.notes, "etcdrpc: ", 0)
+			c := console.New(s, strings.Join(args, ""), etcd, readOnly, logger)
 			output.Sayf(a.out, "The console is at %s\n", urlOf(listener))
 
 			return servePages(ctx, listener, c, a.notes, c.Run)

@@ -26,6 +26,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
+// xdsOptions are the flags of xds.
 type xdsOptions struct {
 	schemas, services []string
 	listen, http      string
@@ -88,7 +89,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 		return err
 	}
 
-	return a.withRegistry(cmd, func(
+	serve := func(
 		registry *runtime.Registry,
 		notes io.Writer,
 		logger *slog.Logger,
@@ -110,7 +111,9 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 		}
 
 		return o.serve(cmd.Context(), server, creds, notes)
-	}, runtime.WithSnapshotDir(o.snapshotDir))
+	}
+
+	return a.withRegistry(cmd, serve, runtime.WithSnapshotDir(o.snapshotDir))
 }
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
@@ -169,7 +172,7 @@ func (o *xdsOptions) serve(
 	}
 	defer page.Close()
 
-	// the keepalives of gRPC's clients are accepted, and dead clients detected
+	// Accept the keepalives of gRPC's clients, and detect dead clients.
 	g := grpc.NewServer(grpc.Creds(creds),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime:             10 * time.Second,
@@ -181,8 +184,8 @@ func (o *xdsOptions) serve(
 		}))
 
 	server.Register(g)
-	output.Sayf(notes, "Serving xDS at %s, and its status at %s\n", listener.Addr(),
-		urlOf(page))
+	output.Sayf(notes, "Serving xDS at %s, and its status at %s\n",
+		listener.Addr(), urlOf(page))
 
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error {
@@ -197,8 +200,9 @@ func (o *xdsOptions) serve(
 	serving.Go(func() error {
 		defer g.Stop() // clients keep their resources
 
-		return servePages(ctx, page, xdspage.Handler(server.Status), notes,
-			func(context.Context) {})
+		pages := xdspage.Handler(server.Status)
+
+		return servePages(ctx, page, pages, notes, func(context.Context) {})
 	})
 
 	return serving.Wait()

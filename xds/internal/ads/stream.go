@@ -165,27 +165,27 @@ func (c *stream) receive() error {
 }
 
 func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
-	kind, ok := KindOf(r.GetTypeUrl())
+	kind, ok := KindOf(r.TypeUrl)
 	if !ok {
 		return nil // gRPC's clients do not use this type
 	}
 
 	refused := ""
-	if r.GetErrorDetail() != nil {
-		refused = cmp.Or(short(r.GetErrorDetail().GetMessage()), "no reason given")
+	if r.ErrorDetail != nil {
+		refused = cmp.Or(short(r.ErrorDetail.Message), "no reason given")
 	}
 
 	request := Request{
 		Kind:    kind,
-		Names:   r.GetResourceNames(),
-		Nonce:   r.GetResponseNonce(),
+		Names:   r.ResourceNames,
+		Nonce:   r.ResponseNonce,
 		Refused: refused,
-		Returns: r.GetVersionInfo() != "",
+		Returns: r.VersionInfo != "",
 	}
 
 	c.mu.Lock()
-	if c.client.ID == "" && r.GetNode() != nil {
-		c.identify(r.GetNode())
+	if c.client.ID == "" && r.Node != nil {
+		c.identify(r.Node)
 	}
 
 	err := c.core.Request(request)
@@ -224,8 +224,8 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 // identify stores the identity of the client, from its first request. It cuts
 // long texts, because the source keeps them.
 func (c *stream) identify(n *corev3.Node) {
-	c.client.ID = short(n.GetId())
-	c.client.Agent = short(n.GetUserAgentName() + " " + n.GetUserAgentVersion())
+	c.client.ID = short(n.Id)
+	c.client.Agent = short(n.UserAgentName + " " + n.GetUserAgentVersion())
 	c.client.Zone = short(n.GetLocality().GetZone())
 
 	c.inputs.ID = c.client.ID

@@ -213,7 +213,7 @@ func newResource(name string, m proto.Message) (*Resource, error) {
 		err = fmt.Errorf("encode %T %q: %w", m, name, err)
 	}
 
-	return &Resource{Name: name, Body: body, Hash: xxhash.Sum64(body.GetValue())}, err
+	return &Resource{Name: name, Body: body, Hash: xxhash.Sum64(body.Value)}, err
 }
 
 // resource encodes a resource of the snapshot.

@@ -67,24 +67,18 @@ func (m *mapping) routes() *Resource {
 }
 
 func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
-	r, err := newResource(config.GetName(), config)
-	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
-		r.Clusters = append(r.Clusters, clustersOf(route.GetRoute())...)
+	r, err := newResource(config.Name, config)
+
+	for _, route := range config.VirtualHosts[0].Routes {
+		for _, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
+			r.Clusters = append(r.Clusters, c.Name)
+		}
 	}
 
 	slices.Sort(r.Clusters)
 	r.Clusters = slices.Compact(r.Clusters)
 
 	return r, err
-}
-
-// clustersOf returns the clusters that a route names.
-func clustersOf(action *routev3.RouteAction) (names []string) {
-	for _, c := range action.GetWeightedClusters().GetClusters() {
-		names = append(names, c.GetName())
-	}
-
-	return names
 }
 
 func (p path) match() *routev3.RouteMatch {

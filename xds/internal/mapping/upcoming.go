@@ -44,7 +44,7 @@ func (r *Resource) changed(change func(*routev3.VirtualHost)) *Resource {
 		return nil
 	}
 
-	change(config.GetVirtualHosts()[0])
+	change(config.VirtualHosts[0])
 
 	routes, err := routeResource(config)
 	if err != nil {
@@ -74,17 +74,17 @@ func Detour(asked []string, next *Resource) *Resource {
 	}
 
 	return next.changed(func(host *routev3.VirtualHost) {
-		for _, route := range host.GetRoutes() {
+		for _, route := range host.Routes {
 			var known []share
 
 			clusters := route.GetRoute().GetWeightedClusters().GetClusters()
 			for _, c := range clusters {
-				if !isUnknown(c.GetName()) {
-					known = append(known, share{c.GetName(), c.GetWeight().GetValue()})
+				if !isUnknown(c.Name) {
+					known = append(known, share{c.Name, c.Weight.Value})
 				}
 			}
 
-			if known == nil && !strings.Contains(clusters[0].GetName(), onlyPart) {
+			if known == nil && !strings.Contains(clusters[0].Name, onlyPart) {
 				known = []share{{asked[base], 1}}
 			}
 

@@ -29,18 +29,19 @@ func TestDetour(t *testing.T) {
 		all := map[string][]string{}
 		must.Succeed(t, r.Body.UnmarshalTo(config))
 
-		for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
+		for _, route := range config.VirtualHosts[0].Routes {
 			calls := route.GetMatch().GetPath()
 			if headers := route.GetMatch().GetHeaders(); headers != nil {
 				calls = headers[0].GetExactMatch() //nolint:staticcheck // see exactly
 			}
 
-			all[calls] = clustersOf(route.GetRoute())
+			all[calls] = nil
 			sum := uint32(0)
-
 			w := route.GetRoute().GetWeightedClusters()
+
 			for _, c := range w.GetClusters() {
-				sum += c.GetWeight().GetValue()
+				all[calls] = append(all[calls], c.Name)
+				sum += c.Weight.Value
 			}
 
 			total := w.GetTotalWeight().GetValue() //nolint:staticcheck // see weighted

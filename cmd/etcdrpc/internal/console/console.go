@@ -51,7 +51,8 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"list": func(all []string) template.HTML {
 		return unbroken(printable.Short(output.SomeOf(all), maxCell))
 	},
-	// of a finding
+
+	// the first keys of a finding
 	"first":   func(keys []string) []string { return keys[:min(len(keys), 3)] },
 	"counted": output.Counted,
 	"lease":   inventory.LeaseName,
@@ -72,14 +73,17 @@ var name = regexp.MustCompile(`\S*([-/.:=?@]\w|[^\x00-\x7f])\S*`)
 // unbroken returns text as HTML. Its names, such as addresses and keys, are not
 // broken over lines, unless they are very long.
 func unbroken(text string) template.HTML {
-	return template.HTML(name.ReplaceAllStringFunc(template.HTMLEscapeString(text),
-		func(word string) string { //nolint:gosec // it is escaped
-			if len(word) > 2*maxCell {
-				return word
-			}
+	isolate := func(word string) string {
+		if len(word) > 2*maxCell {
+			return word
+		}
 
-			return "<bdi>" + word + "</bdi>"
-		}))
+		return "<bdi>" + word + "</bdi>"
+	}
+
+	escaped := template.HTMLEscapeString(text)
+
+	return template.HTML(name.ReplaceAllStringFunc(escaped, isolate)) //nolint:gosec // it is escaped
 }
 
 // shown returns at most limit lines, each cut to maxLong bytes. If it omits
@@ -170,18 +174,15 @@ func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 		err = fmt.Errorf("%w. To see one service: %s", err, c.store.Etcdrpc("ui", "KEY"))
 	}
 
-	switch was := c.now.Load(); {
+	switch {
 	case err == nil:
-		c.now.Store(&known{Snapshot: n, lines: sync.OnceValue(func() []line {
-			return c.linesOf(n)
-		})})
+		lines := sync.OnceValue(func() []line { return c.linesOf(n) })
+		c.now.Store(&known{Snapshot: n, lines: lines})
 
 	case ctx.Err() == nil:
-		c.now.Store(&known{
-			Snapshot: was.Snapshot,
-			lines:    was.lines,
-			trouble:  err.Error(),
-		})
+		k := *c.now.Load()
+		k.trouble = err.Error()
+		c.now.Store(&k)
 	}
 
 	return n, err
@@ -201,7 +202,7 @@ type frame struct {
 	Of string
 
 	Query string // of the search
-	More  int    // rows left out
+	More  int    // the number of omitted rows
 }
 
 func (c *Console) frame(title string, k *known, r *http.Request) frame {
@@ -217,7 +218,7 @@ func (c *Console) frame(title string, k *known, r *http.Request) frame {
 	}
 }
 
-// cut returns the rows that a page shows, and counts the rows left out.
+// cut returns the rows that a page shows, and counts the omitted rows.
 func cut[T any](f *frame, rows []T) []T {
 	f.More = max(0, len(rows)-maxRows)
 	return rows[:len(rows)-f.More]

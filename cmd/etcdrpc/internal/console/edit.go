@@ -45,7 +45,9 @@ type editPage struct {
 func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 
-	switch err := r.ParseForm(); {
+	err := r.ParseForm()
+
+	switch {
 	case c.readOnly:
 		http.Error(w, "Not written: this console was started with --read-only.",
 			http.StatusForbidden)
@@ -57,11 +59,11 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	// The time is that of the page that the reader has seen.
 	entry := policyedit.Signed(time.Now(), 0)
-
-	// as on the page that the reader has seen
 	entry.At = cmp.Or(r.Form.Get("at"), entry.At)
 	r.Form.Set("at", entry.At)
+
 	p := editPage{Form: r.Form, Guard: r.Form.Get("guard")}
 	k := c.now.Load()
 	request, err := c.parseRequest(r.Context(), r.Form, k)
@@ -75,10 +77,12 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		e, err = c.write(r.Context(), p.Guard, e, err)
 		if err == nil {
-			http.Redirect(w, r, "/service?"+url.Values{
+			query := url.Values{
 				"key":     {request.Key},
 				"written": {fmt.Sprint(e.Written)},
-			}.Encode(), http.StatusSeeOther)
+			}
+
+			http.Redirect(w, r, "/service?"+query.Encode(), http.StatusSeeOther)
 
 			return
 		}
@@ -114,7 +118,7 @@ func (c *Console) write(
 	}
 
 	if err == nil {
-		// so that the next page shows the write, or why it may be out of date
+		// The next page shows the write, or why the page may be out of date.
 		_, _ = c.read(ctx)
 	} else if errors.Is(err, store.ErrChanged) {
 		now, failed := policyedit.Propose(ctx, c.store, e.Request)
@@ -131,7 +135,7 @@ func guard(e *policyedit.Edit) string {
 		digest(e.Key, e.OldText(), e.New))
 }
 
-// undo is the kind of an edit that puts back what stood before a write.
+// undo is the kind of an edit that restores the live config before a write.
 const undo policyedit.Kind = "undo"
 
 // parseRequest reads a form. After an error, it also returns the fields read so
@@ -157,8 +161,7 @@ func (c *Console) parseRequest(
 	case request.Kind == undo:
 		err = c.undo(ctx, &request, form.Get("undone"))
 	case request.Kind != policyedit.Split:
-		err = fmt.Errorf(
-			"unknown kind of edit %.20q: want drain, undrain, split or undo",
+		err = fmt.Errorf("unknown kind of edit %.20q: want drain, undrain, split or undo",
 			request.Kind)
 
 	default:
@@ -169,8 +172,8 @@ func (c *Console) parseRequest(
 	return request, err
 }
 
-// undo completes the request to put back what stood before the write of a
-// revision, unless there was another write since.
+// undo completes the request to restore the live config before the write of a
+// revision. The edit fails if there was another write since.
 func (c *Console) undo(
 	ctx context.Context,
 	request *policyedit.Request,
@@ -218,8 +221,10 @@ func groups(
 	p, err := strconv.Atoi(percent)
 	switch {
 	case err != nil || p < 0 || p > 100:
-		return nil, fmt.Errorf(
-			"%.20q is not a percentage: want a whole number from 0 to 100", percent)
+		return nil,
+			fmt.Errorf("%.20q is not a percentage: want a whole number from 0 to 100",
+				percent)
+
 	case counts[chosen] == 0:
 		return nil, fmt.Errorf("no instance has the version %.80q", chosen)
 	}
@@ -237,8 +242,9 @@ func groups(
 	}
 
 	if others == 0 {
-		return nil, fmt.Errorf(
-			"all instances have the version %.80q: there is nothing to split", chosen)
+		return nil,
+			fmt.Errorf("all instances have the version %.80q: there is nothing to split",
+				chosen)
 	}
 
 	all = []serviceconfig.Split{group(chosen, p*others)}
@@ -322,14 +328,18 @@ func command(e *policyedit.Edit) string {
 		return e.Service.Command(string(e.Kind), e.Names...)
 	}
 
-	if e.Kind != policyedit.Split || slices.ContainsFunc(e.Groups,
-		func(g serviceconfig.Split) bool { return g.Match["version"] == "" }) {
+	if e.Kind != policyedit.Split {
 		return ""
 	}
 
 	var args []string
 	for _, g := range e.Groups {
-		args = append(args, fmt.Sprintf("%s=%d", g.Match["version"], g.Weight))
+		version := g.Match["version"]
+		if version == "" {
+			return ""
+		}
+
+		args = append(args, fmt.Sprintf("%s=%d", version, g.Weight))
 	}
 
 	return e.Service.Guarded("policy split", args...)

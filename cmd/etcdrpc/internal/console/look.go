@@ -44,8 +44,8 @@ func (c *Console) linesOf(n *store.Snapshot) []line {
 	for at, s := range n.Services {
 		one := *n
 		one.Services = n.Services[at : at+1]
-		all[at] = newLine(s,
-			doctor.Glance(&one, c.store.Full, c.store.Endpoints).Findings)
+		report := doctor.Glance(&one, c.store.Full, c.store.Endpoints)
+		all[at] = newLine(s, report.Findings)
 	}
 
 	return all
@@ -75,11 +75,10 @@ func newLine(s *inventory.Service, findings []doctor.Finding) line {
 		l.Severity = cmp.Or(l.Severity, f.Severity)
 	}
 
+	isEmpty := func(text string) bool { return text == "" }
 	for _, set := range []*[]string{&l.Versions, &l.Zones, &l.Kinds} {
 		slices.SortFunc(*set, inventory.CompareNames)
-		*set = slices.DeleteFunc(slices.Compact(*set), func(text string) bool {
-			return text == ""
-		})
+		*set = slices.DeleteFunc(slices.Compact(*set), isEmpty)
 	}
 
 	l.text = strings.Join(append(texts, strings.Join(l.Kinds, " "), l.Config), "\n")
@@ -89,8 +88,8 @@ func newLine(s *inventory.Service, findings []doctor.Finding) line {
 
 // searched returns the text of an instance for searches, in lower case.
 func searched(i *inventory.Instance) string {
-	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone,
-		string(i.State)}, " ")
+	fields := []string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}
+	text := strings.Join(fields, " ")
 	for name, value := range i.Metadata {
 		text += fmt.Sprintf(" %.96s=%.192s", name, value)
 	}
@@ -123,7 +122,7 @@ type servicePage struct {
 	frame
 	*inventory.Service
 	Findings []doctor.Finding
-	Unfound  int // findings left out
+	Unfound  int // the number of omitted findings
 	Rows     []inventory.Instance
 	Text     []string // of the live config
 	Revision int64    // of the live config; 0 if there is none
@@ -145,9 +144,8 @@ type servicePage struct {
 type version struct {
 	Name string
 
-	// Count: instances that clients know; Share: percentage of the calls, -1 if
-	// unknown
-	Count, Share int
+	Count int // of the instances that clients know
+	Share int // percentage of the calls, -1 if unknown
 }
 
 func (c *Console) service(w http.ResponseWriter, r *http.Request) {
@@ -178,9 +176,9 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
+	// The note is then on live configs that clients refuse. This page has the
+	// reason.
 	if k.Denied == nil && k.Within == "" {
-		// the note is on live configs that clients refuse: this page has the
-		// reason
 		p.Note = ""
 	}
 
@@ -197,9 +195,10 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 
 	p.addVersions(all)
 	all = slices.Concat(all, s.Malformed)
-	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i inventory.Instance) bool {
+	all = slices.DeleteFunc(all, func(i inventory.Instance) bool {
 		return !p.finds(searched(&i))
-	}))
+	})
+	p.Rows = cut(&p.frame, all)
 
 	if s.Config != nil {
 		p.Text = output.Lines(liveconfig.Pretty(s.Config.Value))

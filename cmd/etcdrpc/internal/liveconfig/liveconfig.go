@@ -28,22 +28,23 @@ type Config struct {
 // Parse parses a live config. "" is the empty config.
 func Parse(text string) (*Config, error) {
 	c := &Config{Config: new(serviceconfig.Config), text: text}
+	if text == "" {
+		return c, nil
+	}
 
-	if text != "" {
-		var err error
-		c.Config, err = serviceconfig.ParseLive(text)
-		if err != nil {
-			return nil, err
-		}
+	var err error
+	c.Config, err = serviceconfig.ParseLive(text)
+	if err != nil {
+		return nil, err
+	}
 
-		c.oldBalancing = c.balancing()
+	c.oldBalancing = c.balancing()
 
-		if etcd := c.Etcd(); etcd != nil && len(etcd.Drain) > 0 {
-			etcd.EndDrains(time.Now())
+	if etcd := c.Etcd(); etcd != nil && len(etcd.Drain) > 0 {
+		etcd.EndDrains(time.Now())
 
-			if len(etcd.Drain) == 0 {
-				etcd.Drain = nil
-			}
+		if len(etcd.Drain) == 0 {
+			etcd.Drain = nil
 		}
 	}
 
@@ -63,9 +64,9 @@ func Replaces(c *serviceconfig.Config) bool {
 		(c.LoadBalancing[0].Name != serviceconfig.EtcdName || c.Etcd().ChildPolicy != nil)
 }
 
-// EnsureEtcd returns the policy "etcd". If there is none, it adds one above the
-// present policies, but below outlier detection. Without present policies, it
-// is an overlay.
+// EnsureEtcd returns the policy "etcd". If there is none, EnsureEtcd adds one
+// above the present policies, but below outlier detection. Without present
+// policies, the new policy is an overlay.
 func (c *Config) EnsureEtcd() (*serviceconfig.Etcd, error) {
 	if policy := c.Etcd(); policy != nil {
 		return policy, nil
@@ -91,15 +92,14 @@ func (c *Config) EnsureEtcd() (*serviceconfig.Etcd, error) {
 
 // balancing returns the load balancing part of the config as normalized text.
 func (c *Config) balancing() string {
-	text, _ := normalized([]byte((&serviceconfig.Config{
-		LoadBalancing: c.LoadBalancing,
-	}).JSON()), "")
+	config := serviceconfig.Config{LoadBalancing: c.LoadBalancing}
+	text, _ := normalized([]byte(config.JSON()), "")
 
 	return text
 }
 
-// String returns the edited text. It leaves out an overlay that changes
-// nothing, and returns "" if nothing is left.
+// String returns the edited text. It omits an overlay that changes nothing, and
+// returns "" for an empty config.
 func (c *Config) String() string {
 	if c.balancing() == c.oldBalancing {
 		return c.text

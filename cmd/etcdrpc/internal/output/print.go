@@ -1,6 +1,6 @@
 // Package output prints the output of etcdrpc's commands. It escapes text that
 // may come from etcd: line feeds that forge lines, control characters that move
-// the cursor, and marks that reverse text.
+// the cursor, and characters that reverse text.
 package output
 
 import (
@@ -105,8 +105,8 @@ func Table(w io.Writer, head []string, rows [][]string) {
 	for _, row := range all {
 		var line strings.Builder
 		for i, cell := range row {
-			line.WriteString(cell + strings.Repeat(" ",
-				columnGap+max(0, widths[i]-displaywidth.String(cell))))
+			pad := columnGap + max(0, widths[i]-displaywidth.String(cell))
+			line.WriteString(cell + strings.Repeat(" ", pad))
 		}
 
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
@@ -189,8 +189,8 @@ func SomeOf(names []string) string {
 
 // Seconds formats a number of seconds: "59s", "1h30m0s".
 func Seconds(n int64) string {
-	return (time.Duration(
-		min(n, int64(math.MaxInt64/time.Second))) * time.Second).String()
+	n = min(n, int64(math.MaxInt64/time.Second))
+	return (time.Duration(n) * time.Second).String()
 }
 
 // Counted returns a number with a noun: "1 entry", "2 entries".
@@ -234,12 +234,16 @@ func Diff(oldText, newText string) []string {
 	}
 
 	var out []string
-	for n, lines := range [][]string{a[:head], a[head : len(a)-tail],
-		b[head : len(b)-tail], a[len(a)-tail:]} {
+	add := func(prefix string, lines []string) {
 		for _, line := range lines {
-			out = append(out, []string{"  ", "- ", "+ ", "  "}[n]+line)
+			out = append(out, prefix+line)
 		}
 	}
+
+	add("  ", a[:head])
+	add("- ", a[head:len(a)-tail])
+	add("+ ", b[head:len(b)-tail])
+	add("  ", a[len(a)-tail:])
 
 	return out
 }
@@ -305,6 +309,7 @@ func (u unread) Write(line []byte) (int, error) {
 func Unread(dst io.Writer) (w io.Writer, end func()) {
 	lines := make(unread, 1000)
 	written := make(chan struct{})
+
 	go func() {
 		defer close(written)
 
@@ -319,8 +324,10 @@ func Unread(dst io.Writer) (w io.Writer, end func()) {
 
 	return lines, func() {
 		timeout := time.After(time.Second)
+		// nil ends the queue. The channel stays open, because others may still
+		// write to it.
 		select {
-		case lines <- nil: // nil marks the end, because others may still write to the channel
+		case lines <- nil:
 		case <-timeout:
 			return
 		}

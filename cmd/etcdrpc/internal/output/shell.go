@@ -8,10 +8,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// Commands makes the command lines that are printed to be pasted. A line
-// reaches the same etcd as the same user in every shell, and asks for the
-// password there. It repeats empty settings, too, because the environment of
-// that shell may set them.
+// Commands makes the command lines that are printed to be pasted. In every
+// shell, a line reaches the same etcd as the same user, and asks for the
+// password. It repeats empty settings, too, because the shell's environment may
+// set them.
 type Commands struct {
 	Endpoints                 []string // without passwords
 	CAFile, CertFile, KeyFile string
@@ -22,9 +22,13 @@ type Commands struct {
 // settings returns the names and values of the settings that etcdrpc shares
 // with etcdctl.
 func (c *Commands) settings() [][2]string {
-	return [][2]string{{"endpoints", strings.Join(c.Endpoints, ",")},
-		{"cacert", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile},
-		{"user", c.User}}
+	return [][2]string{
+		{"endpoints", strings.Join(c.Endpoints, ",")},
+		{"cacert", c.CAFile},
+		{"cert", c.CertFile},
+		{"key", c.KeyFile},
+		{"user", c.User},
+	}
 }
 
 // Etcdrpc returns a line that runs a command of etcdrpc, such as "policy rm".
@@ -78,8 +82,8 @@ func Shell(args ...string) string {
 // maxWord bounds a printed argument of a command, in bytes.
 const maxWord = 512
 
-// NoWord stands for a word that not all shells can be given alike. Shells
-// reject NoWord.
+// NoWord replaces a word that shells read differently, or that is too long.
+// Shells reject NoWord.
 const NoWord = "<KEY>"
 
 var (

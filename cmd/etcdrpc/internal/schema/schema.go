@@ -65,7 +65,7 @@ func Reflect(
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	// both versions have the same messages on the wire
+	// Both versions have the same messages on the wire.
 	for _, version := range []string{"v1", "v1alpha"} {
 		stream, err := conn.NewStream(ctx,
 			&grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
@@ -97,20 +97,20 @@ func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
 
 	var questions []*refv1.ServerReflectionRequest
 	for _, service := range listed.GetListServicesResponse().GetService() {
-		s.services = append(s.services, service.GetName())
+		s.services = append(s.services, service.Name)
 
-		if mayHave(service.GetName(), method) {
+		if mayHave(service.Name, method) {
 			questions = append(questions, &refv1.ServerReflectionRequest{
 				MessageRequest: &refv1.ServerReflectionRequest_FileContainingSymbol{
-					FileContainingSymbol: service.GetName(),
+					FileContainingSymbol: service.Name,
 				},
 			})
 		}
 	}
 
 	size := 0
-
 	sent := make(map[string]bool)
+
 	for ; len(questions) > 0; questions = questions[1:] {
 		if sent[questions[0].GetFileByFilename()] {
 			continue
@@ -174,7 +174,7 @@ func ask(
 	if wrong := answer.GetErrorResponse(); wrong != nil {
 		return nil, fmt.Errorf("the server's reflection does not know %s%s: %s: give an image of its proto files by --schema",
 			question.GetFileContainingSymbol(), question.GetFileByFilename(),
-			wrong.GetErrorMessage())
+			wrong.ErrorMessage)
 	}
 
 	return answer, err
@@ -199,7 +199,7 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 			continue
 		}
 
-		// nil after an error
+		// nil if unknown
 		d, _ := s.Files.FindDescriptorByName(protoreflect.FullName(service))
 		described, ok := d.(protoreflect.ServiceDescriptor)
 		if !ok {
@@ -224,14 +224,14 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no method %s: want one of %s", name,
-			output.SomeOf(known))
+		return nil, fmt.Errorf("there is no method %s: want one of %s",
+			name, output.SomeOf(known))
 	case 1:
 		return found[0], nil
 	}
 
-	return nil, fmt.Errorf("%s may be %s or %s: name the service", name, Path(found[0]),
-		Path(found[1]))
+	return nil, fmt.Errorf("%s may be %s or %s: name the service",
+		name, Path(found[0]), Path(found[1]))
 }
 
 // Named reports whether name, with or without its package and service, may be

@@ -95,25 +95,15 @@ func targetLabels(i *inventory.Instance) map[string]string {
 		"address":  i.Addr,
 		"layout":   i.Layout.String(),
 		"state":    string(i.State),
-		"version":  i.Version, "zone": i.Zone,
+		"version":  i.Version,
+		"zone":     i.Zone,
 	}
 	if i.Weight > 0 {
 		labels["weight"] = strconv.FormatUint(uint64(i.Weight), 10)
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(i.Metadata)) {
-		// replaces what label names may not have, as Prometheus does
-		label := "metadata_" + strings.Map(func(r rune) rune {
-			if r == '_' ||
-				r >= '0' && r <= '9' ||
-				r >= 'a' && r <= 'z' ||
-				r >= 'A' && r <= 'Z' {
-				return r
-			}
-
-			return '_'
-		}, name)
-
+		label := "metadata_" + strings.Map(inLabel, name)
 		labels[label] = cmp.Or(labels[label], i.Metadata[name])
 	}
 
@@ -125,6 +115,16 @@ func targetLabels(i *inventory.Instance) map[string]string {
 	}
 
 	return out
+}
+
+// inLabel returns a character that a label's name may have: r or, as Prometheus
+// does, an underscore.
+func inLabel(r rune) rune {
+	if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+		return r
+	}
+
+	return '_'
 }
 
 // Follower keeps the targets under a prefix up to date with etcd, and serves

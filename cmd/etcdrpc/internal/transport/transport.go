@@ -82,7 +82,8 @@ func (t *Transport) Split(
 	}
 
 	opts := []grpc.DialOption{
-		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithUserAgent("etcdrpc"),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return dial(ctx, "tcp", addr)
 		}),
@@ -107,17 +108,18 @@ func (t *Transport) Split(
 }
 
 // CheckHealth asks a server for the health of a service, "" for the whole
-// server. isGRPC reports whether gRPC has answered: gRPC makes an error with a
-// code of the answer of a web server, too, but gives it no metadata.
+// server. isGRPC reports whether a gRPC server has answered: grpc-go turns the
+// answer of a web server into an error with a code, too, but without metadata.
 func CheckHealth(
 	ctx context.Context,
 	conn *grpc.ClientConn,
 	service string,
 ) (health healthpb.HealthCheckResponse_ServingStatus, isGRPC bool, err error) {
 	var header, trailer metadata.MD
-	resp, err := healthpb.NewHealthClient(conn).Check(ctx,
-		&healthpb.HealthCheckRequest{Service: service}, grpc.Header(&header),
-		grpc.Trailer(&trailer))
+
+	req := &healthpb.HealthCheckRequest{Service: service}
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx, req,
+		grpc.Header(&header), grpc.Trailer(&trailer))
 
 	return resp.GetStatus(), len(header)+len(trailer) > 0, err
 }
@@ -148,8 +150,13 @@ func Hint(problem, secure, plaintext string) string {
 func (t *Transport) Grpcurl(key string) (flags string) {
 	authority, _ := servicekey.Authority(key)
 	authority = cmp.Or(t.Authority, authority)
-	for _, flag := range [][2]string{{"authority", authority}, {"cacert", t.Files.CA},
-		{"cert", t.Files.Cert}, {"key", t.Files.Key}} {
+
+	for _, flag := range [][2]string{
+		{"authority", authority},
+		{"cacert", t.Files.CA},
+		{"cert", t.Files.Cert},
+		{"key", t.Files.Key},
+	} {
 		if flag[1] != "" {
 			flags += "-" + flag[0] + " " + output.Shell(flag[1]) + " "
 		}
@@ -201,11 +208,10 @@ func (f Files) Config() (cfg *tls.Config, err error) {
 		}
 
 		cfg.Certificates = []tls.Certificate{*pair}
-
-		client := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return f.pair()
-		}
-		cfg.GetClientCertificate = client
+		cfg.GetClientCertificate =
+			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return f.pair()
+			}
 	}
 
 	if f.ClientCA != "" {
@@ -223,18 +229,18 @@ func (f Files) Server(logger *slog.Logger) (*tls.Config, error) {
 	var last atomic.Pointer[tls.Config]
 	last.Store(first)
 
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			if cfg, err := f.Config(); err != nil {
-				logger.Warn("the TLS files are invalid; the previous ones stay in use",
-					"error", err)
-			} else {
-				last.Store(cfg)
-			}
+	reread := func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if cfg, err := f.Config(); err != nil {
+			logger.Warn("the TLS files are invalid; the previous ones stay in use",
+				"error", err)
+		} else {
+			last.Store(cfg)
+		}
 
-			return last.Load(), nil
-		}}, err
+		return last.Load(), nil
+	}
+
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: reread}, err
 }
 
 // pair reads the certificate and its key.

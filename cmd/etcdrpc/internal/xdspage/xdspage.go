@@ -83,12 +83,12 @@ func list(w http.ResponseWriter, s xds.Status) {
 	}
 
 	for _, c := range s.Clients[:min(len(s.Clients), maxClients)] {
-		output.Sayf(w, "client %s  %s, zone %s, address %s\n", c.ID, c.Agent, c.Zone,
-			c.Addr)
+		output.Sayf(w, "client %s  %s, zone %s, address %s\n",
+			c.ID, c.Agent, c.Zone, c.Addr)
 
 		for _, t := range c.Types {
-			output.Sayf(w, "  %s: asks for %d, sent version %s, ACK of %s", t.Name,
-				t.Asked, t.Version, t.Acked)
+			output.Sayf(w, "  %s: asks for %d, sent version %s, ACK of %s",
+				t.Name, t.Asked, t.Version, t.Acked)
 
 			if t.Refused != "" {
 				output.Sayf(w, ", NACK: %s", t.Refused)
@@ -138,18 +138,19 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			labels...)
 	}
 
+	isRefused := func(t xds.Type) bool { return t.Refused != "" }
+	isPending := func(t xds.Type) bool { return t.Pending }
+
 	s := c()
 	refusing := 0
-
 	unanswered := 0
+
 	for _, client := range s.Clients {
-		if slices.ContainsFunc(client.Types, func(t xds.Type) bool {
-			return t.Refused != ""
-		}) {
+		if slices.ContainsFunc(client.Types, isRefused) {
 			refusing++
 		}
 
-		if slices.ContainsFunc(client.Types, func(t xds.Type) bool { return t.Pending }) {
+		if slices.ContainsFunc(client.Types, isPending) {
 			unanswered++
 		}
 	}

@@ -363,29 +363,20 @@ func (codec) Unmarshal(data mem.BufferSlice, message any) error {
 	return nil
 }
 
-// reservedHeaders are the headers that HTTP or gRPC set themselves, in
-// canonical form.
-var reservedHeaders = map[string]bool{
-	"Accept-Encoding":   true,
-	"Connection":        true,
-	"Content-Length":    true,
-	"Content-Type":      true,
-	"Host":              true,
-	"Keep-Alive":        true,
-	"Proxy-Connection":  true,
-	"Te":                true,
-	"Trailer":           true,
-	"Transfer-Encoding": true,
-	"Upgrade":           true,
-	"User-Agent":        true,
+// isReserved reports whether HTTP or gRPC set a header themselves.
+func isReserved(header string) bool {
+	switch http.CanonicalHeaderKey(header) {
+	case "Accept-Encoding", "Connection", "Content-Length", "Content-Type",
+		"Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade", "User-Agent",
 
-	"Grpc-Accept-Encoding":    true,
-	"Grpc-Encoding":           true,
-	"Grpc-Message":            true,
-	"Grpc-Message-Type":       true,
-	"Grpc-Status":             true,
-	"Grpc-Status-Details-Bin": true,
-	"Grpc-Timeout":            true,
+		"Grpc-Accept-Encoding", "Grpc-Encoding", "Grpc-Message",
+		"Grpc-Message-Type", "Grpc-Status", "Grpc-Status-Details-Bin",
+		"Grpc-Timeout":
+		return true
+	}
+
+	return false
 }
 
 // binarySuffix ends the names of headers whose values are bytes, sent as
@@ -397,7 +388,7 @@ const binarySuffix = "-bin"
 func toMetadata(header http.Header) (md metadata.MD, failed error) {
 	md = make(metadata.MD)
 	for name, values := range header {
-		if reservedHeaders[http.CanonicalHeaderKey(name)] {
+		if isReserved(name) {
 			continue
 		}
 
@@ -428,8 +419,7 @@ func toMetadata(header http.Header) (md metadata.MD, failed error) {
 // addMetadata adds metadata to header, without the reserved headers.
 func addMetadata(header http.Header, md metadata.MD) {
 	for name, values := range md {
-		canonical := http.CanonicalHeaderKey(name)
-		if reservedHeaders[canonical] {
+		if isReserved(name) {
 			continue
 		}
 
@@ -438,7 +428,7 @@ func addMetadata(header http.Header, md metadata.MD) {
 				value = base64.RawStdEncoding.EncodeToString([]byte(value))
 			}
 
-			header[canonical] = append(header[canonical], value)
+			header.Add(name, value)
 		}
 	}
 }

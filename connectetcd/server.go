@@ -254,7 +254,7 @@ func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
 // Serve serves on lis, and closes it. runtime.Server ignores
 // grpc.ErrServerStopped after it has stopped the server itself.
 func (s *httpServer) Serve(lis net.Listener) error {
-	defer lis.Close() // http.Server leaves it open if HTTP/2 cannot be configured
+	defer lis.Close() // http.Server does not if HTTP/2 cannot be configured
 
 	var err error
 	if hasCertificate(s.http.TLSConfig) {

@@ -165,8 +165,8 @@ func servicesJSON(services []*inventory.Service) []serviceJSON {
 			Instances: []inventory.JSON{},
 			Malformed: []malformedJSON{},
 		}
-		for i := range s.Instances {
-			all[n].Instances = append(all[n].Instances, s.JSON(&s.Instances[i]))
+		for _, i := range s.Instances {
+			all[n].Instances = append(all[n].Instances, s.JSON(&i))
 		}
 
 		for _, i := range s.Malformed {

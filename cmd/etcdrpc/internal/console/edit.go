@@ -280,6 +280,10 @@ func (p *editPage) add(
 	p.Key = request.Key
 	status = http.StatusOK
 
+	if err != nil {
+		p.Problem = err.Error()
+	}
+
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrChanged) && request.Revision != nil:
@@ -292,14 +296,11 @@ func (p *editPage) add(
 		p.Problem = "something has changed since the page was made. Below is what the edit would do now."
 	case errors.Is(err, store.ErrDenied):
 		status = http.StatusForbidden
-		p.Problem = err.Error()
 	case errors.As(err, new(store.UnansweredError)):
 		status = http.StatusServiceUnavailable
-		p.Problem = err.Error()
 
 	default:
 		status = http.StatusUnprocessableEntity
-		p.Problem = err.Error()
 		p.Refused = true
 		p.Outcome = cmp.Or(p.Outcome, "Refused:")
 	}

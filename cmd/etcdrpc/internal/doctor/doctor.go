@@ -68,13 +68,17 @@ func (d *Options) Check() (err error) {
 		}
 	}
 
+	describesTransport := d.plaintext ||
+		len(d.authorities) > 0 ||
+		d.files != transport.Files{Prefix: d.files.Prefix}
+
 	switch {
 	case !slices.Contains(Severities, string(d.failOn)):
 		return fmt.Errorf("--fail-on %q: want %s", string(d.failOn),
 			strings.Join(Severities, " or "))
 	case d.probeTimeout <= 0:
 		return errors.New("--probe-timeout must be above zero")
-	case !d.deep && d.describesTransport():
+	case describesTransport && !d.deep:
 		return errors.New("--plaintext and the flags --service-* need --deep")
 	case d.deep && d.noDial:
 		return errors.New("--deep and --no-dial exclude each other")
@@ -83,13 +87,6 @@ func (d *Options) Check() (err error) {
 	_, err = d.files.Config()
 
 	return err
-}
-
-// describesTransport reports whether a flag describes the instances' transport.
-func (d *Options) describesTransport() bool {
-	return d.plaintext ||
-		len(d.authorities) > 0 ||
-		d.files != transport.Files{Prefix: d.files.Prefix}
 }
 
 // Examine reads etcd, contacts the instances, and returns the findings on the

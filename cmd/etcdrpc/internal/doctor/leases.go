@@ -25,7 +25,7 @@ const (
 type lease struct {
 	inventory.LeaseTime
 	leaving       bool // an entry on the lease is marked as being withdrawn
-	replaced      bool // an earlier run of a server may have left an entry on the lease
+	replaced      bool // the lease may have the entry of an earlier run of a server
 	renewed       bool // the lease was renewed between two reads
 	notRenewed    bool // the lease has certainly missed its renewals
 	missedRenewal bool // the lease is replaced, and has missed a renewal

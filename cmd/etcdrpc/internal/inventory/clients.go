@@ -16,8 +16,7 @@ import (
 // withdrawing.
 func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
-	for n := range s.Instances {
-		i := &s.Instances[n]
+	for _, i := range s.Instances {
 		if i.Leaving() {
 			marks.Add(endpoint.Mark{
 				Addr:     i.Addr,

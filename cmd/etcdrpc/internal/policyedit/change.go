@@ -255,28 +255,21 @@ func (e *Edit) checkOutcome() error {
 		return nil
 	}
 
-	if err := e.checkRoutes(clients, oldPolicy, newPolicy); err != nil {
-		return err
-	}
-
 	before := clients.Plan(oldPolicy, "")
 	after := clients.Plan(newPolicy, "")
 
-	if err := e.checkDrain(before, after); err != nil {
+	err := cmp.Or(e.checkRoutes(clients, oldPolicy, newPolicy),
+		e.checkDrain(before, after))
+	if err != nil || !e.Changes() || len(clients.Instances) == 0 {
 		return err
 	}
 
-	if !e.Changes() || len(clients.Instances) == 0 {
-		return nil
+	err = e.checkEmptied(before, after)
+	if err == nil {
+		e.noteCalled(len(clients.Instances), newPolicy)
 	}
 
-	if err := e.checkEmptied(before, after); err != nil {
-		return err
-	}
-
-	e.noteCalled(len(clients.Instances), newPolicy)
-
-	return nil
+	return err
 }
 
 // noteHealth notes that no instance publishes the service of a new health
@@ -303,9 +296,13 @@ func (e *Edit) checkRoutes(
 	// the proto file may have routes
 	routed := !liveconfig.Replaces(e.oldConfig) || before.Route != nil
 	unrouted := liveconfig.Replaces(e.newConfig) && after.Route == nil
-	names := laneNames(clients)
 
-	if routed && unrouted && len(names) > 0 && !e.NoRoutes {
+	var names []string // the instances in lanes
+	for _, i := range inventory.WithLane(clients.Instances) {
+		names = append(names, fmt.Sprintf("%.80s", i.Instance))
+	}
+
+	if routed && unrouted && names != nil && !e.NoRoutes {
 		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes",
 			ErrNoRoutes, output.SomeOf(names))
 	}
@@ -336,17 +333,15 @@ func (e *Edit) checkDrain(before, after *inventory.Plan) error {
 func (e *Edit) checkEmptied(before, after *inventory.Plan) error {
 	emptied := append(newReports(before, after, "drain leaves no"),
 		emptiedLanes(before, after)...)
+	remedy := "register another instance first"
+
 	if e.Kind == Drain {
 		emptied = append(newReports(before, after, "the group "), emptied...)
+		remedy += ", or give --force"
 	}
 
 	if len(emptied) == 0 || e.Force {
 		return nil
-	}
-
-	remedy := "register another instance first"
-	if e.Kind == Drain {
-		remedy += ", or give --force"
 	}
 
 	return fmt.Errorf("%s: %s", strings.Join(emptied, "; "), remedy)
@@ -361,8 +356,7 @@ func (e *Edit) noteCalled(instances int, policy *serviceconfig.Etcd) {
 	}
 
 	calls := 0
-	for n := range x.Instances {
-		i := &x.Instances[n]
+	for _, i := range x.Instances {
 		if i.Share.Percent > 0 {
 			calls++
 			e.lastResort = e.lastResort || slices.Contains(e.addrs, i.Addr)
@@ -437,15 +431,6 @@ func newReports(before, after *inventory.Plan, prefix string) []string {
 		return !strings.HasPrefix(report, prefix) ||
 			slices.Contains(before.Reports, report)
 	})
-}
-
-// laneNames returns the ids of the instances in lanes.
-func laneNames(s *inventory.Service) (names []string) {
-	for _, i := range inventory.WithLane(s.Instances) {
-		names = append(names, fmt.Sprintf("%.80s", i.Instance))
-	}
-
-	return names
 }
 
 // withNewConfig returns the service with the new config.

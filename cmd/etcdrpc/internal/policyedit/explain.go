@@ -335,8 +335,8 @@ func (x *Explanation) Show(out io.Writer, f output.Format) error {
 		*Explanation
 		Instances []inventory.JSON `json:"instances"`
 	}{Explanation: x}
-	for n := range x.Instances {
-		shown.Instances = append(shown.Instances, x.service.JSON(&x.Instances[n]))
+	for _, i := range x.Instances {
+		shown.Instances = append(shown.Instances, x.service.JSON(&i))
 	}
 
 	return output.Show(out, f, shown, x.print)

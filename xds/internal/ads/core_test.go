@@ -17,8 +17,9 @@ import (
 // A request with too many names fails. A request with names that do not exist
 // gets one empty answer.
 func TestCore_RejectsTooManyNames(t *testing.T) {
-	none := func(Kind, string) Found { return Found{} }
 	var c Core
+
+	none := func(Kind, string) Found { return Found{} }
 
 	names := make([]string, maxNames+1)
 	for i := range names {
@@ -27,8 +28,8 @@ func TestCore_RejectsTooManyNames(t *testing.T) {
 
 	err := c.Request(Request{Kind: Listeners, Names: names})
 	if err == nil || !strings.Contains(err.Error(), "10001 resources") {
-		t.Errorf("Request with %d names: %v, want an error with \"10001 resources\"", len(names),
-			err)
+		t.Errorf("Request with %d names: %v, want an error with \"10001 resources\"",
+			len(names), err)
 	}
 
 	must.Succeed(t, c.Request(Request{Kind: Listeners, Names: names[1:]}))
@@ -61,6 +62,7 @@ func TestCore_SplitsLargeAnswers(t *testing.T) {
 			Body: &anypb.Any{Value: make([]byte, maxAnswer/2)},
 		}}
 	}
+
 	for k, want := range [kinds]string{
 		Clusters:  "abc ",
 		Loads:     "ab c ",
@@ -102,6 +104,7 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 		find := func(_ Kind, name string) Found {
 			return Found{Resource: &mapping.Resource{Name: name, Hash: hash[name]}}
 		}
+
 		var c Core
 		ask := func(nonce string, names ...string) (received []string) {
 			must.Succeed(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
@@ -123,8 +126,8 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 
 		received := ask("2", "changing", "dropped")
 		if !slices.Contains(received, "dropped") {
-			t.Errorf("%s: a client that asks again receives %v, want the dropped resource", k,
-				received)
+			t.Errorf("%s: a client that asks again receives %v, want the dropped resource",
+				k, received)
 		}
 
 		if received := ask("3", "changing", "dropped"); received != nil {
@@ -168,11 +171,14 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 	// with the nonce of an earlier stream
 	must.Succeed(t, c.Request(Request{Clusters, []string{"a"}, "7", "", true}))
 	must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b"}, "7", "", true}))
+
 	known["a"] = true
 	receives()
+
 	known["b"] = true
 	receives("a", "b") // the client also asks for c
 	receives("a", "b") // c is pending, and delays no answer
+
 	known["c"] = true
 	receives("a", "b", "c")
 	receives()
@@ -181,10 +187,13 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 	c = Core{}
 	must.Succeed(t, c.Request(Request{Kind: Clusters, Names: []string{"a", "b"}}))
 	receives()
+
 	known["a"] = true
 	receives("a") // the client also asks for c
 	receives("a")
-	known["b"], known["c"] = true, true
+
+	known["b"] = true
+	known["c"] = true
 	receives("a", "b", "c")
 }
 

@@ -41,7 +41,8 @@ var snapshots = func() (all []*mapping.Snapshot) {
 		config    string
 		endpoints int
 	}{
-		{"", 1}, {"", 2},
+		{"", 1},
+		{"", 2},
 		{`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v0"},"weight":1},{"match":{"version":"v1"},"weight":1}]}}]}`, 2},
 		{`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1}]}}]}`, 2},
 		{`{"loadBalancingConfig":[{"etcd":{"route":[{"lane":"v1","match":{"version":"v1"}}]}}]}`,
@@ -106,24 +107,26 @@ func (w *walked) ask(acked Kind, refused string) {
 	}
 
 	for k := range kinds {
-		if k == acked || !slices.Equal(wants[k], w.asked[k]) {
-			w.asked[k] = wants[k]
-			maps.DeleteFunc(w.has[k], func(name string, _ *mapping.Resource) bool {
-				return !slices.Contains(wants[k], name)
-			})
-
-			why := ""
-			if k == acked {
-				why = refused
-			}
-
-			err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]})
-			if err != nil {
-				w.broken = err.Error()
-			}
-
-			w.answer()
+		if k != acked && slices.Equal(wants[k], w.asked[k]) {
+			continue
 		}
+
+		w.asked[k] = wants[k]
+		maps.DeleteFunc(w.has[k], func(name string, _ *mapping.Resource) bool {
+			return !slices.Contains(wants[k], name)
+		})
+
+		why := ""
+		if k == acked {
+			why = refused
+		}
+
+		err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]})
+		if err != nil {
+			w.broken = err.Error()
+		}
+
+		w.answer()
 	}
 }
 
@@ -156,8 +159,8 @@ func (w *walked) read(refuse bool) bool {
 	if a.Kind.isWhole() {
 		for name := range w.has[a.Kind] {
 			if next[name] == nil && slices.Contains(w.asked[a.Kind], name) {
-				w.broken = fmt.Sprintf("an answer lacks %s %q, for which the client asks", a.Kind,
-					name)
+				w.broken = fmt.Sprintf("an answer lacks %s %q, for which the client asks",
+					a.Kind, name)
 			}
 		}
 	}
@@ -177,14 +180,16 @@ func (w *walked) read(refuse bool) bool {
 // not know before.
 func (w *walked) checkRoutes(next *mapping.Resource) {
 	called := calledBy(next)
-	last := w.has[Routes]["a"]
+	last := w.has[Routes]["a"] // before the first routes, calls wait
+	checked := last != nil && !w.late && !w.refuses
+
 	for _, name := range called {
 		listed := last != nil &&
 			slices.Contains(last.Clusters, name) &&
 			w.has[Clusters][name] != nil &&
 			w.has[Loads][name] != nil
-		// before the first routes, calls wait
-		if last != nil && !listed && !slices.Contains(w.routed, name) && !w.late && !w.refuses {
+
+		if checked && !listed && !slices.Contains(w.routed, name) {
 			w.broken = fmt.Sprintf("calls go to %q, which was not in the client's earlier routes",
 				name)
 		}
@@ -201,7 +206,7 @@ func calledBy(routes *mapping.Resource) (all []string) {
 		panic(err)
 	}
 
-	for _, r := range config.GetVirtualHosts()[0].GetRoutes() {
+	for _, r := range config.VirtualHosts[0].Routes {
 		if r.GetMatch().GetPrefix() == "/etcdrpc.announced/" {
 			continue
 		}
@@ -328,7 +333,8 @@ func TestWalk(t *testing.T) {
 			}},
 		},
 		Rules: []modelcheck.Rule[walked]{
-			{Name: "the protocol is kept", Broken: func(w *walked) string { return w.broken }}},
+			{Name: "the protocol is kept", Broken: func(w *walked) string { return w.broken }},
+		},
 		Settle: func(w *walked) string {
 			if w.refuses {
 				return "" // the client keeps older resources

@@ -23,9 +23,10 @@ func TestThrottle(t *testing.T) {
 			var h throttle
 
 			mapped := 0
-
 			changed := make(chan struct{}, 1)
-			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); mapped++ {
+			end := time.Now().Add(10 * time.Second)
+
+			for ; time.Now().Before(end); mapped++ {
 				if h.wait(func() { changed <- struct{}{} }) {
 					<-changed
 				}
@@ -42,7 +43,7 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// A mistyped name is in the log, since its client only waits.
+// A mistyped name is logged, because its client only waits.
 func TestFind_UnknownName(t *testing.T) {
 	var log bytes.Buffer
 	c, _ := New(nil, nil, slog.New(slog.NewTextHandler(&log, nil)), nil) // no service is invalid

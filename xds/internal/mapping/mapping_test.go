@@ -32,6 +32,7 @@ func ends(specs ...string) (all []endpoint.Endpoint) {
 		var e endpoint.Endpoint
 
 		fields := strings.Fields(spec)
+
 		for n, text := range fields {
 			if text == "-" {
 				continue
@@ -77,13 +78,21 @@ func etcdPolicy(options string) string {
 
 const twoGroups = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
 
+// ledBy returns a host with a leader and a method for it.
+func ledBy(leader string) Host {
+	return Host{
+		Leader:   leader,
+		Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}},
+	}
+}
+
 // Each line of the list in docs/xds.md has a golden file.
 func TestRows(t *testing.T) {
 	first, err := ReadPolicy(`{"loadBalancingConfig":[{"pick_first":{}}]}`)
 	must.Succeed(t, err)
 	three := ends("a v1 z1", "b v2 z2", "c v1 z2")
-
 	named := []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}}
+
 	for _, tt := range []struct {
 		name      string
 		config    string
@@ -108,12 +117,17 @@ func TestRows(t *testing.T) {
 				twoGroups + `,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]`),
 			endpoints: ends("b v2"),
 		},
-		{name: "lanes", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane"`),
-			endpoints: ends("a", "b - - - lane=blue")},
+		{
+			name:      "lanes",
+			config:    etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane"`),
+			endpoints: ends("a", "b - - - lane=blue"),
+		},
 		{
 			name:      "strictlabel",
 			config:    etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"}},{"label":"lane","strict":true}],"laneHeader":"x-lane"`),
-			endpoints: ends("a", "b - - - lane=blue")},
+			endpoints: ends("a", "b - - - lane=blue"),
+		},
+
 		// Services with different policies have different clusters. The first
 		// service takes the calls of unknown services.
 		{
@@ -124,8 +138,9 @@ func TestRows(t *testing.T) {
 		},
 		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
 		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
-		// Clients cannot call an endpoint whose address is a host name, so a
-		// drain that leaves only such endpoints is ignored. Such an endpoint is
+
+		// Clients cannot call an endpoint whose address is a host name. If only
+		// such endpoints would remain, a drain is ignored. Such an endpoint is
 		// still one of the base, and counts for minHealthyPercent.
 		{
 			name:      "drainleavesname",
@@ -157,7 +172,8 @@ func TestRows(t *testing.T) {
 			name:      "affinitycrash",
 			config:    `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 			endpoints: three,
-			client:    Client{NoRing: true}},
+			client:    Client{NoRing: true},
+		},
 		{
 			name:      "leastrequest",
 			config:    `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}`,
@@ -176,27 +192,38 @@ func TestRows(t *testing.T) {
 		{
 			name: "outliers",
 			config: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{"threshold":50},
-			"childPolicy":[{"round_robin":{}}]}}]}`, endpoints: three},
+			"childPolicy":[{"round_robin":{}}]}}]}`,
+			endpoints: three,
+		},
 		{
 			name: "methods",
 			config: `{"methodConfig":[{"name":[{}],"timeout":"10s"},{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"1.5s",
 			"waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":3,
-			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`, endpoints: three},
+			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`,
+			endpoints: three,
+		},
+
 		// Values beyond what a client of some language reads: see limits.go.
 		{
 			name: "limits",
 			config: `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s","retryPolicy":{"maxAttempts":5,"initialBackoff":"0.0005s",
 			"maxBackoff":"2147484s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"a"}],"timeout":"9223372035s"}],
 			"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"9223372035s","successRateEjection":{"minimumHosts":4294967295},
-			"failurePercentageEjection":{"minimumHosts":0,"requestVolume":4294967295},"childPolicy":[{"etcd":{"laneHeader":"content-type","route":[{"label":"lane"}]}}]}}]}`, endpoints: three},
-		{name: "leader", config: "", endpoints: three, host: Host{
-			Leader:   "b",
-			Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}},
-		}},
-		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{
-			Leader:   "b",
-			Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}},
-		}},
+			"failurePercentageEjection":{"minimumHosts":0,"requestVolume":4294967295},"childPolicy":[{"etcd":{"laneHeader":"content-type","route":[{"label":"lane"}]}}]}}]}`,
+			endpoints: three,
+		},
+		{
+			name:      "leader",
+			config:    "",
+			endpoints: three,
+			host:      ledBy("b"),
+		},
+		{
+			name:      "leaderdrained",
+			config:    etcdPolicy(`"drain":["b"]`),
+			endpoints: three,
+			host:      ledBy("b"),
+		},
 		{
 			name:      "subset",
 			config:    etcdPolicy(`"subset":2`),
@@ -209,16 +236,26 @@ func TestRows(t *testing.T) {
 			endpoints: three,
 			client:    Client{Zone: "z1", ID: "one"},
 		},
+
 		// A cluster has an address once, and each cluster has the address of
 		// its own instances.
-		{name: "names", config: "", endpoints: []endpoint.Endpoint{
-			{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "10.0.0.7:80"},
-			{Instance: "c", Addr: "[0::ffff:10.0.0.7]:80"}},
-			host: Host{Leader: "c", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
+		{
+			name:   "names",
+			config: "",
+			endpoints: []endpoint.Endpoint{
+				{Instance: "a", Addr: "db.example:80"},
+				{Instance: "b", Addr: "10.0.0.7:80"},
+				{Instance: "c", Addr: "[0::ffff:10.0.0.7]:80"},
+			},
+			host: ledBy("c"),
+		},
 		{name: "nothing", config: "", endpoints: nil},
-		{name: "pairs", config: etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
+		{
+			name:      "pairs",
+			config:    etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
 			endpoints: ends("a v1 z1 3", "b v2 z2", "c v1 z1", "d v2 z1 - lane=blue"),
-			client:    Client{Zone: "z1"}},
+			client:    Client{Zone: "z1"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			policy, err := ReadPolicy(tt.config)
@@ -233,6 +270,7 @@ func TestRows(t *testing.T) {
 
 			h.Services[0].Name = "acme.Echo"
 			h.Services[0].Policy = policy
+
 			s, err := Map(&h, tt.client)
 			must.Succeed(t, err)
 			compare(t, tt.name, s)
@@ -256,10 +294,11 @@ func isSound(t *testing.T, s *Snapshot) {
 	for name, r := range s.Loads {
 		load := new(endpointv3.ClusterLoadAssignment)
 		must.Succeed(t, r.Body.UnmarshalTo(load))
+
 		highest := -1
 		seen := map[int]bool{}
-
 		names := map[string]bool{}
+
 		for _, l := range load.GetEndpoints() {
 			names[l.GetLocality().GetSubZone()] = true
 			highest = max(highest, int(l.GetPriority()))
@@ -332,6 +371,7 @@ func compare(t *testing.T, name string, s *Snapshot) {
 func TestMap_Bounds(t *testing.T) {
 	lane := func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260) }
 	const label = `"route":[{"label":"lane"}]`
+
 	for _, tt := range []struct {
 		name      string
 		config    string
@@ -373,10 +413,12 @@ func TestMap_Bounds(t *testing.T) {
 		}
 
 		isSound(t, s)
+
 		config := new(routev3.RouteConfiguration)
+		must.Succeed(t, s.Route.Body.UnmarshalTo(config))
+
 		names := map[string]bool{}
 		bytes := 0
-		must.Succeed(t, s.Route.Body.UnmarshalTo(config))
 
 		routes := config.GetVirtualHosts()[0].GetRoutes()
 		for _, r := range routes {
@@ -415,9 +457,10 @@ func TestLoad_Bounds(t *testing.T) {
 		})
 		must.Succeed(t, err)
 		isSound(t, s)
-		addresses := make(map[string]bool)
 
+		addresses := make(map[string]bool)
 		bytes := 0
+
 		for _, r := range s.Loads {
 			load := new(endpointv3.ClusterLoadAssignment)
 			must.Succeed(t, r.Body.UnmarshalTo(load))

@@ -139,7 +139,8 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 	}
 
 	chat := client.Chat(ctx)
-	// read each answer before sending another message
+
+	// The client reads each answer before it sends another message.
 	for _, title := range []string{"one", "two"} {
 		_ = chat.Send(&connect.Book{Title: title}) // Receive returns the error
 
@@ -195,6 +196,7 @@ func (r replying) Chat(
 
 func (w *world) replying(r replying, opts ...connectgo.HandlerOption) {
 	w.t.Helper()
+
 	w.serve(h2c(), func(s *connectetcd.Server) {
 		connectconnect.RegisterLibraryHandlerToEtcd(s, r, opts...)
 	})

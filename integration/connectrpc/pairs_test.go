@@ -67,8 +67,8 @@ func TestAffinity(t *testing.T) {
 
 		// An affinity in the context overrides the request's.
 		if other := search(runtime.WithAffinity(ctx, key), 99); other != first {
-			t.Errorf("reader %s: Search with WithAffinity reached %s, want %s as Borrow did", key,
-				other, first)
+			t.Errorf("reader %s: Search with WithAffinity reached %s, want %s as Borrow did",
+				key, other, first)
 		}
 	}
 
@@ -83,8 +83,8 @@ func TestAffinity(t *testing.T) {
 	kit.Must(t, err)
 
 	if mine := borrow(ctx, "7"); reply.GetServer() != mine {
-		t.Errorf("reader 7: gRPC's client reached %s, want %s as Connect's did", reply.GetServer(),
-			mine)
+		t.Errorf("reader 7: gRPC's client reached %s, want %s as Connect's did",
+			reply.GetServer(), mine)
 	}
 }
 
@@ -215,7 +215,7 @@ func TestLanes(t *testing.T) {
 	wantCode(t, err, connectgo.CodeInvalidArgument, "is not a lane")
 }
 
-// desk is a server that stands for election.
+// desk is a server that is a candidate for the leadership.
 type desk struct {
 	connectconnect.UnimplementedDeskHandler
 	t     *testing.T
@@ -277,8 +277,11 @@ func (d desk) Follow(
 
 	<-ctx.Done()
 
-	for _, err := range []error{context.Cause(ctx), stream.Send(reply),
-		stream.Conn().Receive(reply)} {
+	for _, err := range []error{
+		context.Cause(ctx),
+		stream.Send(reply),
+		stream.Conn().Receive(reply),
+	} {
 		if !errors.Is(err, leader.ErrEnded) {
 			d.t.Errorf("at the end of the leadership, the cause of the context, or the error of Send or Receive, is %v, want ErrEnded", err)
 		}
@@ -319,8 +322,9 @@ func TestLeader(t *testing.T) {
 		handled = ctx
 		return nil, nil
 	})
-	if _, err := handle(t.Context(), connectgo.NewRequest(&connect.BorrowRequest{})); err != nil ||
-		handled.Err() == nil {
+
+	_, err := handle(t.Context(), connectgo.NewRequest(&connect.BorrowRequest{}))
+	if err != nil || handled.Err() == nil {
 		t.Errorf("a handler has returned, error %v, but its call is still under way: the leader would wait for it", err)
 	}
 
@@ -364,6 +368,7 @@ func TestLeader(t *testing.T) {
 	// does not lead.
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
+
 	conn, err := grpc.NewClient(b.addr, kit.Insecure)
 	kit.Must(t, err)
 
@@ -376,7 +381,7 @@ func TestLeader(t *testing.T) {
 	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
 
-	// not UNAVAILABLE, which retry policies name
+	// The code is not UNAVAILABLE, because retry policies name that.
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "does not lead")
 
 	failed := new(connectgo.Error)
@@ -387,6 +392,7 @@ func TestLeader(t *testing.T) {
 
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
+
 	_, err = client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{Title: "resign"}))
 	kit.Must(t, err)
 
@@ -398,6 +404,7 @@ func TestLeader(t *testing.T) {
 		connectgo.NewRequest(&connect.BorrowRequest{Title: "to the end"}))
 	kit.Must(t, err)
 	stream.Receive()
+
 	_, err = client.Register(ctx,
 		connectgo.NewRequest(&connect.BorrowRequest{Title: "resign at once"}))
 	wantCode(t, err, connectgo.CodeUnavailable, "no longer leads")

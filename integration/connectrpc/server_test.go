@@ -55,13 +55,11 @@ func TestDrain(t *testing.T) {
 	w := newWorld(t)
 	arrived := make(chan struct{})
 	let := make(chan struct{})
-	var late atomic.Int64
-	slow := replying{borrow: func(
+	borrow := func(
 		_ context.Context,
 		req *connectgo.Request[connect.BorrowRequest],
 	) (*connectgo.Response[connect.BorrowReply], error) {
 		if req.Msg.GetTitle() == "late" {
-			late.Add(1)
 			return connectgo.NewResponse(&connect.BorrowReply{}), nil
 		}
 
@@ -69,13 +67,16 @@ func TestDrain(t *testing.T) {
 		<-let
 
 		return connectgo.NewResponse(&connect.BorrowReply{Server: "finished"}), nil
-	}}
+	}
 
 	const delay = 300 * time.Millisecond
-	s := w.serve(h2c(), func(s *connectetcd.Server) {
-		connectconnect.RegisterLibraryHandlerToEtcd(s, slow,
+
+	register := func(s *connectetcd.Server) {
+		connectconnect.RegisterLibraryHandlerToEtcd(s, replying{borrow: borrow},
 			connectetcd.WithRegisterOptions(runtime.WithVersion("v7")))
-	}, runtime.WithDrainDelay(delay))
+	}
+
+	s := w.serve(h2c(), register, runtime.WithDrainDelay(delay))
 
 	all := w.entries()
 	if len(all) != 1 ||
@@ -84,7 +85,8 @@ func TestDrain(t *testing.T) {
 		t.Errorf("etcd has the entries %q, want one with the version v7 and the method Borrow", all)
 	}
 
-	conn, err := grpc.NewClient(s.addr, kit.Insecure) // a caller that has not seen the withdrawal
+	// behind is a caller that has not seen the withdrawal.
+	conn, err := grpc.NewClient(s.addr, kit.Insecure)
 	kit.Must(t, err)
 
 	defer conn.Close()
@@ -104,14 +106,15 @@ func TestDrain(t *testing.T) {
 	}()
 
 	<-arrived
+
 	stopped := make(chan error, 1)
 	began := time.Now()
 	go func() { stopped <- s.stop() }()
-	kit.Eventually(t, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, "the entry is withdrawn", func() bool { return len(w.entries()) == 0 })
 
-	if _, err := behind.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{
-		Title: "late",
-	})); err != nil && time.Since(began) < delay {
+	late := connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})
+	_, err = behind.Borrow(kit.Context(t), late)
+	if err != nil && time.Since(began) < delay {
 		t.Errorf("a call within the drain delay: %v, want success", err)
 	}
 
@@ -130,9 +133,9 @@ func TestNoCallFails(t *testing.T) {
 	w := newWorld(t)
 	servers := w.libraries("server0", "server1", "server2")
 	client := w.client()
-	var made atomic.Int64
-
 	ctx, cancel := context.WithCancel(t.Context())
+
+	var made atomic.Int64
 
 	var calling sync.WaitGroup
 	for range 4 {
@@ -153,6 +156,7 @@ func TestNoCallFails(t *testing.T) {
 			return made.Load() >= before+12
 		})
 	}
+
 	for i, s := range servers {
 		goOn()
 		w.libraries(fmt.Sprint("joined", i))
@@ -172,19 +176,19 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 	let := make(chan struct{})
 	defer close(let)
 
-	s := w.serve(h2c(), func(s *connectetcd.Server) {
-		connectconnect.RegisterLibraryHandlerToEtcd(s, replying{chat: func(
-			context.Context,
-			*connectgo.BidiStream[connect.Book, connect.Book],
-		) error {
-			close(arrived)
-			<-let
+	hang := func(context.Context, *connectgo.BidiStream[connect.Book, connect.Book]) error {
+		close(arrived)
+		<-let
 
-			return nil
-		}})
-	}, runtime.WithStopTimeout(100*time.Millisecond))
+		return nil
+	}
 
-	// do not retry the call
+	register := func(s *connectetcd.Server) {
+		connectconnect.RegisterLibraryHandlerToEtcd(s, replying{chat: hang})
+	}
+	s := w.serve(h2c(), register, runtime.WithStopTimeout(100*time.Millisecond))
+
+	// The config has no retries.
 	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Context(t))
 	kit.Must(t, chat.Send(&connect.Book{}))
 	<-arrived
@@ -206,6 +210,7 @@ func TestOtherRoutes(t *testing.T) {
 	mux.HandleFunc("GET /page", func(rw http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(rw, "a page")
 	})
+
 	server := h2c()
 	server.Handler = mux
 	s := w.serve(server, func(s *connectetcd.Server) {
@@ -225,12 +230,13 @@ func TestOtherRoutes(t *testing.T) {
 	kit.Must(t, errors.Join(err, resp.Body.Close()))
 
 	if string(text) != "a page" || resp.Header.Get("Middleware") != "yes" {
-		t.Errorf("GET of the page: %q, header %v, want \"a page\" through the middleware", text,
-			resp.Header)
+		t.Errorf("GET of the page: %q, header %v, want \"a page\" through the middleware",
+			text, resp.Header)
 	}
 
-	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(
-		kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
+	direct := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr)
+	borrowed, err := direct.Borrow(kit.Context(t),
+		connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 
 	if borrowed.Msg.GetServer() != "a" {
@@ -262,6 +268,7 @@ func TestTLS(t *testing.T) {
 
 	config := &tls.Config{Certificates: unstarted.TLS.Certificates, NextProtos: []string{"h2"}}
 	own := &tls.Config{Certificates: config.Certificates}
+
 	for name, httpServer := range map[string]*http.Server{
 		"the server's":   {TLSConfig: own},
 		"the listener's": {},
@@ -292,6 +299,16 @@ func TestServeRefuses(t *testing.T) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 
+	ciphers := &tls.Config{
+		Certificates: make([]tls.Certificate, 1),
+		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
+	}
+
+	registerZone := func(s *connectetcd.Server) {
+		connectconnect.RegisterLibraryHandlerToEtcd(s, library{},
+			connectetcd.WithRegisterOptions(runtime.WithMetadata("zone", "x")))
+	}
+
 	for name, c := range map[string]struct {
 		server   *http.Server
 		register func(*connectetcd.Server)
@@ -300,14 +317,8 @@ func TestServeRefuses(t *testing.T) {
 		"no HTTP/2": {new(http.Server), registerLibrary, "speaks no HTTP/2"},
 		"HTTP/1 alone": {&http.Server{Protocols: &protocols}, registerLibrary,
 			"call SetUnencryptedHTTP2(true)"},
-		"a bad option": {h2c(), func(s *connectetcd.Server) {
-			connectconnect.RegisterLibraryHandlerToEtcd(s, library{},
-				connectetcd.WithRegisterOptions(runtime.WithMetadata("zone", "x")))
-		}, "zone"},
-		"cipher suites": {&http.Server{TLSConfig: &tls.Config{
-			Certificates: make([]tls.Certificate, 1),
-			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
-		}}, registerLibrary, "HTTP/2-required"},
+		"a bad option":  {h2c(), registerZone, "zone"},
+		"cipher suites": {&http.Server{TLSConfig: ciphers}, registerLibrary, "HTTP/2-required"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := connectetcd.NewServer(w.registry, c.server)
@@ -354,15 +365,18 @@ func TestHealth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			checker := grpchealth.NewStaticChecker(connectconnect.LibraryName)
-			s := w.serve(h2c(), func(s *connectetcd.Server) {
+			register := func(s *connectetcd.Server) {
 				registerLibrary(s)
 				s.HandleHealth(wrap(checker))
-			}, runtime.WithDrainDelay(300*time.Millisecond))
+			}
+
+			s := w.serve(h2c(), register, runtime.WithDrainDelay(300*time.Millisecond))
 
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusNotServing)
-			kit.Eventually(t, "the entry has left etcd", func() bool {
+			kit.Eventually(t, "the entry is withdrawn", func() bool {
 				return len(w.entries()) == 0
 			})
+
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusServing)
 			kit.Eventually(t, "the entry is in etcd again", func() bool {
 				return len(w.entries()) == 1
@@ -443,6 +457,7 @@ func TestHealthOfASharedChecker(t *testing.T) {
 
 	drains := w.serveOf(registry, h2c(), shared)
 	w.serveOf(registry, h2c(), shared)
+
 	var changes atomic.Int32
 	stop, err := checker.Watch(t.Context(),
 		&grpchealth.CheckRequest{Service: connectconnect.LibraryName}, func() { changes.Add(1) })
@@ -465,17 +480,23 @@ func TestAnnounce(t *testing.T) {
 	registry := w.newRegistry()
 	s := connectetcd.NewServer(registry, httpServer)
 
-	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){} // as by x/net/http2
-	for i, given := range []*http.Server{{}, {HTTP2: &http.HTTP2Config{
+	configured := &http.HTTP2Config{
 		MaxConcurrentStreams:          7,
 		MaxReceiveBufferPerConnection: 8,
 		MaxReceiveBufferPerStream:     9,
-	}}, {TLSNextProto: byHand}} {
+	}
+
+	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){} // as by x/net/http2
+
+	for i, given := range []*http.Server{{}, {HTTP2: configured}, {TLSNextProto: byHand}} {
 		connectetcd.NewServer(registry, given)
 
 		c := cmp.Or(given.HTTP2, new(http.HTTP2Config))
-		if [3]int{c.MaxConcurrentStreams, c.MaxReceiveBufferPerConnection,
-			c.MaxReceiveBufferPerStream} != [][3]int{{10_000, 4<<20 - 1, 0}, {7, 8, 9}, {}}[i] {
+		want := [][3]int{{10_000, 4<<20 - 1, 0}, {7, 8, 9}, {}}[i]
+
+		got := [3]int{c.MaxConcurrentStreams, c.MaxReceiveBufferPerConnection,
+			c.MaxReceiveBufferPerStream}
+		if got != want {
 			t.Errorf("server %d: NewServer changed the limits of streams and buffers to %+v", i, c)
 		}
 	}

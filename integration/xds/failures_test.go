@@ -32,12 +32,13 @@ func (w *world) restart(opts ...runtime.Option) {
 // acknowledged waits until a client has acknowledged routes and endpoints.
 func (w *world) acknowledged() {
 	w.t.Helper()
-	kit.EventuallyOr(w.t, 2*kit.Soon, func() string {
-		return "the client reconnects"
-	}, func() bool {
-		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool {
-			return len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != ""
-		})
+
+	reason := func() string { return "the client reconnects" }
+	hasAcked := func(c xds.Client) bool {
+		return len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != ""
+	}
+	kit.EventuallyOr(w.t, 2*kit.Soon, reason, func() bool {
+		return slices.ContainsFunc(w.bridges[0].Status().Clients, hasAcked)
 	})
 }
 
@@ -47,8 +48,11 @@ func TestNoCallFails(t *testing.T) {
 	for _, language := range languages(t) {
 		t.Run(language.name+"/events", func(t *testing.T) {
 			w := newWorld(t, "")
-			servers := []*instance{w.add("s0", runtime.WithVersion("v1")),
-				w.add("s1", runtime.WithVersion("v2"))}
+			servers := []*instance{
+				w.add("s0", runtime.WithVersion("v1")),
+				w.add("s1", runtime.WithVersion("v2")),
+			}
+
 			events := []func(){
 				func() { servers = append(servers, w.add("s2", runtime.WithVersion("v2"))) },
 				func() { servers[0].stop() },
@@ -58,8 +62,9 @@ func TestNoCallFails(t *testing.T) {
 					w.acknowledged()
 				},
 				func() { w.change(policy(`"route":[{"label":"version"}]`)) },
-				// the client reconnects, with routes to clusters that the new
-				// policy does not have
+
+				// The client reconnects, with routes to clusters that the new
+				// policy does not have.
 				func() {
 					w.bridges[0].stop()
 					w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
@@ -89,8 +94,7 @@ func TestNoCallFails(t *testing.T) {
 				w.add("b")
 			})
 
-			// a new client of grpc-go, unlike of other languages, tries the
-			// second bridge
+			// Of new clients, only those of grpc-go try the second bridge.
 			if language.name == "go" {
 				eventually(t, language.dial(w, ""), calls(40),
 					"the endpoints of the second bridge", only("a", "b"))
@@ -99,8 +103,8 @@ func TestNoCallFails(t *testing.T) {
 	}
 }
 
-// change puts a live service config and waits until clients have acknowledged
-// the responses for that.
+// change puts a live service config, and waits until clients have acknowledged
+// the responses that it causes.
 func (w *world) change(config string) {
 	w.t.Helper()
 
@@ -150,12 +154,14 @@ func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by 
 	w.t.Helper()
 
 	eventually(w.t, c, o, "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
+
 	var happened atomic.Bool
 
 	made := 0
 	failed := map[string]int{}
 	slowest := 0.0
 	by = map[string]int{}
+
 	o.At = 8
 	done := make(chan struct{})
 	go func() {
@@ -305,6 +311,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	w.addEntry("a", `"grpc_methods":"acme.Echo/Say"`)
 	c := w.goClient("")
 	eventually(t, c, calls(20), "a", only("a"))
+
 	w.bridges[0].stop()
 	kit.Must(t, w.registry.Remove(kit.Context(t), w.desc.Key, "a"))
 	w.restart()

@@ -135,7 +135,7 @@ type instance struct {
 	name string
 	addr string
 	stop func() // drains the server
-	kill func() // stops serving, and leaves the entry in etcd
+	kill func() // stops serving, and keeps the entry in etcd
 }
 
 // add starts a server and waits until it is in etcd.
@@ -191,10 +191,9 @@ func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOpt
 func (w *world) await(name string) {
 	w.t.Helper()
 
+	isNamed := func(e runtime.Endpoint) bool { return e.Instance == name }
 	for set, err := range w.registry.Watch(kit.Context(w.t), w.desc.Key) {
-		if err == nil && slices.ContainsFunc(set, func(e runtime.Endpoint) bool {
-			return e.Instance == name
-		}) {
+		if err == nil && slices.ContainsFunc(set, isNamed) {
 			return
 		}
 	}
@@ -207,10 +206,13 @@ func (w *world) await(name string) {
 func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
+
 	switch {
-	case strings.HasSuffix(method, "/Slow"), strings.HasSuffix(method, "/Stuck") && i.name == "bad":
+	case strings.HasSuffix(method, "/Slow"),
+		strings.HasSuffix(method, "/Stuck") && i.name == "bad":
 		<-stream.Context().Done()
 		return stream.Context().Err()
+
 	case strings.HasSuffix(method, "/Flaky") && len(md.Get("grpc-previous-rpc-attempts")) == 0:
 		return status.Error(codes.Unavailable, "the first attempt fails")
 	case strings.HasSuffix(method, "/Fail") && strings.HasPrefix(i.name, "bad"):
@@ -346,15 +348,17 @@ func (w *world) native() caller {
 
 func (c *goCaller) call(o order) outcome {
 	out := outcome{By: map[string]int{}, Errors: map[string]int{}}
-	var mu sync.Mutex
+
+	var mu sync.Mutex // guards out
 	var wg sync.WaitGroup
-	var left atomic.Int64
-	left.Store(int64(o.Calls))
+	var remaining atomic.Int64
+	remaining.Store(int64(o.Calls))
 
 	for range max(1, o.At) {
 		wg.Go(func() {
-			for left.Add(-1) >= 0 {
+			for remaining.Add(-1) >= 0 {
 				name, took, err := c.one(o)
+
 				mu.Lock()
 				out.Most = max(out.Most, float64(took)/1e6)
 

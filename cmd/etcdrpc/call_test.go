@@ -68,6 +68,7 @@ func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOptio
 	found, err := files.FindDescriptorByName("acme.User")
 	must(t, err)
 	user := found.(protoreflect.MessageDescriptor)
+
 	handle := func(_ any, stream grpc.ServerStream) error {
 		m := dynamicpb.NewMessage(user)
 		if err := stream.RecvMsg(m); err != nil {
@@ -79,10 +80,12 @@ func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOptio
 		}
 
 		if m.Get(user.Fields().ByName("id")).String() == "" {
-			st, err := status.New(
-				codes.InvalidArgument, "no id").WithDetails(&errdetails.BadRequest{
+			st := status.New(codes.InvalidArgument, "no id")
+			st, err := st.WithDetails(&errdetails.BadRequest{
 				FieldViolations: []*errdetails.BadRequest_FieldViolation{
-					{Field: "id", Description: "is empty"}}})
+					{Field: "id", Description: "is empty"},
+				},
+			})
 			if err != nil {
 				return err
 			}

@@ -58,9 +58,9 @@ func TestExits_FullDisk(t *testing.T) {
 	var errs bytes.Buffer
 	code := newApp().execute(t.Context(), at(etcd, "policy", "rm", "acme/user"), fullDisk{}, &errs)
 
-	left, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
+	found, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
 	if err != nil ||
-		left.Count != 0 ||
+		found.Count != 0 ||
 		code != exitUnable ||
 		!strings.Contains(errs.String(), "the change is written: write the output") {
 		t.Errorf("policy rm: exit code %d, message %q, want %d, and that the change is written",
@@ -104,8 +104,8 @@ func TestDrain_ConcurrentChanges(t *testing.T) {
 
 	code := ends(t, drain.code)
 	if code != exitFine || strings.Count(drain.String(), "drains a") != 1 {
-		t.Errorf("drain: exit code %d, output %s, want %d and one outcome", code, drain.String(),
-			exitFine)
+		t.Errorf("drain: exit code %d, output %s, want %d and one outcome",
+			code, drain.String(), exitFine)
 	}
 }
 

@@ -176,7 +176,7 @@ func (f *planted) doctor(args ...string) (found doctor.Report, stderr string) {
 	return found, stderr
 }
 
-// awaitWorn waits until a third of a lease is left.
+// awaitWorn waits until a third of a lease remains.
 func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	f.t.Helper()
 
@@ -184,10 +184,10 @@ func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	defer cancel()
 
 	for {
-		left, err := f.etcd.Admin().TimeToLive(ctx, lease)
+		now, err := f.etcd.Admin().TimeToLive(ctx, lease)
 		must(f.t, err)
 
-		if left.TTL*3 <= left.GrantedTTL {
+		if now.TTL*3 <= now.GrantedTTL {
 			return
 		}
 

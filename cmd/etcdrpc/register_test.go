@@ -68,30 +68,33 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	set, addr := healthServer(t)
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_NOT_SERVING)
+
 	var said written
 
-	cmd := exec.Command(
-		"etcdrpc",
-		at(etcd, "register", "acme/user", "--health", "acme.Users", "--instance", "a", "--version",
-			"v2",
-			"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay",
-			"1h")...,
-	)
+	cmd := exec.Command("etcdrpc", at(etcd, "register", "acme/user",
+		"--health", "acme.Users", "--instance", "a", "--version", "v2",
+		"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a",
+		"--drain-delay", "1h")...)
 
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", advertiseEnv+"="+addr)
 	cmd.Stderr = &said
 	must(t, cmd.Start())
+
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error means that the process has ended
+
 	must(t, said.wait(
 		addr+` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`))
 	awaitEntry(t, etcd, "acme/user", false)
+
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
 
 	got := awaitEntry(t, etcd, "acme/user", true)
-	for _, want := range []string{"acme/user/a {", `"Addr":"` + addr + `"`, `"version":"v2"`,
-		`"lane":"blue"`, `"weight":3`, `"zone":"eu-1a"`} {
+	for _, want := range []string{
+		"acme/user/a {", `"Addr":"` + addr + `"`, `"version":"v2"`,
+		`"lane":"blue"`, `"weight":3`, `"zone":"eu-1a"`,
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the entry is %s, want %s in it", got, want)
 		}
@@ -175,9 +178,10 @@ func TestRegister_Servers(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
+
 			key := "acme/" + strings.NewReplacer(" ", "-", "'", "", ",", "").Replace(tc.name)
-			f := startFollower(newApp(), append(at(etcd, "register", key, "--address", tc.addr,
-				"--drain-delay", "0"), tc.args...))
+			args := at(etcd, "register", key, "--address", tc.addr, "--drain-delay", "0")
+			f := startFollower(newApp(), append(args, tc.args...))
 			defer f.stop()
 
 			if tc.problem == "" {
@@ -216,7 +220,7 @@ func TestRegister_EtcdAway(t *testing.T) {
 		if key == "acme/user" {
 			etcd.Restore()
 			awaitEntry(t, etcd, key, true)
-			etcd.Cut() // the entry is left to its lease
+			etcd.Cut() // the entry stays until its lease expires
 		}
 
 		f.stop()

@@ -22,7 +22,7 @@ import (
 func TestLease_Rechecked(t *testing.T) {
 	for _, tt := range []struct {
 		name                      string
-		before, now               int64 // seconds left of 15
+		before, now               int64 // remaining seconds of 15
 		after                     time.Duration
 		replaced                  bool
 		notRenewed, missedRenewal bool
@@ -55,8 +55,8 @@ func TestLease_Rechecked(t *testing.T) {
 	}
 }
 
-// TestSuspectLeases finds the leases of entries that an earlier run of a server
-// may have left.
+// TestSuspectLeases finds the leases of entries that may be of an earlier run
+// of a server.
 func TestSuspectLeases(t *testing.T) {
 	entry := func(key, value string, lease, revision int64) inventory.Entry {
 		return inventory.Entry{

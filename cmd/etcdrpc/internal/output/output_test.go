@@ -50,7 +50,7 @@ func TestDiff(t *testing.T) {
 }
 
 // TestShell checks that all shells on the PATH read a word alike, or that a
-// placeholder stands for the word.
+// placeholder replaces the word.
 func TestShell(t *testing.T) {
 	for word, want := range map[string]string{
 		"acme/user/10.0.0.7:9000":  "acme/user/10.0.0.7:9000",

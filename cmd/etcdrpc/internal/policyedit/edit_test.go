@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
-// planDrain plans a drain, and returns its notes.
-func planDrain(s *inventory.Service, request Request) ([]string, error) {
+// computeDrain computes a drain, and returns its notes.
+func computeDrain(s *inventory.Service, request Request) ([]string, error) {
 	request.Kind = Drain
 	e := &Edit{Request: request, Service: s}
 	err := e.compute()
@@ -18,8 +18,8 @@ func planDrain(s *inventory.Service, request Request) ([]string, error) {
 	return e.Notes, err
 }
 
-// TestDrain checks the notes of a drain, and that it is refused if it leaves a
-// group or a strict lane no instance.
+// TestDrain checks the notes of a drain, and that it is refused if a group or a
+// strict lane would have no instance.
 func TestDrain(t *testing.T) {
 	const child = `"childPolicy":[{"round_robin":{}}]`
 	const canary = `{"loadBalancingConfig":[{"etcd":{` + child +
@@ -61,8 +61,10 @@ func TestDrain(t *testing.T) {
 	} {
 		for _, force := range []bool{false, true} {
 			s := calledService(tc.config, instances...)
-			notes, err := planDrain(s, Request{Names: strings.Fields(tc.drain), Force: force})
-			if refused := tc.refused != "" && !force; refused {
+			notes, err := computeDrain(s,
+				Request{Names: strings.Fields(tc.drain), Force: force})
+
+			if tc.refused != "" && !force {
 				got := fmt.Sprint(err)
 				if !strings.Contains(got, tc.refused) ||
 					!strings.Contains(got, "register another instance first") {
@@ -105,7 +107,7 @@ func TestDrain_ManyNames(t *testing.T) {
 
 	s := calledService(config, values...)
 	allocs := testing.AllocsPerRun(1, func() {
-		if _, err := planDrain(s, Request{Names: names}); err != nil {
+		if _, err := computeDrain(s, Request{Names: names}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -124,8 +126,11 @@ func TestEmptied(t *testing.T) {
 	}
 
 	instances := []string{
-		`{"Addr":"10.0.0.1:1","Metadata":{"lane":"x"}}`, `{"Addr":"10.0.0.2:1","Metadata":{"lane":"x"}}`, `{"Addr":"10.0.0.3:1","Metadata":{"lane":"y"}}`,
-		`{"Addr":"10.0.0.4:1","Metadata":{"version":"v1"}}`, `{"Addr":"10.0.0.5:1"}`,
+		`{"Addr":"10.0.0.1:1","Metadata":{"lane":"x"}}`,
+		`{"Addr":"10.0.0.2:1","Metadata":{"lane":"x"}}`,
+		`{"Addr":"10.0.0.3:1","Metadata":{"lane":"y"}}`,
+		`{"Addr":"10.0.0.4:1","Metadata":{"version":"v1"}}`,
+		`{"Addr":"10.0.0.5:1"}`,
 	}
 	for _, tt := range []struct{ old, new, want string }{
 		{"", config(`"a"`), "gone"},

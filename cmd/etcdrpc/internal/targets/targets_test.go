@@ -17,7 +17,7 @@ func TestMetricsPort(t *testing.T) {
 		name string
 		port Port
 		e    endpoint.Endpoint
-		want string // "" if the instance is left out
+		want string // "" if the instance is omitted
 	}{
 		{"the instance's own", Port{}, with("10.0.0.7:9000", "1"), "10.0.0.7:9000"},
 		{"a number", Port{Number: 9100}, with("10.0.0.7:9000", "1"), "10.0.0.7:9100"},

@@ -299,19 +299,19 @@ func isSound(t *testing.T, s *Snapshot) {
 		seen := map[int]bool{}
 		names := map[string]bool{}
 
-		for _, l := range load.GetEndpoints() {
+		for _, l := range load.Endpoints {
 			names[l.GetLocality().GetSubZone()] = true
-			highest = max(highest, int(l.GetPriority()))
-			seen[int(l.GetPriority())] = true
+			highest = max(highest, int(l.Priority))
+			seen[int(l.Priority)] = true
 
-			if len(l.GetLbEndpoints()) == 0 {
+			if len(l.LbEndpoints) == 0 {
 				t.Errorf("%s has a locality without endpoints, want none", name)
 			}
 		}
 
-		if len(seen) != highest+1 || len(names) != len(load.GetEndpoints()) {
+		if len(seen) != highest+1 || len(names) != len(load.Endpoints) {
 			t.Errorf("%s has the priorities %v in %d localities of %d names, want all up to %d, and a name for each",
-				name, seen, len(load.GetEndpoints()), len(names), highest)
+				name, seen, len(load.Endpoints), len(names), highest)
 		}
 	}
 }
@@ -420,7 +420,7 @@ func TestMap_Bounds(t *testing.T) {
 		names := map[string]bool{}
 		bytes := 0
 
-		routes := config.GetVirtualHosts()[0].GetRoutes()
+		routes := config.VirtualHosts[0].Routes
 		for _, r := range routes {
 			for _, h := range r.GetMatch().GetHeaders() {
 				names[h.GetExactMatch()] = h.GetExactMatch() != "" //nolint:staticcheck // see exactly
@@ -434,11 +434,11 @@ func TestMap_Bounds(t *testing.T) {
 		delete(names, "")
 
 		if len(routes) > maxRoutes ||
-			len(s.Route.Body.GetValue()) > maxBytes ||
+			len(s.Route.Body.Value) > maxBytes ||
 			bytes > maxBytes ||
 			len(names) != tt.lanes {
 			t.Errorf("%s: %d routes of %d lanes in %d bytes, and %d bytes of clusters (%v); want %d lanes, at most %d routes and %d bytes of each",
-				tt.name, len(routes), len(names), len(s.Route.Body.GetValue()), bytes,
+				tt.name, len(routes), len(names), len(s.Route.Body.Value), bytes,
 				s.Unsupported, tt.lanes, maxRoutes, maxBytes)
 		}
 	}
@@ -464,10 +464,10 @@ func TestLoad_Bounds(t *testing.T) {
 		for _, r := range s.Loads {
 			load := new(endpointv3.ClusterLoadAssignment)
 			must.Succeed(t, r.Body.UnmarshalTo(load))
-			bytes += len(r.Body.GetValue())
+			bytes += len(r.Body.Value)
 
-			for _, l := range load.GetEndpoints() {
-				for _, e := range l.GetLbEndpoints() {
+			for _, l := range load.Endpoints {
+				for _, e := range l.LbEndpoints {
 					addresses[e.GetEndpoint().GetAddress().String()] = true
 				}
 			}

@@ -56,9 +56,13 @@ func (r *Resource) changed(change func(*routev3.VirtualHost)) *Resource {
 
 // Detour returns the routes next with only the clusters that the client knows:
 // those in asked. It is for a client that has reconnected, whose current routes
-// are unknown. A route of which the client knows no cluster leads to a cluster
-// of the base, or stays as it is if its calls must not reach the base: calls in
-// strict lanes and to the leader fail until the client knows their clusters.
+// are unknown.
+//
+// If the client knows no cluster of a route, the route leads to a cluster of
+// the base. But calls in strict lanes and to the leader must not reach the
+// base: their routes stay, and the calls fail until the client knows their
+// clusters.
+//
 // Detour returns nil if the client knows all clusters in next, or none of the
 // base.
 func Detour(asked []string, next *Resource) *Resource {

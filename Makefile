@@ -172,8 +172,9 @@ else
 	@set -e; for module in . examples/quickstart examples/shop; do (set -x; cd $$module; $(BUF) lint; $(BUF) format --diff --exit-code); done
 	$(call each,$(MODULES),$(call TIDY,$(if $(FIX),,-diff)))
 	$(call each,$(MODULES) tools,$(LINT) run --allow-parallel-runners ./...)
-	@git ls-files '*.go' ':!*.pb.go' ':!*testdata/*' | (cd tools && GOWORK=off go run ./ifinit ..)
 	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))
+	@! git grep -nE '^\s*(\} else )?if ([^;(=]* ([-+*/|&^%]|<<|>>)?= [^;]*|[][A-Za-z_.0-9]+\(.*\)|<-[^;]*|[^;:]*(\+\+|--)); ' '*.go' ':!*.pb.go' ':!*testdata/*' || \
+		{ echo 'The init statement of an if may only define variables: a condition only asks.' >&2; exit 1; }
 	@! grep -n 'uses:' .github/workflows/*.yml examples/shop/.github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }
 endif

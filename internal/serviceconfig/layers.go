@@ -126,10 +126,7 @@ type Wrapped struct {
 // "etcd" at the top keeps its config. Outlier detection stays above "etcd". Only
 // one policy remains at the top. gRPC then lets "etcd" refuse a childPolicy that
 // is not one of [Picking].
-func Wrap(
-	registered func(policy string) bool,
-	configs ...string,
-) (w Wrapped, err error) {
+func Wrap(registered func(policy string) bool, configs ...string) (w Wrapped, err error) {
 	layer, err := merge(registered, configs)
 	if err != nil {
 		return Wrapped{}, err

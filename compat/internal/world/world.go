@@ -215,19 +215,6 @@ func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
 	}
 }
 
-// Serve starts a gRPC server that does not register, for the frameworks'
-// registries, and returns its address.
-func (w *World) Serve(name string) string {
-	w.t.Helper()
-
-	lis := w.Listen()
-	server := grpc.NewServer()
-	basic.RegisterGreeterServer(server, &Greeter{Name: name})
-	w.Run(name, func() error { return server.Serve(lis) }, server.Stop)
-
-	return lis.Addr().String()
-}
-
 // Listen listens on a free port.
 func (w *World) Listen() net.Listener {
 	w.t.Helper()

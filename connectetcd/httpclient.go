@@ -187,9 +187,9 @@ func newCall(req *http.Request) (*call, error) {
 	return c, nil
 }
 
-// codecOf returns the codec of a request with the given header. It fails unless
-// the request uses the gRPC protocol, without compression by Connect: gRPC
-// would send compressed bytes as a message.
+// codecOf returns the codec named in a request's header. It fails for other
+// protocols than gRPC, and if Connect compresses requests: gRPC would send the
+// compressed bytes as the message.
 func codecOf(header http.Header) (codec, error) {
 	if name := header.Get("Grpc-Encoding"); name != "" {
 		return "", fmt.Errorf("connectetcd: gRPC compresses requests: replace connect.WithSendCompression by grpc.WithDefaultCallOptions(grpc.UseCompressor(%q))", name)

@@ -97,7 +97,7 @@ func policyAt(
 	live, err := s.GetAt(ctx, store.ConfigOf(key).From, revision)
 	switch {
 	case err == nil && live == nil && revision != 0:
-		err = fmt.Errorf("policy of %q: there was no live config at revision %d; policy rm goes back to that",
+		err = fmt.Errorf("policy of %q: there was no live config at revision %d: to restore that state, run policy rm",
 			s.Full(key), revision)
 
 	case err == nil && live == nil:

@@ -48,7 +48,7 @@ func announced(
 	return server
 }
 
-// rights says whether a user may read some keys and write them.
+// rights are what a user may do with the keys under a prefix.
 type rights struct{ read, write bool }
 
 var mixtures = []rights{{false, false}, {true, false}, {false, true}, {true, true}}

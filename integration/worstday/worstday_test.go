@@ -113,8 +113,8 @@ func diagonal(columns [][]pair) [][]pair {
 	return few
 }
 
-// pass runs groups of cells, each group on an etcd of its own. It returns the
-// cells with complaints, which fail if they ran alone.
+// pass runs each group of cells on its own etcd. It returns the cells that had
+// complaints. A cell that ran alone fails instead.
 func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
 	slots := make(chan struct{}, etcds)
 	var mu sync.Mutex

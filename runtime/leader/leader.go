@@ -61,10 +61,10 @@ const TokenHeader = "etcd-leader-token"
 // a refusal of the caller's own call from one that a handler passed on.
 const callHeader = "etcd-leader-call"
 
-// refusedTrailer is the response metadata of a call that an instance has refused
-// before its handler ran, because the instance does not lead with the call's
-// token. The trailer's value is the call's id, because a handler may pass on the
-// trailer of a call that it made.
+// refusedTrailer is the response metadata of a call that an instance has
+// refused before its handler ran, because the instance does not lead with the
+// call's token. The trailer's value is the call's id, because a handler may
+// pass on the trailer of a call that it made.
 const refusedTrailer = "etcd-leader-refused"
 
 // ErrEnded is the cause with which contexts from [Leadership.Run] and [Guard]
@@ -101,7 +101,7 @@ type Leadership struct {
 	process any // of the function Of
 	key     string
 	methods []string
-	err     error // the error of the function Of, which every use returns
+	err     error // the error of Of, which every method returns
 }
 
 // Of returns the leadership of a service in process, which is a server or, if
@@ -188,9 +188,10 @@ func (l *Leadership) now() (now state, err error) {
 
 // Check returns an error unless this process leads now, and the call with ctx
 // carries the token of this leadership. The error is a status. It is
-// FAILED_PRECONDITION if the call has no token, because its caller does not send
-// it to the leader. Otherwise it is UNAVAILABLE, also after a step of the clock
-// until etcd has answered. A handler may call Check again before its effects.
+// FAILED_PRECONDITION if the call has no token, because its caller does not
+// send it to the leader. Otherwise it is UNAVAILABLE, also after a step of the
+// clock until etcd has answered. A handler may call Check again before its
+// effects.
 func (l *Leadership) Check(ctx context.Context) error {
 	_, _, err := l.check(ctx)
 	return err
@@ -256,10 +257,10 @@ func tokenOf(ctx context.Context) (int64, error) {
 // The entries of the process stay in etcd. This instance becomes the last
 // candidate, so it leads again at once if it is alone.
 //
-// Resign first waits for unary calls, as [Guard] says, but not for the call whose
-// handler calls Resign with its context. If ctx ends before the calls, Resign
-// ends the leadership at once, and returns an error. It also returns an error if
-// no instance of the process leads.
+// Resign first waits for unary calls, as [Guard] says, but not for the call
+// whose handler calls Resign with its context. If ctx ends before the calls,
+// Resign ends the leadership at once, and returns an error. It also returns an
+// error if no instance of the process leads.
 func (l *Leadership) Resign(ctx context.Context) error {
 	now, err := l.now()
 	switch {
@@ -279,23 +280,23 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return nil
 }
 
-// Run calls f whenever an instance of the process begins to lead, with the token
-// and a context that ends with the leadership.
+// Run calls f whenever an instance of the process begins to lead, with the
+// token and a context that ends with the leadership.
 //
-// If f returns during its leadership, Run returns f's error. If the error is not
-// nil, or f panics, Run first resigns within a second, as [Leadership.Resign]
-// does. The instance may lead again, so call Run again. Run ignores the result of
-// f after the end of its leadership, and calls f again only once f has returned.
-// Resigning does not wait for f: this or another instance may lead before f has
-// returned.
+// If f returns during its leadership, Run returns f's error. If the error is
+// not nil, or f panics, Run first resigns within a second, as
+// [Leadership.Resign] does. The instance may lead again, so call Run again. Run
+// ignores the result of f after the end of its leadership, and calls f again
+// only once f has returned. Resigning does not wait for f: this or another
+// instance may lead before f has returned.
 //
-// Run returns the cause when ctx ends. It returns an error when no instance of the
-// process can be a candidate any more: the server has ended, or the registry is
-// closed or cannot be used.
+// Run returns the cause when ctx ends. It returns an error when no instance of
+// the process can be a candidate any more: the server has ended, or the
+// registry is closed or cannot be used.
 //
-// Run may be called before the server is announced. A server that stops waits for
-// the handlers of leader calls. If these wait for f, the context of Run should
-// outlive that of [runtime.Server.Serve].
+// Run may be called before the server is announced. A server that stops waits
+// for the handlers of leader calls. If these wait for f, the context of Run
+// should outlive that of [runtime.Server.Serve].
 func (l *Leadership) Run(
 	ctx context.Context,
 	f func(ctx context.Context, token int64) error,

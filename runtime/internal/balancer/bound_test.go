@@ -24,8 +24,8 @@ func bound(most int, child string) string {
 	return fmt.Sprintf(`"maxConcurrentRequests":%d,"childPolicy":[%s]`, most, child)
 }
 
-// fill begins calls until a call fails, which must be because of the bound. end
-// ends the calls, and at has the number of calls at each instance.
+// fill begins calls until one fails, and checks that it fails because of the
+// bound. end ends the calls. at counts the calls per instance.
 func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 	r.t.Helper()
 

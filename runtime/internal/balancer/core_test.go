@@ -37,7 +37,7 @@ type walked struct {
 	broken modelcheck.Verdict
 }
 
-// walks has the configs and the possible events of walks.
+// walks holds the configs and events that random walks choose from.
 type walks struct {
 	configs []*config
 	events  []string

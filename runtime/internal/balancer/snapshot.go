@@ -304,8 +304,9 @@ func (n *counts) addAll(o counts) {
 	n.awayErr = cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that no counted connection can take. It
-// returns nil if the key has endpoints, some are live, and none has failed.
+// failure returns the error of calls that find no ready connection among those
+// counted in n. It returns nil if the key has live endpoints and none has
+// failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(v.plan.Err, n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
@@ -316,10 +317,10 @@ func (v *view) failure(n *counts) error {
 		n.awayErr.Error())
 }
 
-// setOf returns the ready members of a tier, and counts its members. It leaves
-// out members whose method lists are in lacking. If ejected is set, ejected
-// members count as ready. The condition of a connection may change at any time,
-// so setOf loads it once.
+// setOf returns the ready members of a tier, and the number of members in each
+// condition. It leaves out members whose method list is in lacking: they do not
+// serve the method. If ejected is set, ejected members count as ready. The
+// condition of a connection may change at any time, so setOf loads it once.
 func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n counts) {
 	p := v.plan
 	used := t.used.Load()
@@ -407,12 +408,12 @@ var (
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn
-// reports whether the base may take the call.
+// pickFrom picks a connection from a snapshot, and counts the call if there is
+// a limit. passOn reports whether the base may take the call.
 //
-// If all endpoints of a set have yet to connect, the call goes to another set
-// that serves. If none serves, the call waits. It also waits if its group waits
-// for the client's zone: otherwise other groups would get more than their
+// While all endpoints of a set are connecting, another ready set takes the
+// call; without one, the call waits. It also waits if its group waits for
+// endpoints of the client's zone, so that other groups do not exceed their
 // shares.
 func (p *connPlan) pickFrom(
 	ctx context.Context,
@@ -477,9 +478,8 @@ func (p *connPlan) pickIn(
 }
 
 // chooseGroup returns the index of the group for a call, 0 if there are no
-// groups, and whether the call goes to another zone. An affinity decides the
-// group, but not the zone: of the calls of each key, the same share goes to
-// other zones.
+// groups, and whether the call goes to another zone. An affinity fixes the
+// group only: each key sends the same share of its calls to other zones.
 func (s *snapshot) chooseGroup(
 	o *calloptions.Options,
 	seq *picking.Sequence,
@@ -507,8 +507,8 @@ func (s *snapshot) chooseGroup(
 
 // groupOf returns the index of the group for calls with a hash, by weighted
 // rendezvous hashing. Each group draws a number from the hash, on average a
-// lower one for a higher weight. The group with the lowest number wins. So only a
-// group that is removed or loses weight loses calls, and only a group that is
+// lower one for a higher weight. The group with the lowest number wins. So only
+// a group that is removed or loses weight loses calls, and only a group that is
 // added or gains weight gets calls of other groups.
 func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)

@@ -34,9 +34,9 @@ type targets struct {
 // targetKey identifies an instance that calls have named.
 type targetKey struct{ instance, addr string }
 
-// pick picks the connection to the instance of target. role is that of a route,
-// "" for a call that names its instance. A routed call waits while the instance
-// is not registered.
+// pick returns the connection to the target's instance. role is the role of the
+// route, or "" if the call names its instance. A routed call waits while the
+// instance is not registered.
 func (t *targets) pick(
 	p *connPlan,
 	target calloptions.Target,

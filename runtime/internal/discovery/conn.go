@@ -40,8 +40,8 @@ type Options struct {
 	Away *Key
 }
 
-// Router follows the route of some methods. Its methods are safe for concurrent
-// use.
+// Router finds the instance that serves routed methods, such as the leader. Its
+// methods are safe for concurrent use.
 type Router interface {
 	// Route returns the present route. It has no instance while the router has
 	// no readers. Route, Known and Err must not block.

@@ -49,9 +49,9 @@ type State struct {
 	names map[string]string
 }
 
-// Callable returns the Backends. Without any, it returns the endpoints that
-// their owners are withdrawing or, if etcd has none, have just withdrawn: calls
-// have no others.
+// Callable returns the Backends. If there are none, it returns the endpoints
+// that are being withdrawn. If etcd has none of these, it returns those that
+// have just been withdrawn, so that calls do not fail.
 func (s *State) Callable() []*Backend {
 	if len(s.Backends) == 0 && len(s.Leaving) > 0 {
 		// as other entries: one endpoint for each address

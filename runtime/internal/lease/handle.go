@@ -16,8 +16,8 @@ type Handle struct {
 	e       *reconcile.Entry
 	service string // the service key
 
-	// guarded by s.mu
-	// counts the changes by SetPaused, so that waits for an earlier one end
+	// guarded by s.mu; the number of changes by SetPaused: a wait for an
+	// earlier change ends when it grows
 	seq int
 
 	changed chan struct{} // closed when the status may have changed; nil if nobody waits

@@ -230,7 +230,7 @@ func (s *Session) Finish(ctx context.Context) error {
 	}
 
 	if !bounded.Wait(ctx, s.done) {
-		return fmt.Errorf("the lease may not be revoked yet: %w", context.Cause(ctx))
+		return fmt.Errorf("the lease is possibly still alive, because revoking it did not finish: %w", context.Cause(ctx))
 	}
 
 	s.mu.Lock()

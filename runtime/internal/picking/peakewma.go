@@ -171,8 +171,8 @@ const (
 	// healthy.
 	negligible = 1.0 / 1024
 
-	// maxLinear is the part of a time constant up to which oldWeight uses a
-	// straight line. math.Exp would take half of the time of peak.end.
+	// maxLinear bounds the elapsed part of a time constant for which oldWeight
+	// uses 1 - x. It avoids math.Exp, which would take half of peak.end's time.
 	maxLinear = 1.0 / 1024
 )
 

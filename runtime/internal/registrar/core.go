@@ -45,8 +45,8 @@ type publishedEntry struct {
 type event struct {
 	kind kind
 
-	// the announcement in which it happens, 0 for a call of the server's own
-	// methods
+	// the number of the announcement that the event belongs to; 0 if a method
+	// of the server caused it
 	run int
 
 	// for withdraw, end and drained: the error that waiting callers return

@@ -99,9 +99,9 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	c.show(w, r, p.add(request, e, err), "edit", p)
 }
 
-// write writes an edit that was proposed without an error, if the reader has
-// seen it or it requires a revision. After a concurrent change, it returns the
-// edit as it would be now.
+// write writes the edit e if err, the error of its proposal, is nil, and the
+// reader has seen e or e requires a revision. After a concurrent change, it
+// returns a new proposal.
 func (c *Console) write(
 	ctx context.Context,
 	seen string,

@@ -22,8 +22,9 @@ func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	}
 
 	at := m.option.in("affinity")
+	_, err := affinityPath(m.proto.Input, path)
 
-	switch _, err := affinityPath(m.proto.Input, path); {
+	switch {
 	case m.proto.Desc.IsStreamingClient():
 		at.problem(
 			"is for methods with one request, and this one streams them: leave it out")
@@ -57,7 +58,6 @@ func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, er
 	}
 
 	var fields []*protogen.Field
-
 	message := request
 	for _, name := range names {
 		if message == nil {
@@ -75,7 +75,9 @@ func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, er
 	}
 
 	end := fields[len(fields)-1].Desc
-	switch kind := end.Kind(); {
+	kind := end.Kind()
+
+	switch {
 	case kind == protoreflect.MessageKind || kind == protoreflect.GroupKind:
 		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields",
 			message.Desc.FullName())
@@ -152,10 +154,11 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	comment(g, m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
 	deprecated(g, m.proto.Desc)
 
-	g.P("func (c ", affinityClientName(s.proto), ") ", m.proto.GoName, "(ctx ",
-		contextPackage.Ident("Context"), ", in *", m.proto.Input.GoIdent, ", opts ...",
-		grpcPackage.Ident("CallOption"), ") (", resultType(g, s, m), ", error) {")
-
+	g.P("func (c ", affinityClientName(s.proto), ") ", m.proto.GoName,
+		"(ctx ", contextPackage.Ident("Context"),
+		", in *", m.proto.Input.GoIdent,
+		", opts ...", grpcPackage.Ident("CallOption"),
+		") (", resultType(g, s, m), ", error) {")
 	g.P("if _, ok := ", runtimePackage.Ident("Affinity"), "(ctx); !ok {")
 	renderAffinityOf(g, fields, func(key string) {
 		g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", key, ")")
@@ -179,11 +182,13 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 }
 
 // renderAffinityOf writes statements that use the value at the end of the path
-// as an affinity, if it is set. use writes a statement with the value's Go
-// expression, key. The generated code follows the path by getters, which accept
-// nil messages. From the first field whose getter may have another name, it
-// uses reflection: in the opaque API, and the request does not say which API a
-// message is generated for.
+// as an affinity, if it is set. use writes a statement with key, the value's Go
+// expression.
+//
+// The generated code follows the path by getters, which accept nil messages.
+// From the first field whose getter may have another name, it uses reflection.
+// In the opaque API a getter has another name if its field would hide it, and
+// the request does not say which API a message is generated for.
 func renderAffinityOf(
 	g *protogen.GeneratedFile,
 	fields []*protogen.Field,
@@ -191,7 +196,6 @@ func renderAffinityOf(
 ) {
 	value := "in"
 	end := fields[len(fields)-1].Desc
-
 	reflected := false
 	for i, field := range fields {
 		if !reflected && field.GoName != field.BuilderFieldName() {
@@ -226,7 +230,7 @@ func byNumber(field *protogen.Field) string {
 }
 
 // reflectedType returns the name of the method of protoreflect.Value that
-// returns the value of such a field.
+// returns a field's value.
 func reflectedType(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
@@ -237,8 +241,8 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 		return "String"
 	case protoreflect.BytesKind:
 		return "Bytes"
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind,
-		protoreflect.Fixed64Kind:
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind,
+		protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return "Uint"
 	default:
 		return "Int"
@@ -249,18 +253,19 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 // field's default, which its getter returns if it is unset, is not used. For an
 // enum of proto2, the default need not be 0.
 func isSet(field protoreflect.FieldDescriptor) string {
+	byDefault := field.Default()
+
 	switch field.Kind() {
 	case protoreflect.StringKind:
-		return unlessDefault(`value != ""`, "value",
-			strconv.Quote(field.Default().String()), `""`)
+		text := strconv.Quote(byDefault.String())
+		return unlessDefault(`value != ""`, "value", text, `""`)
+
 	case protoreflect.BytesKind:
-		return unlessDefault("len(value) > 0", "string(value)",
-			strconv.Quote(string(field.Default().Bytes())), `""`)
-	case protoreflect.EnumKind:
-		return unlessDefault("value != 0", "value", fmt.Sprint(field.Default().Enum()),
-			"0")
+		text := strconv.Quote(string(byDefault.Bytes()))
+		return unlessDefault("len(value) > 0", "string(value)", text, `""`)
+
 	default:
-		return unlessDefault("value != 0", "value", field.Default().String(), "0")
+		return unlessDefault("value != 0", "value", byDefault.String(), "0")
 	}
 }
 
@@ -281,39 +286,35 @@ func spelling(
 	field protoreflect.FieldDescriptor,
 	reflected bool,
 ) string {
-	decimal := func(function, conversion string) string {
-		value := "value"
-		if conversion != "" {
-			value = conversion + "(value)"
-		}
+	kind := field.Kind()
+	function := "FormatInt"
+	conversion := "int64"
+	widest := reflected && kind != protoreflect.EnumKind
 
-		return g.QualifiedGoIdent(strconvPackage.Ident(function)) + "(" + value + ", 10)"
-	}
-
-	switch kind := field.Kind(); kind {
+	switch kind {
 	case protoreflect.BoolKind:
 		return strconv.Quote("true") // isSet excludes false
 	case protoreflect.StringKind:
 		return "value"
 	case protoreflect.BytesKind:
 		return "string(value)"
+
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
-		return decimal("FormatInt", "")
+		widest = true
+
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return decimal("FormatUint", "")
+		function = "FormatUint"
+		widest = true
 
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		if reflected {
-			return decimal("FormatUint", "")
-		}
-
-		return decimal("FormatUint", "uint64")
-
-	default:
-		if reflected && kind != protoreflect.EnumKind {
-			return decimal("FormatInt", "")
-		}
-
-		return decimal("FormatInt", "int64")
+		function = "FormatUint"
+		conversion = "uint64"
 	}
+
+	value := "value"
+	if !widest {
+		value = conversion + "(value)"
+	}
+
+	return g.QualifiedGoIdent(strconvPackage.Ident(function)) + "(" + value + ", 10)"
 }

@@ -34,9 +34,17 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 	checkTLSNames(keyed)
 }
 
-// checkServiceConfigs reports service configs that clients would reject. The
-// options have been checked.
-func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*service) {
+// checkServiceConfigs ends the checks. If they have found no problem, it reports
+// service configs that clients would reject. It returns all problems found.
+func checkServiceConfigs(
+	files []*protogen.File,
+	services map[*protogen.File][]*service,
+	problems *problems,
+) error {
+	if err := problems.err(files); err != nil {
+		return err
+	}
+
 	for _, file := range files {
 		for _, s := range services[file] {
 			if !file.Generate {
@@ -48,6 +56,8 @@ func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*
 			}
 		}
 	}
+
+	return problems.err(files)
 }
 
 // checkService builds the service config for the options of one service. It
@@ -57,29 +67,21 @@ func checkService(s *service) (keyOK bool) {
 	keyOK = checkKey(s)
 	checkAuthority(s, keyOK)
 	checkJSONLayout(s)
-	at := s.option.in("lease_ttl")
+	checkLeaseTTL(s)
 
-	ttl := s.options.GetLeaseTtl()
-	if isDuration(at, ttl) && !validTTL(ttl) {
-		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)",
-			durationJSON(ttl))
-	}
-
+	s.config.LoadBalancing = []serviceconfig.Policy{loadBalancing(s)}
 	checkLoadBalancing(s)
 
 	byDefault := checkDefaultMethod(s)
 
 	s.config.RetryThrottling = s.throttling()
-	ratio := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1,
-		64)
+	checkTokenRatio(s)
 
-	_, decimals, _ := strings.Cut(ratio, ".")
-	if len(decimals) > 3 { // gRPC's specification allows three
-		s.option.in("retry_throttling").in("token_ratio").problem(
-			"is %s: give it at most three decimals, more may be ignored", ratio)
+	s.config.HealthCheck = healthCheck(s)
+	if s.config.HealthCheck != nil && s.options.GetLoadBalancing().GetPickFirst() != nil {
+		s.option.in("health_check").problem(
+			"has no effect with pick_first: leave one of them out")
 	}
-
-	checkHealthCheck(s)
 
 	for _, m := range s.methods {
 		s.newer = checkNewer(m.option, m.options.ProtoReflect()) || s.newer
@@ -92,8 +94,30 @@ func checkService(s *service) (keyOK bool) {
 	return keyOK
 }
 
-// checkDefaultMethod returns the config of default_method, which it adds to the
-// service's if there is one.
+func checkLeaseTTL(s *service) {
+	at := s.option.in("lease_ttl")
+	ttl := s.options.GetLeaseTtl()
+	if isDuration(at, ttl) && !validTTL(ttl) {
+		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)",
+			durationJSON(ttl))
+	}
+}
+
+// checkTokenRatio reports more decimals than the three that gRPC's
+// specification allows.
+func checkTokenRatio(s *service) {
+	ratio := s.options.GetRetryThrottling().GetTokenRatio()
+	text := strconv.FormatFloat(ratio, 'f', -1, 64)
+
+	_, decimals, _ := strings.Cut(text, ".")
+	if len(decimals) > 3 {
+		s.option.in("retry_throttling").in("token_ratio").problem(
+			"is %s: give it at most three decimals, more may be ignored", text)
+	}
+}
+
+// checkDefaultMethod adds the config of default_method, if there is one, to the
+// service's config, and returns it.
 func checkDefaultMethod(s *service) (config serviceconfig.Method) {
 	options := s.options.GetDefaultMethod()
 	if options == nil {
@@ -112,23 +136,6 @@ func checkDefaultMethod(s *service) (config serviceconfig.Method) {
 	}
 
 	return config
-}
-
-func checkHealthCheck(s *service) {
-	if !s.options.GetHealthCheck() {
-		return
-	}
-
-	// gRPC's servers report a service's health under the service's full name:
-	// "" is the health of the whole server.
-	s.config.HealthCheck = &serviceconfig.HealthCheck{
-		ServiceName: string(s.proto.Desc.FullName()),
-	}
-
-	if s.options.GetLoadBalancing().GetPickFirst() != nil {
-		s.option.in("health_check").problem(
-			"has no effect with pick_first: leave one of them out")
-	}
 }
 
 func checkJSONLayout(s *service) {
@@ -188,7 +195,6 @@ func checkAuthority(s *service, keyOK bool) {
 
 // checkLoadBalancing reports values that gRPC would reject or ignore.
 func checkLoadBalancing(s *service) {
-	s.config.LoadBalancing = []serviceconfig.Policy{loadBalancing(s)}
 	lb := s.options.GetLoadBalancing()
 
 	// Live configs may spell the header in any case, proto files only in lower
@@ -196,13 +202,13 @@ func checkLoadBalancing(s *service) {
 	header := strings.ToLower(lb.GetLaneHeader())
 	if header != lb.GetLaneHeader() && serviceconfig.ValidHeader(header) {
 		s.option.in("load_balancing").in("lane_header").problem(
-			"is %q: give it %s, in lower case", lb.GetLaneHeader(),
-			serviceconfig.WantHeader)
+			"is %q: give it %s, in lower case",
+			lb.GetLaneHeader(), serviceconfig.WantHeader)
 	}
 
 	if detection := lb.GetOutlierDetection(); detection != nil {
-		checkEjections(s.option.in("load_balancing").in("outlier_detection"), detection,
-			lb.GetPickFirst() != nil)
+		at := s.option.in("load_balancing").in("outlier_detection")
+		checkEjections(at, detection, lb.GetPickFirst() != nil)
 	}
 }
 
@@ -223,9 +229,7 @@ func checkEjections(
 	case !complete(detection):
 	case pickFirst:
 		at.problem("has no effect with pick_first: leave one of them out")
-
-	case detection.GetSuccessRateEjection() == nil &&
-		detection.GetFailurePercentageEjection() == nil:
+	case detection.GetSuccessRateEjection() == nil && ejection == nil:
 		at.problem(
 			"has no effect: set success_rate_ejection or failure_percentage_ejection")
 	}

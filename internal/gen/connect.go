@@ -7,10 +7,9 @@ import (
 )
 
 func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
-	name := newClientName(s.proto)
 	describeNewClient(g, s)
-	methods := s.withAffinity()
 
+	methods := s.withAffinity()
 	requests := make([]protogen.GoIdent, len(methods))
 	for i, m := range methods {
 		requests[i] = m.proto.Input.GoIdent
@@ -19,9 +18,11 @@ func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
 	local := notHiding(g, requests...)
 	registry := local("registry")
 	opts := local("opts")
-	g.P("func ", name, "(", registry, " *", runtimePackage.Ident("Registry"), ", ", opts,
-		" ...", grpcPackage.Ident("DialOption"), ") (",
-		out.importPath.Ident(clientName(s.proto)), ", error) {")
+
+	g.P("func ", newClientName(s.proto), "(",
+		registry, " *", runtimePackage.Ident("Registry"), ", ",
+		opts, " ...", grpcPackage.Ident("DialOption"),
+		") (", out.importPath.Ident(clientName(s.proto)), ", error) {")
 
 	if len(methods) > 0 {
 		g.P(opts, " = append(", opts, "[:len(", opts, "):len(", opts, ")],")
@@ -33,9 +34,10 @@ func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
 		g.P(")")
 	}
 
-	g.P("return ", bridgePackage.Ident("NewClient"), "(", registry, ", &",
-		descName(s.proto), ", ", out.importPath.Ident("New"+clientName(s.proto)), ", ",
-		opts, "...)")
+	g.P("return ", bridgePackage.Ident("NewClient"), "(", registry,
+		", &", descName(s.proto),
+		", ", out.importPath.Ident("New"+clientName(s.proto)),
+		", ", opts, "...)")
 	g.P("}")
 	g.P()
 }
@@ -48,7 +50,8 @@ func renderConnectAffinity(g *protogen.GeneratedFile, s *service, m *method) {
 		panic(err) // not reached: checkAffinity accepted the path
 	}
 
-	g.P("// ", m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
+	comment(g, m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
+
 	procedure := "/" + string(s.proto.Desc.FullName()) + "/" + string(m.proto.Desc.Name())
 	g.P(bridgePackage.Ident("WithAffinity"), "(", strconv.Quote(procedure),
 		", func(in *", m.proto.Input.GoIdent, ") string {")
@@ -60,9 +63,11 @@ func renderConnectAffinity(g *protogen.GeneratedFile, s *service, m *method) {
 func renderConnectRegister(g *protogen.GeneratedFile, s *service, out output) {
 	name := registerHandlerName(s.proto)
 	describeRegister(g, s, name)
-	g.P("func ", name, "(server *", bridgePackage.Ident("Server"), ", impl ",
-		out.importPath.Ident(handlerName(s.proto)), ", opts ...",
-		connectPackage.Ident("HandlerOption"), ") {")
+
+	g.P("func ", name,
+		"(server *", bridgePackage.Ident("Server"),
+		", impl ", out.importPath.Ident(handlerName(s.proto)),
+		", opts ...", connectPackage.Ident("HandlerOption"), ") {")
 	g.P(bridgePackage.Ident("Register"), "(server, &", descName(s.proto), ", ",
 		out.importPath.Ident("New"+handlerName(s.proto)), ", impl, opts...)")
 	g.P("}")

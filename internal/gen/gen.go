@@ -5,12 +5,12 @@
 // It reads the options into services, checks each rule of options.proto, and
 // renders the code if all rules hold:
 //
-//	gen.go            the plugin's request and response
+//	gen.go            the plugin's request and response, and descriptions of services
 //	model.go          the services and methods, read from the options
 //	options.go        parsing the options, also those of a newer plugin
 //	check.go          the checks of a service and its methods
 //	key.go            ... of its key, and of the keys of all services
-//	serviceconfig.go  its gRPC service config, and what package serviceconfig refuses
+//	serviceconfig.go  its gRPC service config, built once for checks and code
 //	problem.go        the problems found, each with its place in a proto file
 //	output.go         the packages and files of the output
 //	render.go         the description and the constructors of a service
@@ -77,7 +77,9 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 		return nil, err
 	}
 
-	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL | pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
+	plugin.SupportedFeatures = uint64(
+		pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL |
+			pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
 	plugin.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2
 	plugin.SupportedEditionsMaximum = descriptorpb.Edition_EDITION_2024
 
@@ -88,23 +90,19 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 	return plugin.Response(), nil
 }
 
-// generate adds code to the plugin's output for each file to generate that has
-// a service with the service option. If there are problems in the request, it
-// adds no code, and the error has a line for each problem.
+// generate adds code to the plugin's output for each file to generate in which
+// a service has the option. If the request has problems, generate adds no code,
+// and the error has a line for each problem.
 func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
 	services := readServices(plugin, &problems)
-	checkOptions(plugin.Files, services) // protoc and buf report colliding files
+	checkOptions(plugin.Files, services)
+
+	// Files that collide are reported by protoc and buf.
 	checkPackages(plugin.Files, services, to)
 	checkNames(plugin.Files, services, to)
 
-	if err := problems.err(plugin.Files); err != nil {
-		return err
-	}
-
-	checkServiceConfigs(plugin.Files, services)
-
-	if err := problems.err(plugin.Files); err != nil {
+	if err := checkServiceConfigs(plugin.Files, services, &problems); err != nil {
 		return err
 	}
 
@@ -164,13 +162,7 @@ func Describe(set []byte) ([]Description, error) {
 	services := readServices(plugin, &problems)
 	checkOptions(plugin.Files, services)
 
-	if err := problems.err(plugin.Files); err != nil {
-		return nil, err
-	}
-
-	checkServiceConfigs(plugin.Files, services)
-
-	if err := problems.err(plugin.Files); err != nil {
+	if err := checkServiceConfigs(plugin.Files, services, &problems); err != nil {
 		return nil, err
 	}
 

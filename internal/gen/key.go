@@ -2,6 +2,7 @@ package gen
 
 import (
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey/conflict"
@@ -50,23 +51,20 @@ func checkKeys(services []*service) {
 
 		checkShared(sharing[key])
 
-		outer := conflict.Outer(key, servicekey.Nested, func(k string) bool {
-			return sharing[k] != nil
-		})
+		isKey := func(prefix string) bool { return sharing[prefix] != nil }
+		outer := conflict.Outer(key, servicekey.Nested, isKey)
 		if outer != "" {
-			noteOverlap(sharing[outer], sharing[key], "lies under", "contains",
+			noteOverlap(sharing[outer], sharing[key],
+				"lies under",
+				"contains",
 				"one must not contain the other, name them side by side")
 		}
 
-		if len(suffixed) == 0 {
-			continue
-		}
-
-		outer = conflict.Outer(key, servicekey.Continued, func(k string) bool {
-			return suffixed[k]
-		})
+		isSuffixed := func(prefix string) bool { return suffixed[prefix] }
+		outer = conflict.Outer(key, servicekey.Continued, isSuffixed)
 		if outer != "" {
-			noteOverlap(sharing[outer], sharing[key], "continues, with a digit,",
+			noteOverlap(sharing[outer], sharing[key],
+				"continues, with a digit,",
 				"with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
 				"a lease id continues LAYOUT_LEASE_SUFFIX keys so, end one of them otherwise")
 		}
@@ -83,8 +81,9 @@ func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	}
 
 	if at.file.Generate {
-		at.option.in("key").problem("%q %s the key %q of %v: %s", at.options.GetKey(),
-			relation, other.options.GetKey(), other.option.in("key"), cure)
+		at.option.in("key").problem("%q %s the key %q of %v: %s",
+			at.options.GetKey(), relation,
+			other.options.GetKey(), other.option.in("key"), cure)
 	}
 }
 
@@ -115,30 +114,31 @@ func checkShared(services []*service) {
 			continue
 		}
 
-		if known(s.options.GetLayout()) &&
-			known(first.options.GetLayout()) &&
-			s.layoutText() != first.layoutText() {
+		layoutsKnown := known(at.options.GetLayout()) && known(other.options.GetLayout())
+		if layoutsKnown && at.layoutText() != other.layoutText() {
 			at.layoutPosition().problem("is %v, but %v has %v for the same key %q: services that share a key have one layout",
-				at.layoutText(), other.layoutPosition(), other.layoutText(),
+				at.layoutText(),
+				other.layoutPosition(), other.layoutText(),
 				at.options.GetKey())
 		}
 
-		if validTTL(s.options.GetLeaseTtl()) &&
-			validTTL(first.options.GetLeaseTtl()) &&
-			!proto.Equal(s.options.GetLeaseTtl(), first.options.GetLeaseTtl()) {
+		ttl := at.options.GetLeaseTtl()
+		otherTTL := other.options.GetLeaseTtl()
+		if validTTL(ttl) && validTTL(otherTTL) && !proto.Equal(ttl, otherTTL) {
 			at.option.in("lease_ttl").problem("is %s, but %v has %s for the same key %q: services that share a key have one lease_ttl",
-				ttlText(at), other.option.in("lease_ttl"), ttlText(other),
+				ttlText(ttl),
+				other.option.in("lease_ttl"), ttlText(otherTTL),
 				at.options.GetKey())
 		}
 	}
 }
 
-func ttlText(s *service) string {
-	if s.options.GetLeaseTtl() == nil {
+func ttlText(ttl *durationpb.Duration) string {
+	if ttl == nil {
 		return "not set"
 	}
 
-	return durationJSON(s.options.GetLeaseTtl())
+	return durationJSON(ttl)
 }
 
 // checkTLSNames reports services under different keys that share a TLS name:
@@ -152,8 +152,8 @@ func checkTLSNames(services []*service) {
 	sharing := make(map[nameOfKey][]*service, len(services))
 	var order []nameOfKey
 	for _, s := range services {
-		id := nameOfKey{conflict.TLSName(s.options.GetKey(), s.options.GetAuthority()),
-			s.options.GetKey()}
+		key := s.options.GetKey()
+		id := nameOfKey{conflict.TLSName(key, s.options.GetAuthority()), key}
 		if id.name == "" {
 			continue
 		}

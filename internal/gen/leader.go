@@ -1,6 +1,7 @@
 package gen
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -29,11 +30,7 @@ func checkLeader(s *service) {
 // to returns the option "to" in the options m of a method or, if m is nil or
 // does not set "to", in the service's options.
 func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
-	if to := m.GetTo(); to != discoveryv1.To_TO_UNSPECIFIED {
-		return to
-	}
-
-	return s.options.GetTo()
+	return cmp.Or(m.GetTo(), s.options.GetTo())
 }
 
 // leaderMethods returns the full names of the methods whose calls go to the

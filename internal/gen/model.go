@@ -1,6 +1,8 @@
 package gen
 
 import (
+	"cmp"
+
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -14,13 +16,13 @@ type service struct {
 	proto    *protogen.Service
 	file     *protogen.File
 	options  *discoveryv1.ServiceOptions
-	methods  []*method // those with the method option, in the file's order
+	methods  []*method // with the method option, in the file's order
 	position position  // of the service
 	option   position  // of the service option
 	newer    bool      // the options have fields that this plugin does not know
 
-	// the gRPC service config for the options, from checkService; valid if they
-	// have no problem
+	// the gRPC service config, which checkService builds from the options; valid
+	// if these have no problem
 	config serviceconfig.Config
 }
 
@@ -33,10 +35,9 @@ type method struct {
 
 // A reader reads the options of files.
 type reader struct {
-	// whether the request declares our options, and options of others that have
-	// their numbers
-	ours, others bool
-	problems     *problems
+	ours     bool // the request declares our options
+	others   bool // it declares options of others that have our numbers
+	problems *problems
 }
 
 // readServices returns the services with the option, by file.
@@ -82,7 +83,8 @@ func (r *reader) read(file *protogen.File) []*service {
 
 		for _, m := range methods {
 			m.option.problem("has the option (%s), but its service %s has no (%s): give the service one, or the method none",
-				discoveryv1.E_Method.TypeDescriptor().FullName(), s.Desc.FullName(),
+				discoveryv1.E_Method.TypeDescriptor().FullName(),
+				s.Desc.FullName(),
 				discoveryv1.E_Service.TypeDescriptor().FullName())
 		}
 	}
@@ -123,11 +125,7 @@ func positionOf(
 
 // layout returns the value of the option layout, or its default.
 func (s *service) layout() discoveryv1.Layout {
-	if layout := s.options.GetLayout(); layout != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
-		return layout
-	}
-
-	return discoveryv1.Layout_LAYOUT_ENDPOINT_JSON
+	return cmp.Or(s.options.GetLayout(), discoveryv1.Layout_LAYOUT_ENDPOINT_JSON)
 }
 
 // grpcIdent returns the identifier of a name that protoc-gen-go-grpc declares

@@ -16,11 +16,14 @@ import (
 
 // Another project's option may have the number of one of ours, and a request
 // identifies options only by number. So the request is parsed without our
-// options, and this file parses them. If the request declares only another
-// project's, they are not ours. buf leaves out files that are imported only for
-// options, and images also lack these imports. So an option that no file
-// declares is parsed as ours, which must not be ignored. If a request declares
-// both, which buf refuses and protoc warns of, all are parsed as ours.
+// options, and this file parses them:
+//
+//   - If the request declares only another project's, they are not ours.
+//   - If no file declares the options, they are ours, and must not be ignored:
+//     buf leaves out files that are imported only for options, and images lack
+//     these imports, too.
+//   - If the request declares both, all are ours. buf refuses such a request,
+//     and protoc warns of it.
 
 // unmarshaler leaves our options unparsed.
 var unmarshaler = proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}
@@ -44,8 +47,8 @@ func newReader(files []*descriptorpb.FileDescriptorProto, problems *problems) *r
 	r := &reader{problems: problems}
 	for _, file := range files {
 		if declares(file.GetExtension(), file.GetMessageType()) {
-			ours := file.GetPackage() == string(
-				discoveryv1.File_etcd_discovery_v1_options_proto.Package())
+			own := discoveryv1.File_etcd_discovery_v1_options_proto.Package()
+			ours := file.GetPackage() == string(own)
 			r.ours = r.ours || ours
 			r.others = r.others || !ours
 		}
@@ -62,18 +65,20 @@ func declares(
 	extensions []*descriptorpb.FieldDescriptorProto,
 	messages []*descriptorpb.DescriptorProto,
 ) bool {
-	return slices.ContainsFunc(
-		extensions,
-		func(x *descriptorpb.FieldDescriptorProto) bool {
-			extendee := protoreflect.FullName(strings.TrimPrefix(x.GetExtendee(), "."))
-			xt, _ := protoregistry.GlobalTypes.FindExtensionByNumber(extendee,
-				protowire.Number(x.GetNumber()))
+	hasOurNumber := func(x *descriptorpb.FieldDescriptorProto) bool {
+		extendee := protoreflect.FullName(strings.TrimPrefix(x.GetExtendee(), "."))
+		xt, _ := protoregistry.GlobalTypes.FindExtensionByNumber(
+			extendee, protowire.Number(x.GetNumber()))
 
-			return xt == discoveryv1.E_Service || xt == discoveryv1.E_Method
-		},
-	) || slices.ContainsFunc(messages, func(m *descriptorpb.DescriptorProto) bool {
+		return xt == discoveryv1.E_Service || xt == discoveryv1.E_Method
+	}
+
+	nested := func(m *descriptorpb.DescriptorProto) bool {
 		return declares(m.GetExtension(), m.GetNestedType())
-	})
+	}
+
+	return slices.ContainsFunc(extensions, hasOurNumber) ||
+		slices.ContainsFunc(messages, nested)
 }
 
 // parseOption reads one of our options from the options of a service or method.
@@ -92,6 +97,7 @@ func (r *reader) parseOption(
 	}
 
 	option = ours.New().Message().Interface()
+
 	if err := proto.Unmarshal(wire, option); err != nil {
 		if at.file.Generate && r.ours && !r.others {
 			at.at(ours.TypeDescriptor()).problem(
@@ -147,7 +153,7 @@ func checkNewer(at position, options protoreflect.Message) bool {
 		case fd.IsMap(): // all our maps hold strings, for which nothing is unknown
 		case fd.IsList():
 			for i := range value.List().Len() {
-				checkNewerValue(field.index(i), fd, value.List().Get(i))
+				checkNewerValue(field.below(int32(i)), fd, value.List().Get(i))
 			}
 
 		default:
@@ -172,8 +178,8 @@ func checkUnknownFields(at position, options protoreflect.Message) {
 
 		if !seen[number] {
 			seen[number] = true
-			at.number(number).problem("has field number %d of %s; %s", number,
-				options.Descriptor().FullName(), upgrade)
+			at.below(int32(number)).problem("has field number %d of %s; %s",
+				number, options.Descriptor().FullName(), upgrade)
 		}
 	}
 }
@@ -192,8 +198,8 @@ func checkNewerValue(
 		}
 
 	case fd.Enum() != nil && fd.Enum().Values().ByNumber(value.Enum()) == nil:
-		at.problem("has the value %d of %s; %s", value.Enum(), fd.Enum().FullName(),
-			upgrade)
+		at.problem("has the value %d of %s; %s",
+			value.Enum(), fd.Enum().FullName(), upgrade)
 	}
 }
 

@@ -53,12 +53,16 @@ func (t target) output(file *protogen.File) output {
 
 func (t target) place(file *protogen.File, extension string) output {
 	if t.suffix == "" {
-		return output{file.GeneratedFilenamePrefix + extension, file.GoPackageName,
-			file.GoImportPath}
+		return output{
+			filename:    file.GeneratedFilenamePrefix + extension,
+			packageName: file.GoPackageName,
+			importPath:  file.GoImportPath,
+		}
 	}
 
 	dir, base := path.Split(file.GeneratedFilenamePrefix)
 	name := string(file.GoPackageName) + t.suffix
+
 	return output{
 		filename:    path.Join(dir, name, base+extension),
 		packageName: protogen.GoPackageName(name),
@@ -89,8 +93,9 @@ func checkPackages(
 
 		to := target.output(file)
 		at := services[file][0].position
+		other := byPath[to.importPath]
 
-		switch other := byPath[to.importPath]; {
+		switch {
 		case !importable(string(to.packageName)):
 			at.problem("is generated into a Go package with the name %s, which cannot be imported: set another %s",
 				to.packageName, suffixParameter)
@@ -104,8 +109,8 @@ func checkPackages(
 	}
 }
 
-// checkNames reports exported names of our code that protoc-gen-go declares,
-// too.
+// checkNames reports exported names of our code that protoc-gen-go declares as
+// well.
 func checkNames(
 	files []*protogen.File,
 	services map[*protogen.File][]*service,
@@ -126,13 +131,15 @@ func checkNames(
 			continue
 		}
 
+		importPath := to.output(file).importPath
 		for _, s := range all {
-			for _, name := range []string{descName(s.proto), newClientName(s.proto),
-				register(s.proto)} {
-				other := declared[protogen.GoIdent{
-					GoName:       name,
-					GoImportPath: to.output(file).importPath,
-				}]
+			names := []string{
+				descName(s.proto),
+				newClientName(s.proto),
+				register(s.proto),
+			}
+			for _, name := range names {
+				other := declared[importPath.Ident(name)]
 				if other != nil {
 					s.position.problem(
 						"gets code with the Go name %s, which %s has: rename one of them",
@@ -152,10 +159,7 @@ func declare(
 	extensions []*protogen.Extension,
 ) {
 	for _, x := range extensions {
-		all[protogen.GoIdent{
-			GoName:       "E_" + x.GoIdent.GoName,
-			GoImportPath: x.GoIdent.GoImportPath,
-		}] = x.Desc
+		all[x.GoIdent.GoImportPath.Ident("E_"+x.GoIdent.GoName)] = x.Desc
 	}
 
 	for _, e := range enums {
@@ -178,12 +182,11 @@ func declare(
 }
 
 // importable reports whether a package with this name can be imported from a
-// directory with the same name.
+// directory with the same name. Package main is a program. The go command
+// ignores the name documentation, and treats internal and vendor specially.
 func importable(name string) bool {
 	switch name {
-	case "main", "documentation": // main is a program, and the go command ignores documentation
-		return false
-	case "internal", "vendor": // directories that the go command treats specially
+	case "main", "documentation", "internal", "vendor":
 		return false
 	}
 

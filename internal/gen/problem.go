@@ -25,7 +25,7 @@ type problems struct {
 	undeclared bool
 }
 
-// A problem is one mistake in a file.
+// A problem is a mistake in a file.
 type problem struct {
 	file         *protogen.File
 	line, column int // from 1; 0 if the compiler gave no position
@@ -53,7 +53,6 @@ func (p *problems) err(order []*protogen.File) error {
 	})
 
 	var lines []string
-
 	seen := make(map[problem]bool, len(p.list))
 	for _, problem := range p.list {
 		// with some compilers, the elements of a list have the same place
@@ -123,62 +122,86 @@ func (p position) in(field protoreflect.Name) position {
 		panic(fmt.Sprintf("%s has no field %s", p.message.FullName(), field))
 	}
 
-	p.option = append(slices.Clip(p.option), int32(fd.Number()))
+	p = p.below(int32(fd.Number()))
 	p.message = fd.Message()
 	p.field = strings.TrimPrefix(p.field+"."+string(field), ".")
 
 	return p
 }
 
-// fault reports a fault of a field below the message at p. It replaces JSON
-// names by the field names of proto files, and each policy's gRPC name by
-// policy.
+// fault reports a fault of a field below the message at p, in the names that
+// proto files use. policy replaces the gRPC name of each picking policy.
 func (p position) fault(f *serviceconfig.Fault, policy string) {
-	fields := p.message.Fields()
-	at := p
-	var field protoreflect.FieldDescriptor
-
-	// where options and service configs differ
-	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"}
-	for _, step := range f.Path {
-		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
-			at = at.index(i)
-			continue
-		}
-
-		fd := at.message.Fields().ByJSONName(cmp.Or(names[step], step))
-		if fd != nil { // otherwise step is a key of a map, and the map has one position
-			fields = at.message.Fields()
-			at = at.in(fd.Name())
-			field = fd
-		}
-	}
-
-	text := f.Text
-
-	switch {
-	case f.Want != "" && f.Missing && (field.HasPresence() || field.IsList()):
-		text = "is missing: give it " + f.Want
-	case f.Want != "" && f.Missing:
-		text = "is missing or 0: give it " + f.Want
-	case f.Want != "" && field.Kind() == protoreflect.MessageKind: // a duration
-		text = "is " + strings.Trim(f.Got, `"`) + ": give it " + f.Want
-	case f.Want != "":
-		text = "is " + f.Got + ": give it " + f.Want
-	}
-
+	at, field := p.follow(f.Path)
+	text := faultText(f, field)
 	for _, known := range serviceconfig.Picking {
 		text = strings.ReplaceAll(text, strconv.Quote(known.Name), policy)
 	}
 
+	message := p.message
+	if field != nil {
+		message = field.ContainingMessage()
+	}
+
 	at.problem("%s", outsideQuotes(text, func(text string) string {
-		for i := range fields.Len() {
-			text = strings.ReplaceAll(text, fields.Get(i).JSONName(),
-				string(fields.Get(i).Name()))
+		return protoNames(text, message.Fields())
+	}))
+}
+
+// follow returns the position at the end of a path in a service config, and the
+// last field on the path, nil if it has no fields.
+func (p position) follow(path []string) (at position, last protoreflect.FieldDescriptor) {
+	// where options and service configs differ
+	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"}
+
+	at = p
+	for _, step := range path {
+		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
+			at = at.below(int32(i))
+			continue
 		}
 
-		return text
-	}))
+		field := at.message.Fields().ByJSONName(cmp.Or(names[step], step))
+		if field == nil {
+			continue // step is a key of a map, and the map has one position
+		}
+
+		at = at.in(field.Name())
+		last = field
+	}
+
+	return at, last
+}
+
+// faultText returns what is wrong with a field and, if the fault says what it
+// wants, the cure.
+func faultText(f *serviceconfig.Fault, field protoreflect.FieldDescriptor) string {
+	if f.Want == "" {
+		return f.Text
+	}
+
+	fault := "is " + f.Got
+
+	switch {
+	case f.Missing && (field.HasPresence() || field.IsList()):
+		fault = "is missing"
+	case f.Missing:
+		fault = "is missing or 0"
+	case field.Kind() == protoreflect.MessageKind: // a duration
+		fault = "is " + strings.Trim(f.Got, `"`)
+	}
+
+	return fault + ": give it " + f.Want
+}
+
+// protoNames replaces the JSON names of fields by their names in proto files.
+func protoNames(text string, fields protoreflect.FieldDescriptors) string {
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		text = strings.ReplaceAll(text, field.JSONName(), string(field.Name()))
+	}
+
+	return text
 }
 
 // outsideQuotes applies change to the parts of text that are not quoted. Quoted
@@ -186,12 +209,9 @@ func (p position) fault(f *serviceconfig.Fault, policy string) {
 func outsideQuotes(text string, change func(string) string) string {
 	var b strings.Builder
 	for text != "" {
-		plain := text
-		if i := strings.IndexByte(text, '"'); i >= 0 {
-			plain = text[:i]
-		}
-
+		plain, _, _ := strings.Cut(text, `"`)
 		text = text[len(plain):]
+
 		quoted, err := strconv.QuotedPrefix(text)
 		if err != nil { // the rest has no quotes, or an unclosed one
 			quoted = text
@@ -204,15 +224,10 @@ func outsideQuotes(text string, change func(string) string) string {
 	return b.String()
 }
 
-// number returns the position of a field by its number.
-func (p position) number(n protoreflect.FieldNumber) position {
-	p.option = append(slices.Clip(p.option), int32(n))
-	return p
-}
-
-// index returns the position of an element of the list at p.
-func (p position) index(i int) position {
-	p.option = append(slices.Clip(p.option), int32(i))
+// below returns the position of a part of what is at p: the number of a field in
+// a message, or the index of an element in a list.
+func (p position) below(part int32) position {
+	p.option = append(slices.Clip(p.option), part)
 	return p
 }
 
@@ -305,10 +320,10 @@ func (f places) add(location protoreflect.SourceLocation) {
 	at := place{location.StartLine + 1, location.StartColumn + 1}
 	for n := range location.Path {
 		key := pathKey(location.Path[:n])
-		first, ok := f[key]
-		if !ok ||
-			at.line < first.line ||
-			at.line == first.line && at.column < first.column {
+		first, found := f[key]
+		earlier := at.line < first.line ||
+			at.line == first.line && at.column < first.column
+		if !found || earlier {
 			f[key] = at
 		}
 	}

@@ -25,11 +25,11 @@ const (
 	bridgePackage  = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd")
 
-	// Generated code imports these packages only for a service with a leader,
-	// and to register the policy for one that needs it.
+	// imported only for a service with a leader
 	leaderPackage = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader")
 
+	// imported only for a service with the policy that it registers
 	outlierPackage = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
@@ -149,18 +149,22 @@ func renderLayout(g *protogen.GeneratedFile, s *service) {
 
 func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	name := newClientName(s.proto)
-	client := s.grpcIdent(clientName(s.proto))
 	describeNewClient(g, s)
+
+	client := s.grpcIdent(clientName(s.proto))
 	newClient := s.grpcIdent("New" + clientName(s.proto))
 	local := notHiding(g, newClient)
 	registry := local("registry")
 	opts := local("opts")
 	conn := local("conn")
 	err := local("err")
-	g.P("func ", name, "(", registry, " *", runtimePackage.Ident("Registry"), ", ", opts,
-		" ...", grpcPackage.Ident("DialOption"), ") (", client, ", error) {")
-	g.P(conn, ", ", err, " := ", registry, ".NewClient(&", descName(s.proto), ", ", opts,
-		"...)")
+
+	g.P("func ", name, "(",
+		registry, " *", runtimePackage.Ident("Registry"), ", ",
+		opts, " ...", grpcPackage.Ident("DialOption"),
+		") (", client, ", error) {")
+	g.P(conn, ", ", err, " := ",
+		registry, ".NewClient(&", descName(s.proto), ", ", opts, "...)")
 	g.P("if ", err, " != nil {")
 	g.P("return nil, ", err)
 	g.P("}")
@@ -205,14 +209,17 @@ func describeRegister(g *protogen.GeneratedFile, s *service, name string) {
 func renderRegister(g *protogen.GeneratedFile, s *service) {
 	name := registerName(s.proto)
 	describeRegister(g, s, name)
+
 	register := s.grpcIdent("Register" + serverName(s.proto))
 	local := notHiding(g, register)
 	server := local("server")
 	impl := local("impl")
 	opts := local("opts")
-	g.P("func ", name, "(", server, " *", runtimePackage.Ident("Server"), ", ", impl,
-		" ", s.grpcIdent(serverName(s.proto)), ", ", opts, " ...",
-		runtimePackage.Ident("RegisterOption"), ") {")
+
+	g.P("func ", name, "(",
+		server, " *", runtimePackage.Ident("Server"), ", ",
+		impl, " ", s.grpcIdent(serverName(s.proto)), ", ",
+		opts, " ...", runtimePackage.Ident("RegisterOption"), ") {")
 	g.P(register, "(", server, ", ", impl, ")")
 	g.P(server, ".Publish(&", descName(s.proto), ", ", opts, "...)")
 	g.P("}")
@@ -240,10 +247,9 @@ func notHiding(
 	}
 }
 
-// comment writes a line of a comment. It must begin with our own text or with a
-// name, because other text of a proto file could be a directive to the
-// compiler. The caller must escape other text, because a line feed ends the
-// comment.
+// comment writes a line of a comment. text must begin with our own words or
+// with a name: other text of a proto file could be a directive to the compiler.
+// The caller escapes such text, because a line feed would end the comment.
 func comment(g *protogen.GeneratedFile, text ...any) {
 	g.P(append([]any{"// "}, text...)...)
 }
@@ -281,12 +287,15 @@ func literal(s string) string {
 func descName(s *protogen.Service) string {
 	return s.GoName + "_EtcdServiceDesc"
 }
+
 func newClientName(s *protogen.Service) string {
 	return "New" + s.GoName + "ClientFromEtcd"
 }
+
 func registerName(s *protogen.Service) string {
 	return "Register" + s.GoName + "ServerToEtcd"
 }
+
 func registerHandlerName(s *protogen.Service) string {
 	return "Register" + s.GoName + "HandlerToEtcd"
 }
@@ -294,6 +303,7 @@ func registerHandlerName(s *protogen.Service) string {
 func clientName(s *protogen.Service) string {
 	return s.GoName + "Client"
 }
+
 func serverName(s *protogen.Service) string {
 	return s.GoName + "Server"
 }
@@ -310,6 +320,7 @@ func handlerName(s *protogen.Service) string {
 func affinityClientName(s *protogen.Service) string {
 	return unexported(s) + "_affinityClient"
 }
+
 func plainClientName(s *protogen.Service) string {
 	return unexported(s) + "_plainClient"
 }

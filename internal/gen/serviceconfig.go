@@ -16,9 +16,10 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// addMethodConfig adds the config of a method to the service's. gRPC uses only
-// the most specific config of a method, so this config repeats the values of
-// default_method.
+// addMethodConfig adds the config of a method, if its options give one, to the
+// service's config. gRPC uses only the most specific config of a method. So
+// this config repeats the values that the method does not set of byDefault, the
+// config of default_method.
 func (s *service) addMethodConfig(m *method, byDefault serviceconfig.Method) {
 	config := s.methodConfig(m.option, string(m.proto.Desc.Name()), m.options)
 	if !configures(m.options) {
@@ -43,27 +44,31 @@ func configures(options *discoveryv1.MethodOptions) bool {
 }
 
 // loadBalancing returns the policy of a service. If the options need the policy
-// "etcd", it has the picking policy as its child. If the options enable outlier
-// detection, that policy is at the top.
+// "etcd", that has the picking policy as its child. If the options enable
+// outlier detection, that policy is at the top.
 func loadBalancing(s *service) serviceconfig.Policy {
 	at := s.option.in("load_balancing")
 	lb := s.options.GetLoadBalancing()
 	policy := picking(s)
 	if options := etcdOptions(lb); options != nil {
-		policy = s.lower(at, serviceconfig.EtcdName, options,
-			map[string]any{"childPolicy": []any{policy}})
+		policy = s.lower(at, serviceconfig.EtcdName, options, child(policy))
 	}
 
 	if detection := lb.GetOutlierDetection(); detection != nil {
-		policy = s.lower(at.in("outlier_detection"), serviceconfig.OutlierDetectionName,
-			detection, map[string]any{"childPolicy": []any{policy}})
+		policy = s.lower(at.in("outlier_detection"),
+			serviceconfig.OutlierDetectionName, detection, child(policy))
 	}
 
 	return policy
 }
 
-// etcdOptions returns the options of the policy "etcd", which decides which
-// instances a call may go to, nil if there are none.
+// child returns the field of a config that has policy as its child.
+func child(policy serviceconfig.Policy) map[string]any {
+	return map[string]any{"childPolicy": []any{policy}}
+}
+
+// etcdOptions returns the options of the policy "etcd", nil if there are none.
+// That policy decides which instances a call may go to.
 func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
 	var options *discoveryv1.LoadBalancing
 	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
@@ -88,11 +93,11 @@ func picking(s *service) serviceconfig.Policy {
 
 	for _, p := range serviceconfig.Picking {
 		if p.Proto == string(name) {
-			said := lb.ProtoReflect().Get(
-				lb.ProtoReflect().Descriptor().Fields().ByName(name)).Message()
+			m := lb.ProtoReflect()
+			options := m.Get(m.Descriptor().Fields().ByName(name)).Message()
 
-			return s.lower(s.option.in("load_balancing").in(name), p.Name,
-				said.Interface(), p.Given)
+			return s.lower(s.option.in("load_balancing").in(name),
+				p.Name, options.Interface(), p.Given)
 		}
 	}
 
@@ -151,11 +156,11 @@ func fieldsOf(m proto.Message) map[string]any {
 // options that are newer than this plugin.
 func (s *service) report(at position, faults []*serviceconfig.Fault) {
 	for _, f := range faults {
-		// the child policy, which lower has checked
-		below := len(f.Path) > 0 && f.Path[0] == "childPolicy"
-		if !below && (!s.newer || !f.Missing) {
-			at.fault(f,
-				cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
+		// of the child policy, which lower has checked
+		inChild := len(f.Path) > 0 && f.Path[0] == "childPolicy"
+		if !inChild && (!s.newer || !f.Missing) {
+			policy := string(policyName(s.options.GetLoadBalancing()))
+			at.fault(f, cmp.Or(policy, "an affinity"))
 		}
 	}
 }
@@ -169,10 +174,21 @@ func (s *service) throttling() *serviceconfig.RetryThrottling {
 	}
 
 	config := new(serviceconfig.RetryThrottling)
-	s.report(s.option.in("retry_throttling"),
-		serviceconfig.Read(config, fieldsOf(options)))
+	faults := serviceconfig.Read(config, fieldsOf(options))
+	s.report(s.option.in("retry_throttling"), faults)
 
 	return config
+}
+
+// healthCheck returns the config of health_check, nil if it is off. gRPC's
+// servers report a service's health under the service's full name: "" is the
+// health of the whole server.
+func healthCheck(s *service) *serviceconfig.HealthCheck {
+	if !s.options.GetHealthCheck() {
+		return nil
+	}
+
+	return &serviceconfig.HealthCheck{ServiceName: string(s.proto.Desc.FullName())}
 }
 
 // methodConfig returns the config for the options of a method or, with the name
@@ -186,16 +202,18 @@ func (s *service) methodConfig(
 		Timeout:      options.GetTimeout(),
 		WaitForReady: options.GetWaitForReady(),
 	})
-
 	fields["name"] = []serviceconfig.MethodName{
-		{Service: string(s.proto.Desc.FullName()), Method: name}}
-	byDefault := s.options.GetDefaultMethod()
-	off := &discoveryv1.Retry{MaxAttempts: 1} // turns off the retry of default_method
+		{Service: string(s.proto.Desc.FullName()), Method: name},
+	}
 
+	// a method turns off the retry of default_method by a single attempt
+	byDefault := s.options.GetDefaultMethod()
 	retry := options.GetRetry()
-	if retry != nil && (options == byDefault ||
-		byDefault.GetRetry() == nil ||
-		!proto.Equal(retry, off)) {
+	off := options != byDefault &&
+		byDefault.GetRetry() != nil &&
+		proto.Equal(retry, &discoveryv1.Retry{MaxAttempts: 1})
+
+	if retry != nil && !off {
 		fields["retryPolicy"] = retryFields(retry)
 	}
 

@@ -27,8 +27,8 @@ func CheckInstance(id string) error {
 	}
 
 	if len(id) > MaxInstance {
-		return fmt.Errorf("instance id %.80q has %d bytes, more than %d", id, len(id),
-			MaxInstance)
+		return fmt.Errorf("instance id %.80q has %d bytes, more than %d",
+			id, len(id), MaxInstance)
 	}
 
 	if err := servicekey.CheckText(id); err != nil {
@@ -68,8 +68,8 @@ func withPort(addr string) string {
 	return net.JoinHostPort(host, defaultPort)
 }
 
-// splitAddr checks addr. bare is the host, without brackets, of an address that
-// has no port.
+// splitAddr checks addr. bare is the host, without brackets, of an address
+// without a port.
 func splitAddr(addr string, needPort bool) (bare string, err error) {
 	if addr == "" {
 		return "", errors.New("empty")
@@ -81,12 +81,11 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 		}
 	}
 
-	host, port, err := net.SplitHostPort(addr)
-
 	if strings.ContainsAny(addr, ",/") {
 		return "", errors.New("want a single host:port, without a scheme")
 	}
 
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", errors.New("want host:port, an IPv6 host in brackets")
 	}

@@ -20,17 +20,22 @@ type dialect struct {
 	// port
 	address []field
 
-	array bool    // the address is in an array; the fields of home-made JSON never are
-	hides []field // fields that hold no address in an entry that has the address fields
+	// whether the address is in an array; those of home-made JSON never are
+	array bool
 
-	// fields that only entries in this layout have, even without an address
+	// fields that hold no address in an entry with the address fields of this
+	// layout, although they do in other layouts
+	hides []field
+
+	// fields that only entries in this layout have together, even without an
+	// address
 	claims []field
 
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
 
 	// readAt reads an entry whose address is in its etcd key alone. ok is false
-	// if the key has none. One layout has such entries.
+	// if the key has none. Only one layout has such entries.
 	readAt func(key, instance string, value []byte) (e Endpoint, ok bool, err error)
 }
 
@@ -40,9 +45,8 @@ type field int
 // maxFields bounds the fields of all dialects together.
 const maxFields = 24
 
-// document holds the fields of all dialects of JSON, which differ in the fields
-// that hold the address. The fields are raw, since dialects may give one name
-// different types.
+// document holds the fields of all dialects of JSON. The fields are raw, because
+// two dialects may give one name different types.
 type document [maxFields]json.RawMessage
 
 // fields maps the names of fields to their indexes in a document.
@@ -98,7 +102,8 @@ func (d *document) all(fields []field, test func(json.RawMessage) bool) bool {
 // instance is the last segment of the entry's etcd key.
 func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout, error) {
 	if r.JSON.mapped() {
-		if own := r.JSON.fields.Value().document(value); own.located() {
+		own := r.JSON.fields.Value().document(value)
+		if own.located() {
 			return r.JSON.decodeMapped(own, instance, value)
 		}
 	}
@@ -123,30 +128,33 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	return Endpoint{}, Layout{}, r.noAddress()
 }
 
-// layout returns the first layout whose address fields satisfy test and are not
-// hidden.
+// layout returns the first layout whose address fields satisfy test, and hold
+// the address in this document.
 func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
 	return find(func(l Layout) bool {
 		return l.address != nil && d.all(l.address, test) && !d.hidden(l)
 	})
 }
 
-// hidden reports whether the document has fields of another layout, in which
-// the address field of l has another meaning.
+// hidden reports whether the address field of l has another meaning, because
+// the document has the address fields of another layout: with nodes, it is from
+// go-micro, whose endpoints are methods and not addresses as in kratos.
 func (d *document) hidden(l Layout) bool {
 	return slices.ContainsFunc(table, func(o Layout) bool {
 		return slices.Contains(o.hides, l.address[0]) && d.all(o.address, given)
 	})
 }
 
-// claimed returns the layout whose fields are present, even if these give no
-// address.
+// claimed returns the layout of a document that gives no address: the address
+// fields may be null, or only the fields that the layout claims are given.
 func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true
 	}
 
-	return find(func(l Layout) bool { return l.claims != nil && d.all(l.claims, given) })
+	return find(func(l Layout) bool {
+		return l.claims != nil && d.all(l.claims, given)
+	})
 }
 
 // lacks returns the reason why the given address fields hold no address.
@@ -183,8 +191,8 @@ func (r Reader) noAddress() error {
 		}
 	}
 
-	return fmt.Errorf("JSON that names no address: %sno %s", own,
-		strings.Join(places, ", "))
+	return fmt.Errorf("JSON that names no address: %sno %s",
+		own, strings.Join(places, ", "))
 }
 
 // address reads an address from one field.
@@ -215,26 +223,25 @@ func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	return addr, CheckAddr(addr, true)
 }
 
-// text returns the string in a value, which errors call by the name in what.
+// text returns the string in a value. what is the value's name in errors.
 func text(what string, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 {
 		return "", fmt.Errorf("there is no %s", what)
 	}
 
 	if raw[0] != '"' {
-		return "", fmt.Errorf("the %s is %s, not a string", what,
-			printable.Short(string(raw), 20))
+		return "", fmt.Errorf("the %s is %s, not a string",
+			what, printable.Short(string(raw), 20))
 	}
 
 	return rawjson.Text(raw), nil
 }
 
-// elements returns the values of an array, which errors call by the name in
-// what.
+// elements returns the values of an array. what is the array's name in errors.
 func elements(what string, raw json.RawMessage) ([]json.RawMessage, error) {
 	if raw[0] != '[' {
-		return nil, fmt.Errorf("%s is %s, not an array", what,
-			printable.Short(string(raw), 20))
+		return nil, fmt.Errorf("%s is %s, not an array",
+			what, printable.Short(string(raw), 20))
 	}
 
 	return rawjson.Elements(raw), nil
@@ -253,7 +260,12 @@ func present(raw json.RawMessage) bool {
 // word returns a string or the text of a number. It returns "" for any other
 // value.
 func word(raw json.RawMessage) string {
-	if !present(raw) || raw[0] == '{' || raw[0] == '[' || raw[0] == 't' || raw[0] == 'f' {
+	if !present(raw) {
+		return ""
+	}
+
+	switch raw[0] {
+	case '{', '[', 't', 'f': // an object, an array or a boolean
 		return ""
 	}
 

@@ -8,7 +8,9 @@ import (
 
 // Dubbo is the layout of dubbo-go, which is read but not written.
 var Dubbo = layout(format{
-	name: "dubbo", entry: "dubbo entry", json: true,
+	name:  "dubbo",
+	entry: "dubbo entry",
+	json:  true,
 	dialect: dialect{
 		where:   "Host and Port (dubbo)",
 		address: []field{fieldHost, fieldPort},
@@ -47,10 +49,10 @@ func (d document) dubbo(string) (Endpoint, error) {
 	return e, err
 }
 
-// dubboPort returns the port for gRPC calls: that of gRPC or of Triple, which
-// accepts them. list has an instance's protocols, such as
-// [{"port":20000,"protocol":"tri"}]. Without a list, dubboPort returns the
-// instance's port, which may speak another protocol.
+// dubboPort returns the port for gRPC calls. list has an instance's protocols,
+// such as [{"port":20000,"protocol":"tri"}]: gRPC and Triple accept such calls.
+// Without a list, dubboPort returns the instance's port, which may speak another
+// protocol.
 func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
 	var all []struct {
 		Port     json.RawMessage

@@ -36,10 +36,10 @@ const MethodsName = "grpc_methods"
 // written nor read: callers then send any method to the endpoint.
 const MaxMethods = 16 << 10
 
-// LeavingName is the piece of metadata that marks an entry whose owner is
-// withdrawing it, by the value "true". The owner sets it just before it deletes
-// the entry, so that readers can distinguish a withdrawal from a loss. Layouts
-// without metadata, see [Layout.Metadata], cannot carry it.
+// LeavingName is the piece of metadata that marks an entry as leaving: its owner
+// is withdrawing it. The value is "true". The owner sets it just before it
+// deletes the entry, so that readers can distinguish a withdrawal from a loss.
+// Layouts without metadata, see [Layout.Metadata], cannot carry it.
 const LeavingName = "grpc_leaving"
 
 // StartedName is the piece of metadata with the start time of a server, in
@@ -116,7 +116,8 @@ func (e Endpoint) Equal(o Endpoint) bool {
 		e.Addr == o.Addr &&
 		e.Version == o.Version &&
 		e.Zone == o.Zone &&
-		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
+		e.Weight == o.Weight &&
+		maps.Equal(e.Metadata, o.Metadata)
 }
 
 // RingName returns the unique name of an endpoint on a ring: its id or, if the
@@ -189,8 +190,8 @@ func (e *Endpoint) checkPieces() error {
 		names := slices.Sorted(maps.Keys(e.Metadata))
 
 		return fmt.Errorf(
-			"more than %d pieces of metadata: leave out %.80q, for example", MaxMetadata,
-			names[MaxMetadata])
+			"more than %d pieces of metadata: leave out %.80q, for example",
+			MaxMetadata, names[MaxMetadata])
 	}
 
 	return nil
@@ -204,10 +205,10 @@ type Entry struct {
 }
 
 // Merge returns the indexes of the entries that make up the endpoints of a
-// service key: one entry per address, sorted by instance, then address. An
-// instance written in several layouts is one endpoint: an entry with more than
-// an address wins over a bare one, then a layout with metadata over one
-// without, then the newer entry.
+// service key: one entry per address, sorted by instance, then address. So an
+// instance that is written in several layouts is one endpoint. An entry with
+// more than an address wins over a bare one, then a layout with metadata over
+// one without, then the newer entry.
 func Merge(entries []Entry) []int {
 	best := make(map[string]int, len(entries))
 	for i := range entries {
@@ -275,15 +276,15 @@ func (e *Endpoint) compare(o *Endpoint) int {
 		return order
 	}
 
-	// in the order of their names
+	// fmt prints the pieces in the order of their names
 	return strings.Compare(fmt.Sprintf("%q", e.Metadata), fmt.Sprintf("%q", o.Metadata))
 }
 
-// Marks holds the marks of entries that are being withdrawn. Not every layout
-// can carry a mark, so a mark covers all entries that the owner had at the
-// address at that time: the entries of the instance, and entries without an
-// instance id on the owner's lease. A mark does not cover newer entries or
-// other instances, which may reuse or share the address.
+// Marks holds the marks of entries that are leaving. Not every layout can carry
+// a mark. So a mark covers all entries that the owner had at the address at that
+// time: those of the instance, and those without an instance id on the owner's
+// lease. A mark covers neither newer entries nor other instances, which may
+// reuse or share the address.
 type Marks map[owner]int64 // the revision of the latest mark
 
 // owner identifies the owner of entries at an address by its instance or its
@@ -301,8 +302,10 @@ type Mark struct {
 
 // Add adds a mark.
 func (m Marks) Add(mark Mark) {
-	for _, o := range []owner{{addr: mark.Addr, instance: mark.Instance},
-		{addr: mark.Addr, lease: mark.Lease}} {
+	for _, o := range []owner{
+		{addr: mark.Addr, instance: mark.Instance},
+		{addr: mark.Addr, lease: mark.Lease},
+	} {
 		m[o] = max(m[o], mark.Revision)
 	}
 }
@@ -315,8 +318,11 @@ func (m Marks) Cover(e Entry, lease int64) bool {
 		return marked && e.CreateRevision <= revision
 	}
 
-	return covers(owner{addr: addr, instance: e.Endpoint.Instance}) ||
-		e.Layout.ends != atInstance &&
-			lease != 0 &&
-			covers(owner{addr: addr, lease: lease})
+	if covers(owner{addr: addr, instance: e.Endpoint.Instance}) {
+		return true
+	}
+
+	anonymous := e.Layout.ends != atInstance && lease != 0
+
+	return anonymous && covers(owner{addr: addr, lease: lease})
 }

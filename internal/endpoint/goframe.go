@@ -17,9 +17,12 @@ var GoFrame = layout(format{
 	ends:     atAddr,
 	encode:   encodeGoFrame,
 	json:     true,
-	dialect:  dialect{where: "key that ends in host:port (GoFrame)", readAt: goFrame},
-	onJSON:   goFrameFails,
-	onBare:   goFrameFails,
+	dialect: dialect{
+		where:  "key that ends in host:port (GoFrame)",
+		readAt: goFrame,
+	},
+	onJSON: goFrameFails,
+	onBare: goFrameFails,
 })
 
 const goFrameFails = "GoFrame's own reader panics at a key that does not end in host:port, or gives up on the whole list because of its value"
@@ -40,8 +43,8 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	}
 
 	if other, taken := d.claimed(); taken {
-		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, "+
-			"so readers would read this one in that layout", other)
+		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, so readers would read this one in that layout",
+			other)
 	}
 
 	value, err := json.Marshal(all)
@@ -58,8 +61,8 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 }
 
 // goFrameAddr returns the first address in instance, the last segment of a
-// GoFrame key, which is host:port or a comma-separated list of such addresses.
-// All of them belong to one server.
+// GoFrame key. That is host:port or, separated by commas, several addresses of
+// one server.
 func goFrameAddr(instance string) (addr string, ok bool) {
 	addr, _, _ = strings.Cut(instance, ",")
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
@@ -72,8 +75,8 @@ func IsGoFrameKey(key string) bool {
 }
 
 // goFrame reads a GoFrame entry. ok is false if the key does not end in an
-// address. err says why the value is likely JSON of another format with the
-// address in the key.
+// address. err says why the value is likely JSON of another format, whose key
+// ends in an address, too.
 func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
 	if !ok {
@@ -97,14 +100,19 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 // names an address which the key lacks.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
-	goFrames := IsGoFrameKey(key)
-	if nested != "" && (!goFrames || len(addrs) > 0) {
-		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata must be flat, "+
-			"except without an address and under a key such as /service/default/default/user/latest", nested)
+	ownKey := IsGoFrameKey(key)
+	if nested != "" && (!ownKey || len(addrs) > 0) {
+		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata must be flat, except without an address and under a key such as /service/default/default/user/latest",
+			nested)
 	}
 
+	if ownKey {
+		return nil
+	}
+
+	inKey := strings.Split(instance, ",")
 	for _, addr := range addrs {
-		if !goFrames && !slices.Contains(strings.Split(instance, ","), addr) {
+		if !slices.Contains(inKey, addr) {
 			return fmt.Errorf("JSON whose address may be %q, although its key ends in %.80q: name its fields in a json_layout",
 				addr, instance)
 		}
@@ -113,17 +121,19 @@ func checkGoFrame(key, instance string, object []byte) error {
 	return nil
 }
 
-// addrNames are parts of the lower-case names under which home-made JSON may
-// have an address.
-var addrNames = []string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}
+// addrWords are the words in the names of fields in which home-made JSON may
+// have an address, in lower case.
+var addrWords = []string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}
 
 // lookInto returns the name of a field that holds an object or an array, and
 // the values that could be the address of home-made JSON.
 func lookInto(object []byte) (nested string, addrs []string) {
 	var host, port string
+
 	rawjson.Members(object, func(rawName, raw []byte) bool {
 		name := strings.ToLower(string(rawName))
 		value := word(raw)
+		inName := func(word string) bool { return strings.Contains(name, word) }
 
 		switch {
 		case raw[0] == '{' || raw[0] == '[':
@@ -132,10 +142,7 @@ func lookInto(object []byte) (nested string, addrs []string) {
 			host = value
 		case name == "port":
 			port = value
-
-		case slices.ContainsFunc(addrNames, func(part string) bool {
-			return strings.Contains(name, part)
-		}):
+		case slices.ContainsFunc(addrWords, inName):
 			addrs = append(addrs, value)
 		}
 

@@ -19,7 +19,7 @@ var GoMicro = layout(format{
 	ends:     atInstance,
 	encode:   encodeGoMicro,
 	json:     true,
-	// In an object with nodes, endpoints are methods, and an address is not
+	// With nodes, the endpoints of an object are methods, and its address is not
 	// that of a node.
 	dialect: dialect{
 		where:   "nodes (go-micro)",
@@ -50,6 +50,7 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 
 	other := e
 	other.Version = ""
+
 	return json.Marshal(struct {
 		Name      string            `json:"name"`
 		Version   string            `json:"version"`
@@ -57,13 +58,15 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 		Endpoints []struct{}        `json:"endpoints"`
 		Nodes     []microNode       `json:"nodes"`
 	}{
-		Name: lastSegment(key), Version: e.Version, Endpoints: []struct{}{},
-		Nodes: []microNode{{other.strings(), e.Instance, e.Addr}},
+		Name:      lastSegment(key),
+		Version:   e.Version,
+		Endpoints: []struct{}{},
+		Nodes:     []microNode{{other.strings(), e.Instance, e.Addr}},
 	})
 }
 
-// goMicro reads a go-micro Service: the node whose id is in the etcd key, or
-// the only node.
+// goMicro reads the node of a go-micro Service whose id is in the etcd key, or
+// its only node.
 func (d document) goMicro(instance string) (Endpoint, error) {
 	nodes, err := d.microNodes()
 	if err != nil {

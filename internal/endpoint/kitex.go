@@ -35,7 +35,6 @@ var (
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	other := e
 	other.Weight = 0
-
 	tags := other.strings()
 	if len(tags) == 0 {
 		tags = nil
@@ -46,7 +45,12 @@ func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 		Address string            `json:"address"`
 		Weight  uint32            `json:"weight"`
 		Tags    map[string]string `json:"tags"`
-	}{Network: "tcp", Address: e.Addr, Weight: e.Weight, Tags: tags})
+	}{
+		Network: "tcp",
+		Address: e.Addr,
+		Weight:  e.Weight,
+		Tags:    tags,
+	})
 }
 
 // kitex reads a value of kitex' registry-etcd.

@@ -34,6 +34,7 @@ var fieldEndpoints = named("endpoints")
 func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 	other := e
 	other.Version = ""
+
 	return json.Marshal(struct {
 		ID        string            `json:"id"`
 		Name      string            `json:"name"`
@@ -41,7 +42,9 @@ func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 		Metadata  map[string]string `json:"metadata"`
 		Endpoints []string          `json:"endpoints"`
 	}{
-		ID: e.Instance, Name: lastSegment(key), Version: e.Version,
+		ID:        e.Instance,
+		Name:      lastSegment(key),
+		Version:   e.Version,
 		Metadata:  other.strings(),
 		Endpoints: []string{"grpc://" + e.Addr, "grpcs://" + e.Addr},
 	})

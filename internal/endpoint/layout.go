@@ -58,14 +58,17 @@ var (
 	}}
 )
 
-// table has all layouts except home-made JSON: those of the proto enum in its
-// order, then those that are only read. It is filled by init because GoFrame's
-// functions search it: as the value of the variable, it would depend on itself.
+// table has all layouts except home-made JSON: first the layouts of the proto
+// enum in its order, then the layouts that are only read. GoFrame's functions
+// search it, so as the value of the variable it would depend on itself: init
+// sets it.
 var table []Layout
 
 func init() {
-	table = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame,
-		GoMicro, Dubbo}
+	table = []Layout{
+		EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame, GoMicro,
+		Dubbo,
+	}
 }
 
 // layout returns the layout of a row.
@@ -117,8 +120,8 @@ func (l Layout) mapped() bool {
 func LayoutByName(name string) (Layout, error) {
 	l, ok := find(func(l Layout) bool { return l.name == name && l.encode != nil })
 	if !ok {
-		return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %v", name,
-			Layouts())
+		return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %v",
+			name, Layouts())
 	}
 
 	return l, nil
@@ -214,10 +217,11 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	}
 
 	if len(value) > MaxValue {
-		longest := slices.MaxFunc(append(slices.Sorted(maps.Keys(e.Metadata)), ""),
-			func(a, b string) int {
-				return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
-			})
+		size := func(name string) int { return len(name) + len(e.Metadata[name]) }
+		names := append(slices.Sorted(maps.Keys(e.Metadata)), "")
+		longest := slices.MaxFunc(names, func(a, b string) int {
+			return cmp.Compare(size(a), size(b))
+		})
 
 		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata, %.80q above all",
 			len(value), MaxValue, longest)
@@ -232,10 +236,9 @@ func lastSegment(key string) string {
 	return key[strings.LastIndexByte(key, '/')+1:]
 }
 
-// Trouble returns how the own reader of a layout's framework fails on an entry
-// in another layout, "" if it accepts the entry. Readers of other frameworks
-// skip entries that they cannot use. docs/layouts.md lists the same pairs, and
-// module compat tries each on the real readers.
+// Trouble returns how the reader of a layout's own framework fails on an entry
+// in another layout, "" if it accepts or skips the entry. docs/layouts.md lists
+// the same pairs, and module compat tries each on the real readers.
 func Trouble(own, other Layout) string {
 	switch {
 	case own.ends == other.ends: // their keys are the same, so no server writes both
@@ -249,7 +252,7 @@ func Trouble(own, other Layout) string {
 
 // Remedy returns what a user can do about two layouts with the same etcd key.
 func Remedy(a, b Layout) string {
-	// fails on the other entry even at another key
+	// whether its own reader fails on the other entry even at another key
 	alone := func(l Layout) bool { return l.onJSON != "" && l.onBare != "" }
 	if a.ends == b.ends || alone(a) || alone(b) {
 		return "leave one out"

@@ -38,10 +38,15 @@ const MaxField = 64
 // field in json_layout.
 func (f JSONFields) All(yield func(option, name string) bool) {
 	for _, field := range []struct{ option, name string }{
-		{"addr", f.Addr}, {"host", f.Host}, {"port", f.Port}, {"instance", f.Instance}, {
-			"version", f.Version},
-		{"zone", f.Zone}, {"weight", f.Weight}, {"metadata", f.Metadata}, {"name",
-			f.Name},
+		{"addr", f.Addr},
+		{"host", f.Host},
+		{"port", f.Port},
+		{"instance", f.Instance},
+		{"version", f.Version},
+		{"zone", f.Zone},
+		{"weight", f.Weight},
+		{"metadata", f.Metadata},
+		{"name", f.Name},
 	} {
 		if field.name != "" && !yield(field.option, field.name) {
 			return
@@ -74,8 +79,8 @@ func (f JSONFields) Check() error {
 	options := make(map[string]string)
 	for option, name := range f.All {
 		if other, twice := options[name]; twice {
-			return fmt.Errorf("names the field %.80q for both %s and %s", name, other,
-				option)
+			return fmt.Errorf("names the field %.80q for both %s and %s",
+				name, other, option)
 		}
 
 		if len(name) > MaxField || !utf8.ValidString(name) {
@@ -104,7 +109,7 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 		return nil, err
 	}
 
-	all := map[string]any{ // all unnamed fields share the key ""
+	all := map[string]any{ // fields without a name share the key ""
 		f.Addr:     e.Addr,
 		f.Host:     host,
 		f.Port:     number,
@@ -112,7 +117,8 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 		f.Version:  e.Version,
 		f.Zone:     e.Zone,
 		f.Weight:   e.Weight,
-		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
+		f.Metadata: f.metadata(e),
+		f.Name:     lastSegment(key),
 	}
 	if e.Weight == 0 { // other readers may send no calls to a weight of 0
 		delete(all, f.Weight)
@@ -146,17 +152,21 @@ type mappedDocument struct {
 	addr, host, port, instance, version, zone, weight, metadata json.RawMessage
 }
 
-// document returns the fields of a value, which may be home-made or other JSON.
+// document returns the fields of f in a value, which may be any JSON object.
 func (f JSONFields) document(value []byte) *mappedDocument {
 	d := &mappedDocument{}
 	fields := [...]struct {
 		name string
 		to   *json.RawMessage
 	}{
-		{f.Addr, &d.addr}, {f.Host, &d.host}, {f.Port, &d.port}, {f.Instance,
-			&d.instance},
-		{f.Version, &d.version}, {f.Zone, &d.zone}, {f.Weight, &d.weight}, {f.Metadata,
-			&d.metadata},
+		{f.Addr, &d.addr},
+		{f.Host, &d.host},
+		{f.Port, &d.port},
+		{f.Instance, &d.instance},
+		{f.Version, &d.version},
+		{f.Zone, &d.zone},
+		{f.Weight, &d.weight},
+		{f.Metadata, &d.metadata},
 	}
 
 	rawjson.Members(value, func(name, value []byte) bool {
@@ -177,10 +187,10 @@ func (d *mappedDocument) located() bool {
 	return present(d.addr) || present(d.host) && present(d.port)
 }
 
-// decodeMapped reads an entry with an address in the address fields of l. If a
-// known layout has the same address fields, the entry is read in that layout
-// first, so that no field is lost that a reader without l would read. Then the
-// fields of l override the result. Otherwise the entry is read in l alone.
+// decodeMapped reads an entry with an address in the address fields of l. The
+// fields of l override those of a known layout with the same address fields:
+// the entry is read in both, so that l hides no field that a reader without l
+// would read.
 func (l Layout) decodeMapped(
 	own *mappedDocument,
 	instance string,
@@ -200,7 +210,7 @@ func (l Layout) decodeMapped(
 
 	own.overlay(&e)
 
-	// If the id is missing or invalid, the id is that in the key, as without l.
+	// Without a valid id here, e keeps the id that it has without l.
 	if id := word(own.instance); CheckInstance(id) == nil {
 		e.Instance = id
 	}
@@ -213,9 +223,8 @@ func (l Layout) decodeMapped(
 }
 
 // shared returns the known layout with the same address fields as f, or the
-// zero value, and the fields of value in that layout, except those to which f
-// gives another meaning. foreign reports whether value has fields of the layout
-// that f does not name.
+// zero value. d has the address and the other fields of value in that layout.
+// foreign reports whether one of them has no name in f.
 func (f JSONFields) shared(
 	own *mappedDocument,
 	value []byte,
@@ -229,23 +238,12 @@ func (f JSONFields) shared(
 		return d, layout, false
 	}
 
-	rawjson.Members(value, func(rawName, value []byte) bool {
-		name := string(rawName)
-		named := f.names(name)
-		_, known := fields[name]
-		foreign = foreign || !named && known
-
-		if !named || name == f.Metadata && (name == "Metadata" || name == "metadata") {
-			d.set(rawName, value)
-		}
-
-		return true
-	})
-
+	d, foreign = f.others(value)
 	for i, raw := range address {
 		d[layout.address[i]] = raw
 	}
 
+	// An array that holds no addresses shows that value is in another layout.
 	if other, ok := d.layout(present); ok && layout.array && d.hidden(layout) {
 		layout = other
 	}
@@ -253,8 +251,29 @@ func (f JSONFields) shared(
 	return d, layout, foreign
 }
 
-// addressIn returns the values of the address in own if its fields are the
-// address fields of the dialect, nil otherwise.
+// others returns the fields of value to which f gives no other meaning: fields
+// without a name in f, and the metadata under its usual name. foreign reports
+// whether known layouts have a field without a name in f.
+func (f JSONFields) others(value []byte) (d document, foreign bool) {
+	rawjson.Members(value, func(rawName, value []byte) bool {
+		name := string(rawName)
+		named := f.names(name)
+		_, known := fields[name]
+		foreign = foreign || !named && known
+
+		usual := name == f.Metadata && strings.EqualFold(name, "metadata")
+		if !named || usual {
+			d.set(rawName, value)
+		}
+
+		return true
+	})
+
+	return d, foreign
+}
+
+// addressIn returns the values of the address in own if f has the address
+// fields of the dialect, nil otherwise.
 func (d dialect) addressIn(f JSONFields, own *mappedDocument) []json.RawMessage {
 	names := []string{f.Addr}
 	values := []json.RawMessage{own.addr}
@@ -264,10 +283,11 @@ func (d dialect) addressIn(f JSONFields, own *mappedDocument) []json.RawMessage 
 		values = []json.RawMessage{own.host, own.port}
 	}
 
-	if !slices.EqualFunc(names, d.address, func(name string, want field) bool {
+	same := slices.EqualFunc(names, d.address, func(name string, want field) bool {
 		at, known := fields[name]
 		return known && at == want
-	}) || d.array && values[0][0] != '[' {
+	})
+	if !same || d.array && values[0][0] != '[' {
 		return nil
 	}
 

@@ -57,20 +57,22 @@ func (e *Endpoint) piece(name, value string) {
 func (e *Endpoint) set(rawName, raw []byte) bool {
 	name := fieldName(string(rawName))
 	value := rawjson.Text(raw)
-	var weight uint32
 
+	var weight uint32
 	var number bool
 	if name == nameWeight { // only for the weight: a failed parse allocates an error
 		weight, number = parseWeight(value)
 	}
 
+	own := name == nameVersion || name == nameZone || name == nameWeight
+
 	switch {
-	case !present(raw) && (name == nameVersion || name == nameZone || name == nameWeight):
+	case own && !present(raw):
 	case name == nameVersion:
 		e.Version = value
 	case name == nameZone:
 		e.Zone = value
-	case name == nameWeight && number:
+	case number:
 		e.Weight = weight
 		delete(e.Metadata, nameWeight)
 
@@ -128,8 +130,8 @@ func (e Endpoint) members() map[string]any {
 }
 
 // strings returns the metadata with the version, zone and weight, for layouts
-// with string metadata. A layout that has fields for some of these sets them to
-// zero before.
+// with string metadata. A layout with a field for one of these sets it to zero
+// before.
 func (e Endpoint) strings() map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
 	maps.Copy(all, e.Metadata)

@@ -13,7 +13,9 @@ var EndpointJSON = layout(format{
 	constant: "EndpointJSON",
 	entry:    "etcd's naming entry",
 	ends:     atInstance,
-	encode:   encodeNaming, bareHost: true, json: true,
+	encode:   encodeNaming,
+	bareHost: true,
+	json:     true,
 	dialect: dialect{
 		where:   "Addr (etcd)",
 		address: []field{fieldAddr},
@@ -32,12 +34,15 @@ func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 		Op       int
 		Addr     string
 		Metadata map[string]any `json:",omitempty"`
-	}{Addr: e.Addr, Metadata: e.members()})
+	}{
+		Addr:     e.Addr,
+		Metadata: e.members(),
+	})
 }
 
-// naming reads a value of etcd's naming package, or a similar one: many
-// services write the names in lower case, or the version, zone and weight next
-// to the address. Metadata takes precedence.
+// naming reads a value of etcd's naming package, or a similar one. Many services
+// write the names in lower case, or the version, zone and weight next to the
+// address. Those in the metadata take precedence.
 func (d document) naming(string) (Endpoint, error) {
 	if present(d[fieldOp]) && string(d[fieldOp]) != "0" {
 		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0",

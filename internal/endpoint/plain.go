@@ -16,7 +16,9 @@ var Plain = layout(format{
 // LeaseSuffix is the bare address under the lease id, without a slash between
 // it and the service key.
 var LeaseSuffix = layout(format{
-	name: "lease_suffix", constant: "LeaseSuffix", encode: encodePlain,
+	name:     "lease_suffix",
+	constant: "LeaseSuffix",
+	encode:   encodePlain,
 	ends: &place{"<key><lease id>", true, func(_ Endpoint, lease int64) string {
 		return strconv.FormatInt(lease, 10)
 	}},
@@ -24,7 +26,9 @@ var LeaseSuffix = layout(format{
 
 // GoZero is the layout of go-zero: the bare address under the lease id.
 var GoZero = layout(format{
-	name: "go_zero", constant: "GoZero", encode: encodePlain,
+	name:     "go_zero",
+	constant: "GoZero",
+	encode:   encodePlain,
 	ends: &place{"<key>/<lease id>", true, func(_ Endpoint, lease int64) string {
 		return "/" + strconv.FormatInt(lease, 10)
 	}},

@@ -38,28 +38,28 @@ func Depth(text []byte, limit int) int {
 }
 
 // most bounds the members of an object and the elements of an array that are
-// read. Others write the values, and each costs time.
+// read: each costs time, and others write the values.
 const most = 1024
 
 // Members calls yield for each of the first 1,024 members of an object until
 // yield returns false. object must be valid. Names are unescaped; values are
 // slices of object.
 func Members(object []byte, yield func(name, value []byte) bool) {
-	for rest, remaining := next(SkipSpace(object)[1:]), most; rest != nil &&
-		remaining > 0; rest, remaining = next(rest), remaining-1 {
+	rest := next(SkipSpace(object)[1:])
+	for count := 0; rest != nil && count < most; count++ {
 		n := valueLen(rest)
 		name := rest[1 : n-1]
 		if bytes.IndexByte(name, '\\') >= 0 {
 			name = []byte(Text(rest[:n]))
 		}
 
-		rest = SkipSpace(SkipSpace(rest[n:])[1:])
+		rest = SkipSpace(SkipSpace(rest[n:])[1:]) // after the colon
 		n = valueLen(rest)
 		if !yield(name, rest[:n:n]) {
 			return
 		}
 
-		rest = rest[n:]
+		rest = next(rest[n:])
 	}
 }
 

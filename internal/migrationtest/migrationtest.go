@@ -27,21 +27,17 @@ type Call = loadtest.Call
 // Kind is what servers and callers migrate from or to: a framework, or this
 // project.
 type Kind struct {
-	// Serve starts a server and returns once it is in etcd. leave removes it
-	// from etcd and waits for its last calls; stop then ends it. leave is nil
-	// if stop does both.
-	Serve func(name string) (leave, stop func())
+	// Serve starts a server and returns once it is in etcd. withdraw removes the
+	// server from etcd and waits for its last calls, and then stop ends it.
+	// withdraw is nil if stop does both.
+	Serve func(name string) (withdraw, stop func())
 
-	// Dial starts a caller.
+	// Dial starts a caller. The function that it returns ends the caller.
 	Dial func() (Call, func())
 }
 
-// These are the numbers of servers and of callers. Before a move is undone, one
-// in a divisor of them has moved.
-const (
-	servers, callers = 4, 2
-	half             = 2
-)
+// These are the numbers of servers and of callers.
+const servers, callers = 4, 2
 
 // An Order is a sequence of steps in which servers and callers move.
 type Order struct {
@@ -55,14 +51,20 @@ type step struct{ caller, back bool }
 
 // Orders has all orders.
 var Orders = []Order{
-	{"servers first",
-		slices.Concat(times(servers, step{}), times(callers, step{caller: true}))},
-	{"callers first",
-		slices.Concat(times(callers, step{caller: true}), times(servers, step{}))},
+	{"servers first", slices.Concat(
+		times(servers, step{}),
+		times(callers, step{caller: true}),
+	)},
+	{"callers first", slices.Concat(
+		times(callers, step{caller: true}),
+		times(servers, step{}),
+	)},
 	{"undone half way", slices.Concat(
-		times(servers/half, step{}), times(callers/half, step{caller: true}),
-		times(callers/half, step{caller: true, back: true}), times(servers/half,
-			step{back: true}))},
+		times(servers/2, step{}),
+		times(callers/2, step{caller: true}),
+		times(callers/2, step{caller: true, back: true}),
+		times(servers/2, step{back: true}),
+	)},
 }
 
 func times(n int, s step) []step {
@@ -130,9 +132,9 @@ type caller struct {
 }
 
 type server struct {
-	name        string
-	kind        *kind
-	leave, stop func()
+	name           string
+	kind           *kind
+	withdraw, stop func()
 }
 
 func (f *fleet) serve(k *kind) {
@@ -140,8 +142,8 @@ func (f *fleet) serve(k *kind) {
 
 	f.started++
 	name := fmt.Sprintf("%s %d", k.name, f.started)
-	leave, stop := k.Serve(name)
-	f.servers = append(f.servers, server{name, k, leave, stop})
+	withdraw, stop := k.Serve(name)
+	f.servers = append(f.servers, server{name, k, withdraw, stop})
 }
 
 func (f *fleet) dial(k *kind) {
@@ -176,18 +178,18 @@ func (f *fleet) replace(s step) {
 
 	f.serve(to)
 	f.settle(0)
-	f.withdraw(slices.IndexFunc(f.servers, func(s server) bool { return s.kind == from }))
+	f.stop(slices.IndexFunc(f.servers, func(s server) bool { return s.kind == from }))
 }
 
-// withdraw ends a server.
-func (f *fleet) withdraw(i int) {
+// stop withdraws a server, and ends it.
+func (f *fleet) stop(i int) {
 	f.t.Helper()
 
 	s := f.servers[i]
 	f.servers = slices.Delete(f.servers, i, i+1)
 
-	if s.leave != nil {
-		s.leave()
+	if s.withdraw != nil {
+		s.withdraw()
 		f.settle(0)
 	}
 
@@ -212,8 +214,8 @@ func (f *fleet) end() {
 	}
 
 	for _, s := range f.servers {
-		if s.leave != nil {
-			s.leave()
+		if s.withdraw != nil {
+			s.withdraw()
 		}
 
 		s.stop()

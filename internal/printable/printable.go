@@ -18,9 +18,8 @@ import (
 // points, and bytes that are not UTF-8. Printable text is unchanged, including
 // backslashes.
 func Text(s string) string {
-	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return !Prints(r)
-	}) {
+	escaped := func(r rune) bool { return !Prints(r) }
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, escaped) {
 		return s
 	}
 
@@ -61,6 +60,8 @@ func Short(s string, max int) string {
 // Prints reports whether a character is visible or the plain space.
 func Prints(r rune) bool {
 	const blankBraille = '\u2800'
-	return unicode.IsPrint(r) && r != blankBraille && !unicode.In(r,
-		unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+	return unicode.IsPrint(r) &&
+		r != blankBraille &&
+		!unicode.In(r,
+			unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

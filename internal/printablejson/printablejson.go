@@ -16,12 +16,16 @@ func Escape(text []byte) []byte {
 	escaped := make([]byte, 0, len(text))
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
-		switch isValid := r != utf8.RuneError || size > 1; {
-		case isValid && printable.Prints(r), r == '\n', r == '\t', r == '\r':
+		valid := r != utf8.RuneError || size > 1
+
+		switch {
+		case valid && printable.Prints(r), r == '\n', r == '\t', r == '\r':
 			escaped = append(escaped, text[:size]...)
+
 		case r > 0xFFFF:
-			escaped = fmt.Appendf(escaped, `\u%04x\u%04x`, 0xD800+(r-0x10000)>>10,
-				0xDC00+(r-0x10000)&0x3FF)
+			escaped = fmt.Appendf(escaped, `\u%04x\u%04x`,
+				0xD800+(r-0x10000)>>10, 0xDC00+(r-0x10000)&0x3FF)
+
 		default: // encoding/json also reads a byte that is not UTF-8 as U+FFFD
 			escaped = fmt.Appendf(escaped, `\u%04x`, r)
 		}

@@ -26,6 +26,7 @@ func CheckAuthority(authority string) error {
 	}
 
 	host := authority
+
 	i := strings.LastIndexByte(authority, ':')
 	if i >= 0 && !strings.HasSuffix(authority, "]") {
 		host = authority[:i]
@@ -60,10 +61,9 @@ func checkHost(host string) error {
 	for label := range strings.SplitSeq(host, ".") {
 		switch {
 		case label == "":
-			return errors.New("has no host, or an empty part next to a dot: give it a host or host:port, such as \"user.acme.com\"")
+			return errors.New(`has no host, or an empty part next to a dot: give it a host or host:port, such as "user.acme.com"`)
 		case len(label) > 63:
 			return fmt.Errorf("is not a host, because %.63q is longer than 63 bytes: give it a shorter one", label)
-
 		case label[0] == '-' || label[len(label)-1] == '-':
 			return fmt.Errorf(
 				"is not a host, because %q begins or ends with a hyphen: leave that out",

@@ -67,12 +67,10 @@ func checkSegments(key string) error {
 				"ends in a slash: leave it out, endpoints are kept behind one anyway")
 		case segment == "":
 			return errors.New("has a double slash: write one between two segments")
-
 		case segment == "." || segment == "..":
 			return fmt.Errorf(
 				"has the segment %q: a key is not a file path, choose another name",
 				segment)
-
 		case segment == Reserved && i == 0:
 			return fmt.Errorf("begins with the segment %q, which is reserved for live service configs: choose another name", Reserved)
 		case segment == LeaderSegment && i == 0:

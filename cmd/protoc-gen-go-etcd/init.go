@@ -86,10 +86,9 @@ func parseInit(args []string) (project quickstart.Project, err error) {
 	})
 
 	err = flags.Parse(args)
-
 	project.Module = flags.Arg(0)
-
 	project.Key = flags.Arg(1)
+
 	switch {
 	case err != nil:
 	case flags.NArg() == 0 || flags.NArg() > 2 || strings.HasPrefix(project.Key, "-"):
@@ -103,10 +102,10 @@ func parseInit(args []string) (project quickstart.Project, err error) {
 
 // initialize writes a first service into the current directory.
 func initialize(project quickstart.Project, stdout io.Writer) error {
-	around := output("go", "env", "GOMOD") // before there is a go.mod here
+	outer := output("go", "env", "GOMOD") // before there is a go.mod here
+
 	var version string
 	project.OnPath, version = onPath()
-
 	names, kept, err := write(&project)
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
@@ -118,8 +117,8 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 			filepath.Join(project.Replace, "etcdtest"))
 	}
 
-	next := fmt.Sprintf(nextSteps, names.Package, names.Service, names.Key,
-		project.Module, etcd)
+	next := fmt.Sprintf(nextSteps,
+		names.Package, names.Service, names.Key, project.Module, etcd)
 	if project.OnPath == "" {
 		next += withOwnBuf
 	} else {
@@ -130,8 +129,8 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 		next += keptIgnore
 	}
 
-	if around != "" && around != os.DevNull {
-		next += fmt.Sprintf(inModule, around)
+	if outer != "" && outer != os.DevNull {
+		next += fmt.Sprintf(inModule, outer)
 	}
 
 	if file := output("go", "env", "GOWORK"); file != "" && file != "off" {
@@ -180,17 +179,17 @@ func write(
 	return names, keptIgnore, quickstart.Write(".", files)
 }
 
-// additions says, as an error, what to add to a module that exists.
+// additions returns, as an error, what to add to a module that exists.
 func additions(project *quickstart.Project, key string) error {
 	const plugin = quickstart.Self + "/cmd/protoc-gen-go-etcd"
 	get := "go get -tool " + plugin + "@" + project.Version
 	modules := []string{""}
-	beside := "protoc-gen-go-grpc"
+	other := "protoc-gen-go-grpc"
 	opt := "paths=source_relative"
 
 	if project.Connect {
 		modules = append(modules, "/connectetcd")
-		beside = "protoc-gen-connect-go"
+		other = "protoc-gen-connect-go"
 		opt = "[paths=source_relative, connect=true]"
 		get += "\n  go get " + quickstart.Self + "/connectetcd@" + project.Version
 	}
@@ -198,14 +197,15 @@ func additions(project *quickstart.Project, key string) error {
 	if project.Replace != "" {
 		get = "go mod edit"
 		for _, below := range modules {
+			path := quickstart.Self + below
 			get += fmt.Sprintf(" -require %[1]s@v0.0.0 -replace %[2]q",
-				quickstart.Self+below, quickstart.Self+below+"="+project.Replace+below)
+				path, path+"="+project.Replace+below)
 		}
 
 		get += " -tool " + plugin + "\n  go mod tidy"
 	}
 
-	return fmt.Errorf(toAdd, get, key, beside, opt)
+	return fmt.Errorf(toAdd, get, key, other, opt)
 }
 
 // moduleLine matches the go.mod of this module.
@@ -218,8 +218,8 @@ var moduleLine = regexp.MustCompile(
 func replacement(dir string) (string, error) {
 	gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
-		return "", fmt.Errorf("-replace %s: want a checkout of %s: %w", dir,
-			quickstart.Self, err)
+		return "", fmt.Errorf("-replace %s: want a checkout of %s: %w",
+			dir, quickstart.Self, err)
 	}
 
 	if !moduleLine.Match(gomod) {
@@ -230,7 +230,7 @@ func replacement(dir string) (string, error) {
 
 	dir = filepath.ToSlash(filepath.Clean(dir))
 	if filepath.IsLocal(dir) {
-		dir = "./" + dir // without a dot in front, go.mod takes it for a module path
+		dir = "./" + dir // otherwise go.mod would read it as a module path
 	}
 
 	return dir, nil
@@ -242,8 +242,7 @@ func replacement(dir string) (string, error) {
 func released() (string, error) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Path != quickstart.Self || info.Main.Sum == "" {
-		return "", errors.New("this is a development build, whose version no module proxy has: " +
-			"give -replace DIR, where DIR is a checkout of " + quickstart.Self)
+		return "", errors.New("this is a development build, whose version no module proxy has: give -replace DIR, where DIR is a checkout of " + quickstart.Self)
 	}
 
 	return info.Main.Version, nil
@@ -263,10 +262,11 @@ func onPath() (name, version string) {
 		return "buf", version
 	}
 
-	// This fails where protobuf's own files are missing, which Debian has in a
-	// package of their own, and in protoc 2.
-	if output("protoc", "--print_free_field_numbers",
-		"google/protobuf/descriptor.proto") == "" {
+	// This fails in protoc 2, and where protobuf's own files are missing, which
+	// Debian has in a package of their own.
+	numbers := output("protoc",
+		"--print_free_field_numbers", "google/protobuf/descriptor.proto")
+	if numbers == "" {
 		return "", ""
 	}
 

@@ -16,10 +16,10 @@
 //	protoc-gen-go-etcd export DIR
 //	protoc-gen-go-etcd init [-connect] [-replace DIR] MODULE [KEY]
 //
-// where export writes the options' proto file under DIR, and init writes a
-// first service, as the module MODULE, into the current directory, for gRPC or,
-// with -connect, for connect-go. The service is named after the last element of
-// KEY or, without one, of MODULE.
+// where export writes the options' proto file under DIR. init writes a first
+// service, as the module MODULE, into the current directory: for gRPC or, with
+// -connect, for connect-go. The service is named after the last element of KEY
+// or, without one, of MODULE.
 package main
 
 import (
@@ -72,14 +72,11 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		err = gen.Run(stdin, stdout)
 	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
 		_, err = fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
-
-	case len(args) == 1 && isHelp(args[0]), len(args) == 2 &&
-		slices.Contains([]string{"export", "init"}, args[0]) &&
-		isHelp(args[1]):
+	case wantsHelp(args):
 		_, err = io.WriteString(stdout, usage)
-
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
+
 	case len(args) > 0 && args[0] == "init":
 		project, invalid := parseInit(args[1:])
 		if invalid != nil {
@@ -102,12 +99,19 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func isHelp(arg string) bool {
-	return slices.Contains([]string{"--help", "-help", "-h"}, arg)
+// wantsHelp reports whether the arguments are a help flag, alone or after the
+// name of a command.
+func wantsHelp(args []string) bool {
+	if len(args) == 2 && slices.Contains([]string{"export", "init"}, args[0]) {
+		args = args[1:]
+	}
+
+	return len(args) == 1 &&
+		slices.Contains([]string{"--help", "-help", "-h"}, args[0])
 }
 
-// isTerminal reports whether f is a terminal, where no compiler writes a
-// request.
+// isTerminal reports whether f is a terminal, from which no request comes. The
+// null device, which also is a character device, is none.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {

@@ -36,7 +36,7 @@ type example struct {
 	// below this module
 	needs []string
 
-	protoc string // what generate.go has in place of ownBuf to run protoc
+	protoc string // the commands of generate.go, in place of ownBuf, to run protoc
 }
 
 // "go test ./internal/quickstart -update" writes the archives.
@@ -47,11 +47,19 @@ var (
 	//go:embed connect.txtar
 	connectArchive string
 
-	grpcExample = example{grpcArchive, Self + "/examples/quickstart", []string{""},
-		grpcProtoc}
+	grpcExample = example{
+		grpcArchive,
+		Self + "/examples/quickstart",
+		[]string{""},
+		grpcProtoc,
+	}
 
-	connectExample = example{connectArchive, Self + "/examples/quickstart-connect",
-		[]string{"", "/connectetcd"}, connectProtoc}
+	connectExample = example{
+		connectArchive,
+		Self + "/examples/quickstart-connect",
+		[]string{"", "/connectetcd"},
+		connectProtoc,
+	}
 )
 
 // files returns the content of the example's files by name.
@@ -97,9 +105,9 @@ func (p Project) example() example {
 // refuses: see reserved.
 var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[_~A-Za-z0-9][-_~A-Za-z0-9]*(\.[-_~A-Za-z0-9]+)*)*$`)
 
-// reserved matches the directories that the go command does not let programs
-// import, or does not list, and the paths that it refuses because Windows has
-// no such files: see module.CheckPath of golang.org/x/mod.
+// reserved matches the directories that the go command does not list, or does
+// not let programs import. It also matches the paths that the command refuses
+// because Windows has no such files: see module.CheckPath of golang.org/x/mod.
 var reserved = regexp.MustCompile(`^(internal|vendor|testdata)$|(?i)(^|/)(con|prn|aux|nul|com[1-9]|lpt[1-9]|[^/.]*~[0-9]+)(\.|/|$)`)
 
 // majorVersion matches the end of a path that names a major version, as in
@@ -122,9 +130,8 @@ func (p Project) Names() (Names, error) {
 	}
 
 	last := path.Base(majorVersion.ReplaceAllString(cmp.Or(p.Key, p.Module), ""))
-	words := strings.FieldsFunc(last, func(r rune) bool {
-		return strings.ContainsRune("-_.~", r)
-	})
+	separates := func(r rune) bool { return strings.ContainsRune("-_.~", r) }
+	words := strings.FieldsFunc(last, separates)
 
 	n := Names{
 		Package: strings.ToLower(strings.Join(words, "")),
@@ -160,9 +167,11 @@ func (p Project) Files() (map[string]string, error) {
 		return nil, err
 	}
 
-	rename := strings.NewReplacer(p.example().path, p.Module, `"acme/greeter"`,
-		strconv.Quote(names.Key),
-		"GreeterService", names.Service, "greeter", names.Package)
+	rename := strings.NewReplacer(
+		p.example().path, p.Module,
+		`"acme/greeter"`, strconv.Quote(names.Key),
+		"GreeterService", names.Service,
+		"greeter", names.Package)
 	all := map[string]string{"third_party/etcd/" + options: string(text)}
 
 	compile := map[string]string{
@@ -201,12 +210,12 @@ func (p Project) render(name, text string) (string, error) {
 	return text, nil
 }
 
-// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins. With
-// -v it prints what it compiles, which takes minutes.
+// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins. That
+// takes minutes, so -v prints the packages as they are compiled.
 const ownBuf = "//go:generate go -C tools build -v -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
 
-// These build the plugins and run protoc. The directory gen does not exist
-// before, so each plugin writes below the module's.
+// These build the plugins and run protoc. Each plugin writes below the module's
+// directory, because gen does not exist yet.
 const (
 	grpcProtoc = `// protoc generates code for the files at the end of its line: add yours there.
 //go:generate go -C tools build -v -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc

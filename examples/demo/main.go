@@ -41,7 +41,7 @@ func main() {
 	}
 }
 
-// run prints each step before it begins, and then how long it took.
+// run prints each step before it begins, and its time when it has ended.
 func run(ctx context.Context, out *os.File, args ...string) error {
 	dir, err := os.MkdirTemp("", "demo")
 	if err != nil {
@@ -49,15 +49,17 @@ func run(ctx context.Context, out *os.File, args ...string) error {
 	}
 	defer os.RemoveAll(dir)
 
+	generated := func() (string, error) {
+		return generate(ctx, filepath.Join(dir, "protoc-gen-go-etcd"))
+	}
+
 	for _, step := range []struct {
 		title string
 		do    func() (result string, err error)
 	}{
 		{"Building this plugin, protoc-gen-go-etcd",
 			build(ctx, dir, repository+"/cmd/protoc-gen-go-etcd")},
-		{"Running it on " + protoFile, func() (string, error) {
-			return generate(ctx, filepath.Join(dir, "protoc-gen-go-etcd"))
-		}},
+		{"Running it on " + protoFile, generated},
 		{"Building a server of that service, with gRPC and etcd's client",
 			build(ctx, dir, quickstart+"/server")},
 		{"Building an etcd of three members, and the calls",
@@ -79,7 +81,7 @@ func run(ctx context.Context, out *os.File, args ...string) error {
 	story.Stdout = out
 	story.Stderr = os.Stderr
 
-	// it stops its servers
+	// On SIGTERM the program stops its servers.
 	story.Cancel = func() error { return story.Process.Signal(syscall.SIGTERM) }
 
 	return story.Run()
@@ -99,24 +101,24 @@ func build(ctx context.Context, dir, program string) func() (string, error) {
 }
 
 // generate runs the plugin on the quickstart's proto and returns the functions
-// that it generates. They must be those that are checked in, with which the
-// server is built.
+// that it generates. The file must equal the one that is checked in, with which
+// the server is built.
 func generate(ctx context.Context, plugin string) (functions string, err error) {
-	output, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}",
-		quickstart).Output()
+	output, err := exec.CommandContext(
+		ctx, "go", "list", "-m", "-f", "{{.Dir}}", quickstart).Output()
 	if err != nil {
 		return "", fmt.Errorf("find %s: %w", quickstart, err)
 	}
 
 	dir := strings.TrimSpace(string(output))
-	file, err := runPlugin(ctx, plugin, filepath.Join(dir, "proto"),
-		filepath.Join(dir, "third_party", "etcd"))
+	file, err := runPlugin(ctx, plugin,
+		filepath.Join(dir, "proto"), filepath.Join(dir, "third_party", "etcd"))
 	if err != nil {
 		return "", err
 	}
 
-	checkedIn, err := os.ReadFile(filepath.Join(dir, "gen",
-		filepath.FromSlash(file.GetName())))
+	path := filepath.Join(dir, "gen", filepath.FromSlash(file.GetName()))
+	checkedIn, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
@@ -137,15 +139,15 @@ func generate(ctx context.Context, plugin string) (functions string, err error) 
 	return functions, nil
 }
 
-// runPlugin returns the file that the plugin generates for protoFile, which is
-// in one of dirs like its imports.
+// runPlugin returns the file that the plugin generates for protoFile. That and
+// its imports are in dirs.
 func runPlugin(
 	ctx context.Context,
 	plugin string,
 	dirs ...string,
 ) (*pluginpb.CodeGeneratorResponse_File, error) {
-	request, err := codegen.Request(ctx, &protocompile.SourceResolver{ImportPaths: dirs},
-		protoFile)
+	sources := &protocompile.SourceResolver{ImportPaths: dirs}
+	request, err := codegen.Request(ctx, sources, protoFile)
 	if err != nil {
 		return nil, err
 	}

@@ -33,9 +33,9 @@ const serverPackage = "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart
 const Grace = 40 * time.Second
 
 // Example is the entry point for the command in the directory above.
-var Example = show.Example{Name: "kubernetes", Tell: tell}
+var Example = show.Example{Name: "kubernetes", Play: play}
 
-func tell(ctx context.Context, stage *show.Stage) error {
+func play(ctx context.Context, stage *show.Stage) error {
 	binary := filepath.Join(stage.Dir, "server")
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, serverPackage)
 	if output, err := build.CombinedOutput(); err != nil {

@@ -29,9 +29,9 @@ import (
 var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
 // Example is the entry point for the command in the directory above.
-var Example = show.Example{Name: "migrate", Tell: tell}
+var Example = show.Example{Name: "migrate", Play: play}
 
-func tell(ctx context.Context, stage *show.Stage) error {
+func play(ctx context.Context, stage *show.Stage) error {
 	registry, err := stage.Registry()
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	}
 
 	oldCalls := stage.Load(ctx, oldCaller)
-	if err := told(ctx, stage, "before", oldCalls, "old"); err != nil {
+	if err := reached(ctx, stage, "before", oldCalls, "old"); err != nil {
 		return err
 	}
 
@@ -58,7 +58,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	if err := told(ctx, stage, "dual write", oldCalls, "old", "dual"); err != nil {
+	if err := reached(ctx, stage, "dual write", oldCalls, "old", "dual"); err != nil {
 		return err
 	}
 
@@ -66,7 +66,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	if err := told(ctx, stage, "the old server has left", oldCalls, "dual"); err != nil {
+	if err := reached(ctx, stage, "the old server has left", oldCalls, "dual"); err != nil {
 		return err
 	}
 
@@ -76,7 +76,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	}
 
 	calls := stage.Load(ctx, caller)
-	if err := told(ctx, stage, "the new caller calls", calls, "dual"); err != nil {
+	if err := reached(ctx, stage, "the new caller calls", calls, "dual"); err != nil {
 		return err
 	}
 
@@ -88,7 +88,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	err = told(ctx, stage, "a server of the new layout", calls, "dual", "new")
+	err = reached(ctx, stage, "a server of the new layout", calls, "dual", "new")
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	if err := told(ctx, stage, "the new layout alone", calls, "new"); err != nil {
+	if err := reached(ctx, stage, "the new layout alone", calls, "new"); err != nil {
 		return err
 	}
 
@@ -113,12 +113,12 @@ func tell(ctx context.Context, stage *show.Stage) error {
 
 // dropped returns an error if the old layout still has entries.
 func dropped(ctx context.Context, stage *show.Stage) error {
-	left, err := stage.Etcd.Admin().Get(ctx, key+"/", clientv3.WithPrefix())
+	remaining, err := stage.Etcd.Admin().Get(ctx, key+"/", clientv3.WithPrefix())
 	if err != nil {
 		return err
 	}
 
-	for _, kv := range left.Kvs {
+	for _, kv := range remaining.Kvs {
 		if !strings.HasPrefix(string(kv.Value), "{") {
 			return fmt.Errorf("%s is still in the old layout: %s", kv.Key, kv.Value)
 		}
@@ -127,8 +127,8 @@ func dropped(ctx context.Context, stage *show.Stage) error {
 	return nil
 }
 
-// told waits until calls reach exactly these servers, and prints their names.
-func told(
+// reached waits until calls reach exactly these servers, and prints their names.
+func reached(
 	ctx context.Context,
 	stage *show.Stage,
 	title string,

@@ -80,7 +80,7 @@ func oldClient(stage *show.Stage) (greeterv1.GreeterServiceClient, error) {
 	return greeterv1.NewGreeterServiceClient(conn), nil
 }
 
-// follow sends gRPC the addresses under the key, now and at each change.
+// follow sends gRPC the addresses under the key, at once and at each change.
 func follow(ctx context.Context, etcd *clientv3.Client, to *manual.Resolver) error {
 	now, err := etcd.Get(ctx, key+"/", clientv3.WithPrefix())
 	if err != nil {
@@ -101,8 +101,8 @@ func follow(ctx context.Context, etcd *clientv3.Client, to *manual.Resolver) err
 		}
 
 		to.UpdateState(resolver.State{Addresses: addresses})
-		var change clientv3.WatchResponse
 
+		var change clientv3.WatchResponse
 		change, open = <-changes
 		for _, event := range change.Events {
 			if event.Type == clientv3.EventTypeDelete {

@@ -41,7 +41,7 @@ type demo struct {
 	servers []*server
 	down    map[int]bool         // the stopped etcd members
 	inEtcd  map[string]bool      // the addresses in etcd
-	left    map[string]time.Time // when etcd lost an address
+	lost    map[string]time.Time // when etcd lost an address
 	events  []event
 }
 
@@ -59,13 +59,16 @@ func setUp(
 	cfg config,
 	dir string,
 ) (d *demo, err error) {
-	d = &demo{cfg: cfg, load: newLoad(),
+	d = &demo{
+		cfg:    cfg,
+		load:   newLoad(),
 		down:   make(map[int]bool),
 		inEtcd: make(map[string]bool),
-		left:   make(map[string]time.Time)}
+		lost:   make(map[string]time.Time),
+	}
 
-	ctx, d.stopRest = context.WithCancel(ctx)
 	var loadCtx context.Context
+	ctx, d.stopRest = context.WithCancel(ctx)
 	loadCtx, d.stopLoad = context.WithCancel(ctx)
 
 	defer func() {
@@ -95,14 +98,14 @@ func setUp(
 		}
 	}
 
-	greeter, err := greeterv1.NewGreeterServiceClientFromEtcd(d.registry,
-		show.Plaintext, grpc.WithStatsHandler(d.load))
+	greeter, err := greeterv1.NewGreeterServiceClientFromEtcd(
+		d.registry, show.Plaintext, grpc.WithStatsHandler(d.load))
 	if err != nil {
 		return nil, err
 	}
 
-	instances, err := d.registry.NewInstances(&greeterv1.GreeterService_EtcdServiceDesc,
-		show.Plaintext)
+	instances, err := d.registry.NewInstances(
+		&greeterv1.GreeterService_EtcdServiceDesc, show.Plaintext)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +131,9 @@ func setUp(
 }
 
 func (d *demo) addServer(ctx context.Context) (*server, error) {
-	process, err := show.StartProcess(ctx, fmt.Sprintf("server %d", len(d.servers)+1),
-		nil, d.cfg.server, "-etcd="+strings.Join(d.cluster.Endpoints(), ","))
+	name := fmt.Sprintf("server %d", len(d.servers)+1)
+	etcd := "-etcd=" + strings.Join(d.cluster.Endpoints(), ",")
+	process, err := show.StartProcess(ctx, name, nil, d.cfg.server, etcd)
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +147,8 @@ func (d *demo) addServer(ctx context.Context) (*server, error) {
 	return added, nil
 }
 
-// watch keeps inEtcd up to date. Instances omits endpoints that etcd has lost,
-// also while callers still hold them.
+// watch keeps inEtcd up to date. Instances omits departed endpoints, also while
+// callers still hold them.
 func (d *demo) watch(ctx context.Context, instances *runtime.Instances) {
 	for tick := time.Tick(50 * time.Millisecond); ctx.Err() == nil; {
 		if all, err := instances.All(ctx); err == nil {
@@ -169,7 +173,7 @@ func (d *demo) setInstances(all []runtime.Instance) {
 
 	for addr := range d.inEtcd {
 		if !now[addr] {
-			d.left[addr] = time.Now()
+			d.lost[addr] = time.Now()
 		}
 	}
 

@@ -49,7 +49,7 @@ func run(ctx context.Context, out *os.File, cfg config) error {
 	}
 	defer d.tearDown()
 
-	if err := d.tell(ctx); err != nil {
+	if err := d.play(ctx); err != nil {
 		return err
 	}
 

@@ -19,10 +19,10 @@ type event struct {
 	text  string
 }
 
-// tell runs the steps of the demo, one after the other.
-func (d *demo) tell(ctx context.Context) error {
+// play runs the steps of the demo, one after the other.
+func (d *demo) play(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.share, d.kill, d.drain, d.join, d.loseLeader, d.forget,
+		d.share, d.kill, d.drain, d.join, d.loseLeader, d.expire,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -74,17 +74,17 @@ func (d *demo) kill(context.Context) error {
 
 // drain asks server 2 to stop.
 func (d *demo) drain(context.Context) error {
-	leaver := d.servers[1]
-	d.setState(leaver, "draining")
+	server := d.servers[1]
+	d.setState(server, "draining")
 	asked := time.Now()
 
-	if err := leaver.End(syscall.SIGTERM, patience); err != nil {
-		return fmt.Errorf("%s did not exit with 0 after SIGTERM: %w", leaver.Name, err)
+	if err := server.End(syscall.SIGTERM, patience); err != nil {
+		return fmt.Errorf("%s did not exit with 0 after SIGTERM: %w", server.Name, err)
 	}
 
-	d.setState(leaver, "drained")
+	d.setState(server, "drained")
 	d.happens("%s was told to stop (SIGTERM). It left etcd, finished its calls and exited, all within %v.",
-		leaver.Name, time.Since(asked).Round(time.Millisecond))
+		server.Name, time.Since(asked).Round(time.Millisecond))
 
 	return nil
 }
@@ -136,29 +136,27 @@ func (d *demo) loseLeader(ctx context.Context) error {
 	return nil
 }
 
-// forget waits until the killed server's lease has expired.
-func (d *demo) forget(ctx context.Context) error {
+// expire waits until the killed server's lease has expired.
+func (d *demo) expire(ctx context.Context) error {
 	victim := d.servers[0]
-	var left time.Time
 
-	err := show.Until(
-		ctx,
-		victim.Name+" leaves etcd with its lease",
-		func(context.Context) (bool, error) {
-			d.mu.Lock()
-			defer d.mu.Unlock()
+	var lost time.Time
+	expired := func(context.Context) (bool, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 
-			left = d.left[victim.Addr]
+		lost = d.lost[victim.Addr]
 
-			return !d.inEtcd[victim.Addr], nil
-		},
-	)
+		return !d.inEtcd[victim.Addr], nil
+	}
+
+	err := show.Until(ctx, victim.Name+" leaves etcd with its lease", expired)
 	if err != nil {
 		return err
 	}
 
 	d.happens("%s left etcd %v after it was killed, for nobody renewed its lease of %v.",
-		victim.Name, left.Sub(victim.diedAt).Round(time.Millisecond),
+		victim.Name, lost.Sub(victim.diedAt).Round(time.Millisecond),
 		greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
 
 	return nil
@@ -166,8 +164,10 @@ func (d *demo) forget(ctx context.Context) error {
 
 // waitCalled waits until the server has answered a call.
 func (d *demo) waitCalled(ctx context.Context, server *server) error {
-	return show.Until(ctx, server.Name+" is called", func(context.Context) (bool, error) {
+	called := func(context.Context) (bool, error) {
 		servers, _, _ := d.load.snapshot()
 		return servers[server.Addr].answered > 0, nil
-	})
+	}
+
+	return show.Until(ctx, server.Name+" is called", called)
 }

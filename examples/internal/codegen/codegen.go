@@ -42,12 +42,10 @@ func withImports(file protoreflect.FileDescriptor) []*descriptorpb.FileDescripto
 	var files []*descriptorpb.FileDescriptorProto
 	for i := range file.Imports().Len() {
 		for _, imported := range withImports(file.Imports().Get(i).FileDescriptor) {
-			if !slices.ContainsFunc(
-				files,
-				func(f *descriptorpb.FileDescriptorProto) bool {
-					return f.GetName() == imported.GetName()
-				},
-			) {
+			same := func(f *descriptorpb.FileDescriptorProto) bool {
+				return f.GetName() == imported.GetName()
+			}
+			if !slices.ContainsFunc(files, same) {
 				files = append(files, imported)
 			}
 		}

@@ -36,12 +36,13 @@ func (s *Stage) Greeter(
 		return nil, err
 	}
 
-	// In the drain delay callers notice that the server leaves, which takes
+	// In the drain delay callers notice that the server is leaving, which takes
 	// only a moment here.
 	server := registry.NewServer(grpc.NewServer(),
 		runtime.WithDrainDelay(100*time.Millisecond))
 	greeterv1.RegisterGreeterServiceServerToEtcd(server, Greeter{Name: name},
 		append(opts, runtime.WithInstance(name))...)
+
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(serving, listener) }()
@@ -58,14 +59,16 @@ func (s *Stage) Greeter(
 
 	s.Later(stop)
 
-	return stop, Until(ctx, name+" is in etcd", func(context.Context) (bool, error) {
+	registered := func(context.Context) (bool, error) {
 		entries := server.Status()
+		pending := slices.ContainsFunc(entries, func(entry runtime.Status) bool {
+			return entry.State != runtime.StateRegistered
+		})
 
-		return len(entries) > 0 &&
-			!slices.ContainsFunc(entries, func(entry runtime.Status) bool {
-				return entry.State != runtime.StateRegistered
-			}), nil
-	})
+		return len(entries) > 0 && !pending, nil
+	}
+
+	return stop, Until(ctx, name+" is in etcd", registered)
 }
 
 // Greeter answers with its name.

@@ -27,7 +27,7 @@ const patience = 15 * time.Second
 // Example is one of the examples.
 type Example struct {
 	Name string // the directory of the example
-	Tell func(context.Context, *Stage) error
+	Play func(context.Context, *Stage) error
 }
 
 // Run runs the example on an etcd of its own and prints to out.
@@ -47,7 +47,7 @@ func (e Example) Run(ctx context.Context, out io.Writer) (err error) {
 	s := &Stage{Etcd: etcd, Dir: dir, out: out}
 	defer func() { err = errors.Join(err, s.close()) }()
 
-	return e.Tell(ctx, s)
+	return e.Play(ctx, s)
 }
 
 // Stage is the environment of an example. Its methods are for one goroutine.
@@ -73,9 +73,10 @@ func (s *Stage) Registry() (*runtime.Registry, error) {
 	}
 
 	s.Later(client.Close)
-	quiet := slog.New(slog.NewTextHandler(os.Stderr,
-		&slog.HandlerOptions{Level: slog.LevelError}))
-	registry := runtime.NewRegistry(client, runtime.WithLogger(quiet))
+
+	quiet := &slog.HandlerOptions{Level: slog.LevelError}
+	registry := runtime.NewRegistry(client,
+		runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, quiet))))
 	s.Later(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -100,7 +101,8 @@ func (s *Stage) close() error {
 	return errors.Join(errs...)
 }
 
-// Until waits until ok returns true, for at most 15 s.
+// Until waits until ok returns true, for at most 15 s. An error of ok ends the
+// wait, except at its timeout.
 func Until(
 	ctx context.Context,
 	what string,
@@ -115,7 +117,7 @@ func Until(
 
 	for {
 		done, err := ok(ctx)
-		if err != nil && ctx.Err() == nil || done {
+		if done || err != nil && ctx.Err() == nil {
 			return err
 		}
 
@@ -143,6 +145,7 @@ type Load struct {
 func (s *Stage) Load(ctx context.Context, client greeterv1.GreeterServiceClient) *Load {
 	l := &Load{shares: make(map[string]int)}
 	ctx, cancel := context.WithCancel(ctx)
+
 	var running sync.WaitGroup
 	running.Go(func() {
 		for ctx.Err() == nil {
@@ -201,22 +204,23 @@ func (l *Load) Total() int {
 
 // Reach waits until exactly these servers answer the calls made within 50 ms.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
-	return Until(ctx, fmt.Sprintf("calls reach %v", servers),
-		func(ctx context.Context) (bool, error) {
-			if _, err := calls.take(); err != nil {
-				return false, err
-			}
+	reached := func(ctx context.Context) (bool, error) {
+		if _, err := calls.take(); err != nil {
+			return false, err
+		}
 
-			select {
-			case <-ctx.Done():
-			case <-time.After(50 * time.Millisecond):
-			}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 
-			shares, err := calls.take()
-			missing := slices.ContainsFunc(servers, func(server string) bool {
-				return shares[server] == 0
-			})
-
-			return !missing && len(shares) == len(servers), err
+		shares, err := calls.take()
+		missing := slices.ContainsFunc(servers, func(server string) bool {
+			return shares[server] == 0
 		})
+
+		return !missing && len(shares) == len(servers), err
+	}
+
+	return Until(ctx, fmt.Sprintf("calls reach %v", servers), reached)
 }

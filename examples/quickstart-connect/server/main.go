@@ -47,8 +47,8 @@ func (s service) SayHello(
 	}, nil
 }
 
-// SayHellos ends once its server is told to stop. Otherwise the server would
-// cut it, after the stop timeout.
+// SayHellos ends once its server drains. Otherwise the server would cut it,
+// after the stop timeout.
 func (s service) SayHellos(
 	ctx context.Context,
 	req *greeterv1.SayHellosRequest,
@@ -97,7 +97,7 @@ func serve(ctx context.Context) error {
 	defer client.Close()
 
 	// A caller whose stream ends calls again. After a second it has seen that
-	// this server leaves, and reaches another.
+	// this server is leaving, and reaches another.
 	streams, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, endStreams) })

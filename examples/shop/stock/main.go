@@ -18,6 +18,7 @@ func main() {
 	service.Main(func(p *service.Process) error {
 		shopv1.RegisterStockServiceServerToEtcd(p.Server, stock{version: p.Version},
 			runtime.WithVersion(p.Version))
+
 		return nil
 	})
 }

@@ -60,8 +60,8 @@ func serve(ctx context.Context, register func(*Process) error) error {
 		return err
 	}
 
-	asServer, err := credentials.NewServerTLSFromFile(filepath.Join(*secrets,
-		"cert.pem"), filepath.Join(*secrets, "key.pem"))
+	asServer, err := credentials.NewServerTLSFromFile(
+		filepath.Join(*secrets, "cert.pem"), filepath.Join(*secrets, "key.pem"))
 	if err != nil {
 		return err
 	}
@@ -94,10 +94,16 @@ func serve(ctx context.Context, register func(*Process) error) error {
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(time.Second, func() { close(draining) })
 	})
+
 	server := registry.NewServer(grpc.NewServer(grpc.Creds(asServer)))
 
-	p := &Process{server, registry,
-		grpc.WithTransportCredentials(credentials.NewTLS(asClient)), *version, draining}
+	p := &Process{
+		Server:   server,
+		Registry: registry,
+		Dial:     grpc.WithTransportCredentials(credentials.NewTLS(asClient)),
+		Version:  *version,
+		Draining: draining,
+	}
 	if err := register(p); err != nil {
 		return err
 	}

@@ -66,7 +66,8 @@ func play(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	if err := reached(ctx, stage, "the old server has left", oldCalls, "dual"); err != nil {
+	err = reached(ctx, stage, "the old server has left", oldCalls, "dual")
+	if err != nil {
 		return err
 	}
 
@@ -127,7 +128,8 @@ func dropped(ctx context.Context, stage *show.Stage) error {
 	return nil
 }
 
-// reached waits until calls reach exactly these servers, and prints their names.
+// reached waits until calls reach exactly these servers, and prints their
+// names.
 func reached(
 	ctx context.Context,
 	stage *show.Stage,

@@ -45,8 +45,8 @@ type field int
 // maxFields bounds the fields of all dialects together.
 const maxFields = 24
 
-// document holds the fields of all dialects of JSON. The fields are raw, because
-// two dialects may give one name different types.
+// document holds the fields of all dialects of JSON. The fields are raw,
+// because two dialects may give one name different types.
 type document [maxFields]json.RawMessage
 
 // fields maps the names of fields to their indexes in a document.

@@ -51,8 +51,8 @@ func (d document) dubbo(string) (Endpoint, error) {
 
 // dubboPort returns the port for gRPC calls. list has an instance's protocols,
 // such as [{"port":20000,"protocol":"tri"}]: gRPC and Triple accept such calls.
-// Without a list, dubboPort returns the instance's port, which may speak another
-// protocol.
+// Without a list, dubboPort returns the instance's port, which may speak
+// another protocol.
 func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
 	var all []struct {
 		Port     json.RawMessage

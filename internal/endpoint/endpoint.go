@@ -36,10 +36,10 @@ const MethodsName = "grpc_methods"
 // written nor read: callers then send any method to the endpoint.
 const MaxMethods = 16 << 10
 
-// LeavingName is the piece of metadata that marks an entry as leaving: its owner
-// is withdrawing it. The value is "true". The owner sets it just before it
-// deletes the entry, so that readers can distinguish a withdrawal from a loss.
-// Layouts without metadata, see [Layout.Metadata], cannot carry it.
+// LeavingName is the piece of metadata that marks an entry as leaving: its
+// owner is withdrawing it. The value is "true". The owner sets it just before
+// it deletes the entry, so that readers can distinguish a withdrawal from a
+// loss. Layouts without metadata, see [Layout.Metadata], cannot carry it.
 const LeavingName = "grpc_leaving"
 
 // StartedName is the piece of metadata with the start time of a server, in
@@ -281,10 +281,10 @@ func (e *Endpoint) compare(o *Endpoint) int {
 }
 
 // Marks holds the marks of entries that are leaving. Not every layout can carry
-// a mark. So a mark covers all entries that the owner had at the address at that
-// time: those of the instance, and those without an instance id on the owner's
-// lease. A mark covers neither newer entries nor other instances, which may
-// reuse or share the address.
+// a mark. So a mark covers all entries that the owner had at the address at
+// that time: those of the instance, and those without an instance id on the
+// owner's lease. A mark covers neither newer entries nor other instances, which
+// may reuse or share the address.
 type Marks map[owner]int64 // the revision of the latest mark
 
 // owner identifies the owner of entries at an address by its instance or its
@@ -318,11 +318,8 @@ func (m Marks) Cover(e Entry, lease int64) bool {
 		return marked && e.CreateRevision <= revision
 	}
 
-	if covers(owner{addr: addr, instance: e.Endpoint.Instance}) {
-		return true
-	}
-
 	anonymous := e.Layout.ends != atInstance && lease != 0
 
-	return anonymous && covers(owner{addr: addr, lease: lease})
+	return covers(owner{addr: addr, instance: e.Endpoint.Instance}) ||
+		anonymous && covers(owner{addr: addr, lease: lease})
 }

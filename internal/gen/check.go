@@ -34,8 +34,9 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 	checkTLSNames(keyed)
 }
 
-// checkServiceConfigs ends the checks. If they have found no problem, it reports
-// service configs that clients would reject. It returns all problems found.
+// checkServiceConfigs ends the checks. If they have found no problem, it
+// reports service configs that clients would reject. It returns all problems
+// found.
 func checkServiceConfigs(
 	files []*protogen.File,
 	services map[*protogen.File][]*service,

@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/compiler/protogen"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
@@ -36,14 +35,14 @@ func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
 // leaderMethods returns the full names of the methods whose calls go to the
 // leader, in the file's order.
 func (s *service) leaderMethods() []string {
-	options := make(map[protoreflect.FullName]*discoveryv1.MethodOptions)
+	options := make(map[*protogen.Method]*discoveryv1.MethodOptions)
 	for _, m := range s.methods {
-		options[m.proto.Desc.FullName()] = m.options
+		options[m.proto] = m.options
 	}
 
 	var names []string
 	for _, m := range s.proto.Methods {
-		if s.to(options[m.Desc.FullName()]) == discoveryv1.To_LEADER {
+		if s.to(options[m]) == discoveryv1.To_LEADER {
 			names = append(names,
 				fmt.Sprintf("/%s/%s", s.proto.Desc.FullName(), m.Desc.Name()))
 		}

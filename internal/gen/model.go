@@ -2,6 +2,7 @@ package gen
 
 import (
 	"cmp"
+	"slices"
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -21,8 +22,8 @@ type service struct {
 	option   position  // of the service option
 	newer    bool      // the options have fields that this plugin does not know
 
-	// the gRPC service config, which checkService builds from the options; valid
-	// if these have no problem
+	// the gRPC service config, which checkService builds from the options;
+	// valid if these have no problem
 	config serviceconfig.Config
 }
 
@@ -172,12 +173,7 @@ func (s *service) layoutPosition() position {
 
 // withAffinity returns the methods with an affinity, in the file's order.
 func (s *service) withAffinity() []*method {
-	var methods []*method
-	for _, m := range s.methods {
-		if m.options.GetAffinity() != "" {
-			methods = append(methods, m)
-		}
-	}
-
-	return methods
+	return slices.DeleteFunc(slices.Clone(s.methods), func(m *method) bool {
+		return m.options.GetAffinity() == ""
+	})
 }

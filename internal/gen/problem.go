@@ -224,8 +224,8 @@ func outsideQuotes(text string, change func(string) string) string {
 	return b.String()
 }
 
-// below returns the position of a part of what is at p: the number of a field in
-// a message, or the index of an element in a list.
+// below returns the position of a part of the message or list at p: of a field
+// by its number, or of an element by its index.
 func (p position) below(part int32) position {
 	p.option = append(slices.Clip(p.option), part)
 	return p

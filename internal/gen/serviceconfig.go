@@ -71,10 +71,10 @@ func child(policy serviceconfig.Policy) map[string]any {
 // That policy decides which instances a call may go to.
 func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
 	var options *discoveryv1.LoadBalancing
-	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		if serviceconfig.OptionNamed(fd.JSONName()) != nil {
 			options = cmp.Or(options, new(discoveryv1.LoadBalancing))
-			options.ProtoReflect().Set(fd, value)
+			options.ProtoReflect().Set(fd, v)
 		}
 
 		return true
@@ -128,14 +128,14 @@ func (s *service) lower(
 // invalid durations, which checkNewer reports.
 func fieldsOf(m proto.Message) map[string]any {
 	fields := map[string]any{}
-	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		if fd.Kind() == protoreflect.Uint64Kind {
-			fields[fd.JSONName()] = value.Uint() // protobuf's JSON would make it a string
+			fields[fd.JSONName()] = v.Uint() // protobuf's JSON would make it a string
 			return true
 		}
 
 		field := m.ProtoReflect().New()
-		field.Set(fd, value)
+		field.Set(fd, v)
 
 		text, err := protojson.Marshal(field.Interface())
 		if err != nil {

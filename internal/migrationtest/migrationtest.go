@@ -27,8 +27,8 @@ type Call = loadtest.Call
 // Kind is what servers and callers migrate from or to: a framework, or this
 // project.
 type Kind struct {
-	// Serve starts a server and returns once it is in etcd. withdraw removes the
-	// server from etcd and waits for its last calls, and then stop ends it.
+	// Serve starts a server and returns once it is in etcd. withdraw removes
+	// the server from etcd and waits for its last calls, and then stop ends it.
 	// withdraw is nil if stop does both.
 	Serve func(name string) (withdraw, stop func())
 

@@ -234,8 +234,6 @@ const (
 // repository's modules.
 func (p Project) requireSelf(text string) string {
 	for _, below := range p.example().needs {
-		requirement := Self + below + " v0.0.0\n"
-
 		replacement := "replace " + Self + below + " => ../.." + below + "\n"
 		if p.Replace != "" {
 			text = strings.Replace(text, replacement,
@@ -244,7 +242,9 @@ func (p Project) requireSelf(text string) string {
 		}
 
 		text = strings.Replace(text, replacement+"\n", "", 1)
-		text = strings.Replace(text, requirement, Self+below+" "+p.Version+"\n", 1)
+		text = strings.Replace(text,
+			Self+below+" v0.0.0\n",
+			Self+below+" "+p.Version+"\n", 1)
 	}
 
 	return text

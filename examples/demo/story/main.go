@@ -22,7 +22,7 @@ type config struct {
 }
 
 func main() {
-	cfg := config{}
+	var cfg config
 	flag.StringVar(&cfg.server, "server", "", "`path` of the quickstart's server")
 	flag.IntVar(&cfg.rate, "rate", 400, "calls a second")
 	flag.DurationVar(&cfg.pace, "pace", 2500*time.Millisecond, "time between two events")

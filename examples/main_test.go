@@ -20,8 +20,12 @@ import (
 // said holds the expected output of each example.
 var said = map[string][]string{
 	"kubernetes": {"called at its own", "exited with 0", "none failed"},
-	"migrate": {"before: calls reach old", "the old server has left",
-		"the new layout alone: calls reach new", "none failed"},
+	"migrate": {
+		"before: calls reach old",
+		"the old server has left",
+		"the new layout alone: calls reach new",
+		"none failed",
+	},
 }
 
 func TestExamples(t *testing.T) {
@@ -51,11 +55,11 @@ func TestExamples(t *testing.T) {
 func TestManifests(t *testing.T) {
 	manifests, err := os.ReadFile("kubernetes/greeter.yaml")
 	must.Succeed(t, err)
+
 	var deployment appsv1.Deployment
 	var budget policyv1.PodDisruptionBudget
 
 	documents := bytes.Split(manifests, []byte("\n---\n"))
-
 	into := []any{&deployment, &budget}
 	if len(documents) != len(into) {
 		t.Fatalf("%d manifests, want %d", len(documents), len(into))
@@ -76,8 +80,8 @@ func TestManifests(t *testing.T) {
 	labels := deployment.Spec.Template.Labels
 	for name, value := range deployment.Spec.Selector.MatchLabels {
 		if labels[name] != value || budget.Spec.Selector.MatchLabels[name] != value {
-			t.Errorf("the pods have the labels %v, want %s=%s, as in both selectors", labels, name,
-				value)
+			t.Errorf("the pods have the labels %v, want %s=%s, as in both selectors",
+				labels, name, value)
 		}
 	}
 
@@ -109,7 +113,8 @@ func checkPod(t *testing.T, pod corev1.PodSpec) {
 	probe := container.ReadinessProbe.GRPC
 	if probe.Port != container.Ports[0].ContainerPort ||
 		*probe.Service != runtime.RegistrationHealth {
-		t.Errorf("the probe asks port %d for %q, want port %d, %q", probe.Port, *probe.Service,
+		t.Errorf("the probe asks port %d for %q, want port %d, %q",
+			probe.Port, *probe.Service,
 			container.Ports[0].ContainerPort, runtime.RegistrationHealth)
 	}
 }

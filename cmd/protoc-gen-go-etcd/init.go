@@ -242,7 +242,8 @@ func replacement(dir string) (string, error) {
 func released() (string, error) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Path != quickstart.Self || info.Main.Sum == "" {
-		return "", errors.New("this is a development build, whose version no module proxy has: give -replace DIR, where DIR is a checkout of " + quickstart.Self)
+		return "", errors.New("this is a development build, whose version no module proxy has: give -replace DIR, where DIR is a checkout of " +
+			quickstart.Self)
 	}
 
 	return info.Main.Version, nil

@@ -23,6 +23,11 @@ func checkout(t *testing.T) string {
 	return dir
 }
 
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	must.Succeed(t, os.WriteFile(name, []byte(text), 0o600))
+}
+
 // runInit runs init in the current directory, and checks its exit code.
 func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
@@ -39,8 +44,9 @@ func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
 func TestInit(t *testing.T) {
 	t.Chdir(t.TempDir())
 	must.Succeed(t, os.Mkdir("src", 0o750))
-	must.Succeed(t, os.WriteFile("src/go.mod", []byte("module "+quickstart.Self+"\n"), 0o600))
-	must.Succeed(t, os.WriteFile(".gitignore", []byte("mine"), 0o600))
+	writeFile(t, "src/go.mod", "module "+quickstart.Self+"\n")
+	writeFile(t, ".gitignore", "mine")
+
 	stdout, _ := runInit(t, 0, "-replace=src", "example.com/hello")
 	wantText(t, "stdout", stdout, "Your .gitignore stays as it is")
 
@@ -64,7 +70,7 @@ func TestInit(t *testing.T) {
 }
 
 // TestInitInAWorkspace checks that init says how to generate code although the
-// go command would use a go.work, and that a module is around.
+// go command would use a go.work, and that the directory is in another module.
 func TestInitInAWorkspace(t *testing.T) {
 	source := checkout(t)
 	for _, tt := range []struct{ name, gowork, want string }{
@@ -74,13 +80,12 @@ func TestInitInAWorkspace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			must.Succeed(t,
-				os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
-			must.Succeed(t, os.WriteFile(filepath.Join(dir, "go.mod"),
-				[]byte("module example.com/around\n"), 0o600))
+			writeFile(t, filepath.Join(dir, "go.work"), "go 1.26.0\n")
+			writeFile(t, filepath.Join(dir, "go.mod"), "module example.com/outer\n")
 			must.Succeed(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
 			t.Chdir(filepath.Join(dir, "hello"))
 			t.Setenv("GOWORK", tt.gowork)
+
 			stdout, _ := runInit(t, 0, "-replace", source, "example.com/hello")
 			wantText(t, "what it says of the module", stdout,
 				"was part of the module of "+filepath.Join(dir, "go.mod"))
@@ -97,8 +102,13 @@ func TestInitOnPath(t *testing.T) {
 		t.Skip("the programs of this test are shell scripts")
 	}
 
+	const (
+		own    = "go:generate bin/buf generate\n"
+		buf    = "go:generate buf generate\n"
+		protoc = " proto/hello/v1/hello.proto\n"
+	)
+
 	source := checkout(t)
-	const own, buf, protoc = "go:generate bin/buf generate\n", "go:generate buf generate\n", " proto/hello/v1/hello.proto\n"
 	for _, tt := range []struct{ program, script, generates, says string }{
 		{"cat", "", own, "go generate builds buf"},
 		{"buf", "echo 1.31.0", own, "go generate builds buf"},
@@ -113,8 +123,10 @@ func TestInitOnPath(t *testing.T) {
 		for _, flags := range [][]string{{}, {"-connect"}} {
 			t.Run(tt.program+" "+tt.script+strings.Join(flags, ""), func(t *testing.T) {
 				bin := t.TempDir()
-				must.Succeed(t, os.WriteFile(filepath.Join(bin, tt.program), []byte("#!/bin/sh\n"+
-					tt.script+"\n"), 0o700)) //nolint:gosec // the script must be executable
+				program := filepath.Join(bin, tt.program)
+				script := []byte("#!/bin/sh\n" + tt.script + "\n")
+				must.Succeed(t, os.WriteFile(program, script, 0o700)) //nolint:gosec // the script must be executable
+
 				t.Setenv("PATH", bin)
 				t.Chdir(t.TempDir())
 				stdout, _ := runInit(t, 0,
@@ -134,8 +146,7 @@ func TestInitOnPath(t *testing.T) {
 func TestInitRefuses(t *testing.T) {
 	source := checkout(t)
 	other := t.TempDir()
-	must.Succeed(t,
-		os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600))
+	writeFile(t, filepath.Join(other, "go.mod"), "module example.com/other\n")
 
 	tests := []struct {
 		name   string
@@ -169,7 +180,7 @@ func TestInitRefuses(t *testing.T) {
 			t.Chdir(t.TempDir())
 
 			if tt.file != "" {
-				must.Succeed(t, os.WriteFile(tt.file, []byte("mine"), 0o600))
+				writeFile(t, tt.file, "mine")
 			}
 
 			stdout, stderr := runInit(t, 1, tt.args...)

@@ -18,7 +18,7 @@ import (
 
 func TestArguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	must.Succeed(t, os.WriteFile(file, nil, 0o600))
+	writeFile(t, file, "")
 
 	tests := []struct {
 		name           string
@@ -83,12 +83,13 @@ func TestExport(t *testing.T) {
 	const path = "etcd/discovery/v1/options.proto"
 	got, err := os.ReadFile(filepath.Join(dir, path))
 	must.Succeed(t, err)
+
 	want, err := embedded.Files.ReadFile(path)
 	must.Succeed(t, err)
 
 	if !bytes.Equal(got, want) {
-		t.Errorf("export writes %s with %d bytes, want the embedded file with %d", path, len(got),
-			len(want))
+		t.Errorf("export writes %s with %d bytes, want the embedded file with %d",
+			path, len(got), len(want))
 	}
 }
 
@@ -120,17 +121,20 @@ func TestPlugin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			code := run(nil, stdin(t, &pluginpb.CodeGeneratorRequest{
+			request := &pluginpb.CodeGeneratorRequest{
 				FileToGenerate: []string{"greeter.proto"},
 				ProtoFile:      []*descriptorpb.FileDescriptorProto{file},
 				Parameter:      &tt.parameter,
-			}), &stdout, &stderr)
+			}
+
+			var stdout, stderr bytes.Buffer
+			code := run(nil, stdin(t, request), &stdout, &stderr)
 			if code != tt.code {
 				t.Errorf("exit code %d; want %d", code, tt.code)
 			}
 
 			wantText(t, "stderr", stderr.String(), tt.stderr)
+
 			response := new(pluginpb.CodeGeneratorResponse)
 			must.Succeed(t, proto.Unmarshal(stdout.Bytes(), response))
 

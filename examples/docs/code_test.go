@@ -20,6 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/codegen"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect" // pages import it: this keeps it in go.mod
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
@@ -141,8 +142,8 @@ func parse(fset *token.FileSet, b block) (*ast.File, error) {
 		return file, nil
 	}
 
-	if file, declarationsErr := parser.ParseFile(
-		fset, b.page, head.String()+b.text, 0); declarationsErr == nil {
+	file, declarationsErr := parser.ParseFile(fset, b.page, head.String()+b.text, 0)
+	if declarationsErr == nil {
 		return file, nil
 	}
 
@@ -184,9 +185,9 @@ func exports(t *testing.T) importer.Lookup {
 // the service has another name.
 func TestCompat(t *testing.T) {
 	source := squeezed(sources(t, ".go", repository+"/compat"))
-	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user",
-		"greeterv1.GreeterService",
-		"basic.Greeter",
+	ours := strings.NewReplacer(
+		"&greeterv1.GreeterService_EtcdServiceDesc", "user",
+		"greeterv1.GreeterService", "basic.Greeter",
 		"GreeterService", "Greeter")
 	for _, b := range all(t, "go compat") {
 		if !strings.Contains(source, "\n"+squeezed(ours.Replace(b.text))) {
@@ -217,16 +218,15 @@ message GetReply {}
 // TestProto compiles the services of the pages and generates code from them.
 func TestProto(t *testing.T) {
 	options, err := proto.Files.ReadFile(optionsProto)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 
 	for i, b := range all(t, "proto") {
 		file := fmt.Sprintf("page%d/v1/page.proto", i)
-		sources := &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{
+		files := protocompile.SourceAccessorFromMap(map[string]string{
 			file:         fmt.Sprintf(protoHead, i) + b.text,
 			optionsProto: string(options),
-		})}
+		})
+		sources := &protocompile.SourceResolver{Accessor: files}
 
 		request, err := codegen.Request(t.Context(), sources, file)
 		if err != nil {
@@ -236,8 +236,8 @@ func TestProto(t *testing.T) {
 
 		response, err := gen.Respond(request)
 		if err != nil || response.Error != nil || len(response.GetFile()) != 1 {
-			t.Errorf("%s:%d: %d generated files, errors %v, %q; want one file, no error", b.page,
-				b.line, len(response.GetFile()), err, response.GetError())
+			t.Errorf("%s:%d: %d generated files, errors %v, %q; want one file, no error",
+				b.page, b.line, len(response.GetFile()), err, response.GetError())
 		}
 	}
 }

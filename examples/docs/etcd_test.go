@@ -57,8 +57,8 @@ var refused = regexp.MustCompile(`(?m)^! (.+)$`)
 // an etcd for that page.
 func TestCommands(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
-		"go.etcd.io/etcd/etcdctl/v3")
+	build := exec.CommandContext(
+		t.Context(), "go", "build", "-o", bin, "go.etcd.io/etcd/etcdctl/v3")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build etcdctl: %v\n%s", err, output)
 	}
@@ -74,11 +74,11 @@ func TestCommands(t *testing.T) {
 			etcd := etcdtest.Start(t)
 			cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euxo pipefail\n"+script)
 			cmd.Dir = t.TempDir()
-
-			cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+
-				os.Getenv("PATH"),
-				"ETCDCTL_ENDPOINTS="+strings.Join(
-					etcd.Endpoints(), ","), "ETCDCTL_DIAL_TIMEOUT=1m", "ETCDCTL_COMMAND_TIMEOUT=1m")
+			cmd.Env = append(os.Environ(),
+				"PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"),
+				"ETCDCTL_ENDPOINTS="+strings.Join(etcd.Endpoints(), ","),
+				"ETCDCTL_DIAL_TIMEOUT=1m",
+				"ETCDCTL_COMMAND_TIMEOUT=1m")
 
 			// The background processes of the script end with it.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

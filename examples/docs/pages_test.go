@@ -48,9 +48,8 @@ func pages(t *testing.T, patterns ...string) (all []page) {
 		}
 
 		for _, file := range files {
-			all = append(all, page{
-				filepath.ToSlash(filepath.Join(filepath.Dir(pattern), filepath.Base(file))),
-				read(t, file)})
+			name := filepath.Join(filepath.Dir(pattern), filepath.Base(file))
+			all = append(all, page{filepath.ToSlash(name), read(t, file)})
 		}
 	}
 
@@ -78,12 +77,11 @@ func (p page) blocks(t *testing.T) (all []block) {
 	t.Helper()
 
 	var open *block
-
 	indent := ""
 	for i, line := range strings.Split(p.text, "\n") {
 		match := fence.FindStringSubmatch(line)
-
-		if before := unseen.FindStringSubmatch(line); before != nil && open == nil {
+		before := unseen.FindStringSubmatch(line)
+		if before != nil && open == nil {
 			all = append(all,
 				block{page: p.name, line: i + 1, language: "sh", text: before[1] + "\n"})
 		}
@@ -130,7 +128,8 @@ func all(t *testing.T, language string) (found []block) {
 // TestLanguages requires a test for every block except output of programs.
 func TestLanguages(t *testing.T) {
 	checked := []string{
-		"go", "proto", "sh", "json", "json endpoint", "yaml", "text", "mermaid", "sh setup", "proto setup", "go compat",
+		"go", "proto", "sh", "json", "json endpoint", "yaml", "text", "mermaid",
+		"sh setup", "proto setup", "go compat",
 	}
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {
@@ -159,7 +158,8 @@ var (
 // TestLinks follows the links within the repository.
 func TestLinks(t *testing.T) {
 	for _, p := range pages(t, "*.md", "docs/*.md", "docs/measured/*.md") {
-		for _, match := range link.FindAllStringSubmatch(fenced.ReplaceAllString(p.text, ""), -1) {
+		text := fenced.ReplaceAllString(p.text, "")
+		for _, match := range link.FindAllStringSubmatch(text, -1) {
 			target, anchor, _ := strings.Cut(match[1], "#")
 			if strings.Contains(target, "://") {
 				continue
@@ -187,8 +187,8 @@ func checkLink(t *testing.T, from, link, file, anchor string) {
 		return
 	}
 
-	for _, match := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(read(t, file), ""),
-		-1) {
+	text := fenced.ReplaceAllString(read(t, file), "")
+	for _, match := range heading.FindAllStringSubmatch(text, -1) {
 		words := unsluggable.ReplaceAllString(strings.ToLower(match[1]), "")
 		if strings.ReplaceAll(words, " ", "-") == anchor { // as on GitHub
 			return
@@ -247,8 +247,8 @@ func TestMessages(t *testing.T) {
 		"protobuf": "google.golang.org/protobuf",
 		"etcd":     "go.etcd.io/etcd/api/v3",
 	} {
-		output, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}",
-			module).Output()
+		output, err := exec.CommandContext(
+			t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 		if err != nil {
 			t.Fatalf("go list -m %s: %v", module, err)
 		}
@@ -256,8 +256,8 @@ func TestMessages(t *testing.T) {
 		source[from] = sources(t, ".go", strings.TrimSpace(string(output)))
 	}
 
-	messages := message.FindAllStringSubmatch(read(t,
-		filepath.Join(repository, "docs", "troubleshooting.md")), -1)
+	page := read(t, filepath.Join(repository, "docs", "troubleshooting.md"))
+	messages := message.FindAllStringSubmatch(page, -1)
 	if len(messages) < 35 {
 		t.Fatalf("found %d messages, want at least 35", len(messages))
 	}
@@ -283,8 +283,8 @@ func TestMessages(t *testing.T) {
 			parts[i] = strings.ReplaceAll(regexp.QuoteMeta(part), `"`, `\\?"`)
 		}
 
-		if !regexp.MustCompile(strings.Join(parts, `(?:%[+#.0-9]*[a-z])+`)).MatchString(
-			source[from]) {
+		pattern := regexp.MustCompile(strings.Join(parts, `(?:%[+#.0-9]*[a-z])+`))
+		if !pattern.MatchString(source[from]) {
 			t.Errorf("the source has no message %q", match[2])
 		}
 	}

@@ -38,13 +38,15 @@ func TestShop(t *testing.T) {
 	etcd := etcdtest.Start(t, etcdtest.WithTLS(), etcdtest.WithAuth("root's"))
 	dir := t.TempDir()
 	for name, value := range map[string]string{
-		"PATH":              dir + string(filepath.ListSeparator) + os.Getenv("PATH"),
-		"DIR":               dir,
-		"LISTEN":            "127.0.0.1:0",
-		"ETCD":              etcd.Endpoints()[0],
-		"ETCDCTL_ENDPOINTS": etcd.Endpoints()[0],
-		"ETCDCTL_CACERT":    etcd.CAFile(),
-		"ETCDCTL_USER":      "root:root's", "ETCDCTL_COMMAND_TIMEOUT": "1m"} {
+		"PATH":                    dir + string(filepath.ListSeparator) + os.Getenv("PATH"),
+		"DIR":                     dir,
+		"LISTEN":                  "127.0.0.1:0",
+		"ETCD":                    etcd.Endpoints()[0],
+		"ETCDCTL_ENDPOINTS":       etcd.Endpoints()[0],
+		"ETCDCTL_CACERT":          etcd.CAFile(),
+		"ETCDCTL_USER":            "root:root's",
+		"ETCDCTL_COMMAND_TIMEOUT": "1m",
+	} {
 		t.Setenv(name, value)
 	}
 
@@ -71,8 +73,8 @@ func TestShop(t *testing.T) {
 	run(t, `etcdctl put _grpc_config/shop/stock "$(cat deploy/canary.json)"`)
 	waitForShare(t, client, 10)
 
-	if _, err := registry.Register(t.Context(), "shop/stock",
-		runtime.Endpoint{Addr: "10.6.6.6:80"}); err == nil {
+	foreign := runtime.Endpoint{Addr: "10.6.6.6:80"}
+	if _, err := registry.Register(t.Context(), "shop/stock", foreign); err == nil {
 		t.Error("a caller registers a server, want an error")
 	}
 
@@ -105,8 +107,8 @@ func waitForShare(t *testing.T, client shopv1.OrdersServiceClient, want int) {
 func run(t *testing.T, script string) {
 	t.Helper()
 
-	if output, err := exec.CommandContext(
-		t.Context(), "sh", "-exc", script).CombinedOutput(); err != nil {
+	output, err := exec.CommandContext(t.Context(), "sh", "-exc", script).CombinedOutput()
+	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
 }

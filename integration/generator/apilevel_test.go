@@ -54,8 +54,9 @@ service Levels {
   option (etcd.discovery.v1.service).key = "levels";
 `)
 
-	for i, path := range []string{"x", "get_x", "string", "name", "reset", "reverse.x",
-		"reverse.get_x", "kind"} {
+	for i, path := range []string{
+		"x", "get_x", "string", "name", "reset", "reverse.x", "reverse.get_x", "kind",
+	} {
 		fmt.Fprintf(&b,
 			"  rpc M%d(Request) returns (google.protobuf.Empty) {\n    option (etcd.discovery.v1.method).affinity = %q;\n  }\n",
 			i, path)
@@ -73,8 +74,9 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 	o := overlay{}
 	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
 	plugin := func(name, proto, requests, service, more string) map[string]string {
-		parameter := "module=" + dataPackage + ",Mn1/levels.proto=" +
-			dataPackage + "/" + service + ",Mn1/request.proto=" + dataPackage + "/" + requests
+		parameter := "module=" + dataPackage +
+			",Mn1/levels.proto=" + dataPackage + "/" + service +
+			",Mn1/request.proto=" + dataPackage + "/" + requests
 		request := files.compile(t, none, parameter+more, proto)
 		if name == "" {
 			return generated(t, request)
@@ -85,19 +87,19 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 
 	beside := plugin("protoc-gen-go-grpc", "n1/levels.proto", "n1/requests", "n1/service", "")
 
+	const level = ",default_api_level="
 	levels := []string{"API_OPEN", "API_HYBRID", "API_OPAQUE"}
 	for _, made := range levels {
 		requests := "n1/" + made
-		o.add("", plugin("protoc-gen-go", "n1/request.proto", requests, "n1/service",
-			",default_api_level="+made))
+		o.add("",
+			plugin("protoc-gen-go", "n1/request.proto", requests, "n1/service", level+made))
 
-		for _, told := range levels {
-			service := "n1/" + made + told
-			o.add(service,
-				plugin("", "n1/levels.proto", requests, "n1/service", ",default_api_level="+told))
+		for _, given := range levels {
+			service := "n1/" + made + given
+			o.add(service, plugin("", "n1/levels.proto", requests, "n1/service", level+given))
 			o.add(service, withRequests(beside, requests, "replaced"))
 			o.add(service+"/serviceetcd", plugin("", "n1/levels.proto", requests,
-				service+";service", ",default_api_level="+told+ownPackage))
+				service+";service", level+given+ownPackage))
 		}
 	}
 
@@ -114,8 +116,9 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 	} {
 		requests := "n1/" + name
 		for _, content := range made {
-			o.add(requests, map[string]string{"request.pb.go": strings.Replace(content,
-				"\npackage requests\n", "\npackage "+name+"\n", 1)})
+			content = strings.Replace(content,
+				"\npackage requests\n", "\npackage "+name+"\n", 1)
+			o.add(requests, map[string]string{"request.pb.go": content})
 		}
 
 		at := requests + "/" + service
@@ -136,11 +139,13 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 // requests from the given folder. It imports them under the name requests,
 // since gRPC's code does not compile with every name of that package.
 func withRequests(beside map[string]string, folder, name string) map[string]string {
+	rename := strings.NewReplacer(
+		`"`+dataPackage+`/n1/requests"`, `"`+dataPackage+"/"+folder+`"`,
+		"\npackage replaced\n", "\npackage "+name+"\n")
+
 	changed := map[string]string{}
 	for path, content := range beside {
-		changed[path] = strings.NewReplacer(`"`+dataPackage+`/n1/requests"`,
-			`"`+dataPackage+"/"+folder+`"`, "\npackage replaced\n", "\npackage "+name+"\n").Replace(
-			content)
+		changed[path] = rename.Replace(content)
 	}
 
 	return changed
@@ -166,9 +171,9 @@ func (o overlay) build(t *testing.T, flags ...string) {
 
 	root, err := filepath.Abs(dataDir)
 	kit.Must(t, err)
+
 	dir := t.TempDir()
 	replace := map[string]string{}
-
 	packages := map[string]bool{}
 	for path, content := range o {
 		file := filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))

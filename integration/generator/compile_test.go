@@ -57,15 +57,20 @@ var (
 	compiler = incremental.New()
 	session  = new(ir.Session)
 	given    = source.NewMap(nil) // the current test's sources
-	opener   = &source.Openers{given, &source.FS{FS: os.DirFS(dataDir)},
-		&source.FS{FS: proto.Files}, source.WKTs()}
+	opener   = &source.Openers{
+		given,
+		&source.FS{FS: os.DirFS(dataDir)},
+		&source.FS{FS: proto.Files},
+		source.WKTs(),
+	}
 )
 
 // give makes s the sources of the compiler.
 func (s sources) give() {
 	evict := func(paths iter.Seq[string]) {
 		for path := range paths {
-			compiler.Evict(queries.File{Opener: opener, Path: path},
+			compiler.Evict(
+				queries.File{Opener: opener, Path: path},
 				queries.File{Opener: opener, Path: path, ReportError: true})
 		}
 	}
@@ -105,8 +110,10 @@ func (s sources) compile(
 	}
 
 	var options fdp.Options
-	options.Apply(fdp.IncludeSourceCodeInfo(where != none),
+	options.Apply(
+		fdp.IncludeSourceCodeInfo(where != none),
 		fdp.GenerateExtraOptionLocations(where == everyField))
+
 	s.give()
 
 	results, diagnostics, err := incremental.Run(t.Context(), compiler, queries.FDS{
@@ -115,7 +122,6 @@ func (s sources) compile(
 		Workspace: source.NewWorkspace(generate...),
 		Options:   options,
 	})
-
 	kit.Must(t, err)
 
 	for _, diagnostic := range diagnostics.Diagnostics {
@@ -128,20 +134,18 @@ func (s sources) compile(
 		t.FailNow()
 	}
 
-	wire, err := protobuf.MarshalOptions{
-		Deterministic: true,
-	}.Marshal(&pluginpb.CodeGeneratorRequest{
+	encode := protobuf.MarshalOptions{Deterministic: true}
+	wire, err := encode.Marshal(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: generate,
 		Parameter:      &parameter,
 		ProtoFile:      results[0].Value.GetFile(),
 	})
-
 	kit.Must(t, err)
 
 	// as a plugin without the Go code of the options decodes it
+	decode := protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}
 	seen := new(pluginpb.CodeGeneratorRequest)
-	kit.Must(t,
-		(protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
+	kit.Must(t, decode.Unmarshal(wire, seen))
 
 	return seen
 }

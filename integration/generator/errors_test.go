@@ -52,10 +52,10 @@ func testError(t *testing.T, path string) {
 	}
 
 	got := response.GetError() + "\n"
-
 	want := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == wantName })
 	if want < 0 {
-		archive.Files, want = append(archive.Files, txtar.File{Name: wantName}), len(archive.Files)
+		want = len(archive.Files)
+		archive.Files = append(archive.Files, txtar.File{Name: wantName})
 	}
 
 	if *update {
@@ -86,10 +86,11 @@ func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorR
 	}
 
 	where := everyField
-
 	parameter := "paths=source_relative"
 	for line := range strings.Lines(string(archive.Comment)) {
-		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name + " " + value {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+
+		switch name + " " + value {
 		case "positions statements":
 			where = statements
 		case "positions none":
@@ -108,8 +109,8 @@ func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorR
 func TestManyProblems(t *testing.T) {
 	allocated := func(n int) float64 {
 		var file strings.Builder
-		file.WriteString(`syntax = "proto3"; package demo; import "` +
-			optionsProto + `"; option go_package = "example.com/demo"; message M {}
+		file.WriteString(`syntax = "proto3"; package demo; import "` + optionsProto +
+			`"; option go_package = "example.com/demo"; message M {}
 service Demo { option (etcd.discovery.v1.service).key = "demo";
 `)
 
@@ -126,14 +127,15 @@ service Demo { option (etcd.discovery.v1.service).key = "demo";
 			want := fmt.Sprintf(
 				"demo.proto:%d:35: demo.Demo.M%04d: timeout is 0s: give it more than 0", n+2, n-1)
 			if len(lines) != n || lines[n-1] != want {
-				t.Errorf("%d errors, the last %q, want %d, the last %q", len(lines),
-					lines[len(lines)-1], n, want)
+				t.Errorf("%d errors, the last %q, want %d, the last %q",
+					len(lines), lines[len(lines)-1], n, want)
 			}
 		})
 	}
+
 	if half, all := allocated(500), allocated(1000); all > 3*half {
-		t.Errorf("allocations: %v for 500 errors, %v for 1000, want at most 3 times as many", half,
-			all)
+		t.Errorf("allocations: %v for 500 errors, %v for 1000, want at most 3 times as many",
+			half, all)
 	}
 }
 
@@ -152,7 +154,8 @@ func TestFileNames(t *testing.T) {
 			FileToGenerate: []string{name},
 			Parameter:      proto.String("paths=source_relative"),
 			ProtoFile: []*descriptorpb.FileDescriptorProto{{
-				Name: proto.String(name), Syntax: proto.String("proto3"),
+				Name:   proto.String(name),
+				Syntax: proto.String("proto3"),
 				Options: &descriptorpb.FileOptions{
 					GoPackage:  proto.String("example.com/demo"),
 					Deprecated: &deprecated,
@@ -162,6 +165,7 @@ func TestFileNames(t *testing.T) {
 			}},
 		}
 	}
+
 	for deprecated, want := range map[bool]string{
 		false: "// source: " + shown + "\n",
 		true:  "// " + shown + " is a deprecated file.\n",
@@ -175,7 +179,6 @@ func TestFileNames(t *testing.T) {
 	}
 
 	got := generate(t, request(false, "/")).GetError()
-
 	want := shown + ": Demo: key "
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("the error is %q, want it to begin %q", got, want)

@@ -23,16 +23,18 @@ import (
 // and whose names are arbitrary.
 func FuzzOptions(f *testing.F) {
 	add := func(service, method, parameter string) {
-		var wires [2][]byte
-		for i, m := range []proto.Message{new(discoveryv1.ServiceOptions),
-			new(discoveryv1.MethodOptions)} {
-			kit.Must(f, prototext.Unmarshal([]byte([]string{service, method}[i]), m))
+		encode := func(text string, m proto.Message) []byte {
+			kit.Must(f, prototext.Unmarshal([]byte(text), m))
 			wire, err := proto.Marshal(m)
 			kit.Must(f, err)
-			wires[i] = wire
+
+			return wire
 		}
 
-		f.Add(wires[0], wires[1], "hello/hello.proto", "hello.v1", "Greeter", "SayHello", parameter)
+		f.Add(
+			encode(service, new(discoveryv1.ServiceOptions)),
+			encode(method, new(discoveryv1.MethodOptions)),
+			"hello/hello.proto", "hello.v1", "Greeter", "SayHello", parameter)
 	}
 
 	add(`key: "acme/user"`, ``, "paths=source_relative")
@@ -43,6 +45,7 @@ func FuzzOptions(f *testing.F) {
 		"Mhello/hello.proto=example.com/y,nope=1")
 	add(`key: "acme/a" load_balancing { least_request { choice_count: 3 } outlier_detection { interval { seconds: 1 } success_rate_ejection { request_volume: 1 } } }`,
 		`retry { max_attempts: 3 initial_backoff { nanos: 1 } max_backoff { seconds: 1 } backoff_multiplier: 1.5 codes: CODE_UNAVAILABLE }`, "")
+
 	f.Fuzz(func(t *testing.T, service, method []byte, file, pkg, name, rpc, parameter string) {
 		checkAnswer(t, optionsFile(service, method, file, pkg, name, rpc), parameter)
 	})
@@ -76,15 +79,20 @@ func optionsFile(
 
 	message := scope + "Request"
 	sub := scope + "Request.Sub"
+
 	services := &descriptorpb.ServiceOptions{}
 	services.ProtoReflect().SetUnknown(option(service))
+
 	methods := &descriptorpb.MethodOptions{}
 	methods.ProtoReflect().SetUnknown(option(method))
+
 	other := &descriptorpb.ServiceOptions{}
 	proto.SetExtension(other, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "acme/other"})
 
 	return &descriptorpb.FileDescriptorProto{
-		Name: &file, Package: &pkg, Syntax: proto.String("proto3"),
+		Name:    &file,
+		Package: &pkg,
+		Syntax:  proto.String("proto3"),
 		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/hello;hello")},
 		MessageType: []*descriptorpb.DescriptorProto{{
 			Name: proto.String("Request"),
@@ -94,8 +102,10 @@ func optionsFile(
 				field("ratio", 3, descriptorpb.FieldDescriptorProto_TYPE_DOUBLE, nil),
 			},
 			NestedType: []*descriptorpb.DescriptorProto{{
-				Name: proto.String("Sub"), Field: []*descriptorpb.FieldDescriptorProto{
-					field("id", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES, nil)},
+				Name: proto.String("Sub"),
+				Field: []*descriptorpb.FieldDescriptorProto{
+					field("id", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES, nil),
+				},
 			}},
 		}},
 		Service: []*descriptorpb.ServiceDescriptorProto{
@@ -111,22 +121,18 @@ func optionsFile(
 			{Name: proto.String("Other"), Options: other},
 		},
 		SourceCodeInfo: &descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{
-			{
-				Path: []int32{6, 0},
-				Span: []int32{9, 0, 20, 1},
-			}, {Path: []int32{6, 0, 3, 52379}, Span: []int32{10, 2, 11, 4}},
-			{
-				Path: []int32{6, 0, 2, 0},
-				Span: []int32{12, 2, 14, 4},
-			}, {Path: []int32{6, 1}, Span: []int32{21, 0, 22, 1}},
+			{Path: []int32{6, 0}, Span: []int32{9, 0, 20, 1}},
+			{Path: []int32{6, 0, 3, 52379}, Span: []int32{10, 2, 11, 4}},
+			{Path: []int32{6, 0, 2, 0}, Span: []int32{12, 2, 14, 4}},
+			{Path: []int32{6, 1}, Span: []int32{21, 0, 22, 1}},
 		}},
 	}
 }
 
 // option returns the encoding of this project's option with the given content.
 func option(content []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(nil,
-		discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
+	number := discoveryv1.E_Service.TypeDescriptor().Number()
+	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), content)
 }
 
 // place matches the start of an error line: the file and, if the request has
@@ -161,14 +167,14 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 
 	if response.Error != nil {
 		if len(response.GetFile()) > 0 {
-			t.Fatalf("%d generated files, want none beside the error %s", len(response.GetFile()),
-				response.GetError())
+			t.Fatalf("%d generated files, want none with the error %s",
+				len(response.GetFile()), response.GetError())
 		}
 
 		for line := range strings.SplitSeq(response.GetError(), "\n") {
 			if !place.MatchString(line) {
-				t.Fatalf("line %q of the error does not begin with a place:\n%s", line,
-					response.GetError())
+				t.Fatalf("line %q of the error does not begin with a place:\n%s",
+					line, response.GetError())
 			}
 		}
 
@@ -178,8 +184,8 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	for _, file := range response.GetFile() {
 		formatted, err := format.Source([]byte(file.GetContent()))
 		if err != nil || string(formatted) != file.GetContent() {
-			t.Fatalf("%s differs from what gofmt writes (error %v):\n%s", file.GetName(), err,
-				file.GetContent())
+			t.Fatalf("%s differs from what gofmt writes (error %v):\n%s",
+				file.GetName(), err, file.GetContent())
 		}
 	}
 }

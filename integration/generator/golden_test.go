@@ -25,9 +25,8 @@ const dataPackage = "github.com/etcdrpc/protoc-gen-go-etcd/testdata"
 // parameters holds the plugin parameters of some cases. Most cases, the folders
 // of testdata, use paths=source_relative.
 var parameters = map[string]string{
-	"module":  "module=" + dataPackage,
-	"mapping": "paths=source_relative,Mmapping/greeter.proto=" + dataPackage + "/mapping",
-
+	"module":        "module=" + dataPackage,
+	"mapping":       "paths=source_relative,Mmapping/greeter.proto=" + dataPackage + "/mapping",
 	"packagesuffix": "paths=source_relative" + ownPackage,
 }
 
@@ -36,8 +35,10 @@ var parameters = map[string]string{
 var connectCases = map[string]connectCase{
 	"connect":     {beside: true},
 	"connectsame": {suffix: ",package_suffix=", simple: ",simple"},
-	"connectsuffix": {suffix: ",package_suffix=rpc",
-		managed: ",Mconnectsuffix/opts.proto=" + dataPackage + "/connectsuffix;opts"},
+	"connectsuffix": {
+		suffix:  ",package_suffix=rpc",
+		managed: ",Mconnectsuffix/opts.proto=" + dataPackage + "/connectsuffix;opts",
+	},
 }
 
 // A connectCase describes how this plugin and protoc-gen-connect-go generate
@@ -112,8 +113,8 @@ func writeOthers(t *testing.T, name string, files sources) {
 	}
 
 	if isConnect {
-		told := parameter + c.suffix + c.simple
-		request.Parameter = &told
+		parameter += c.suffix + c.simple
+		request.Parameter = &parameter
 		writeFiles(t, dataDir, runTool(t, "protoc-gen-connect-go", request))
 	}
 }
@@ -204,8 +205,8 @@ func TestServiceConfigs(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s: config %s: %v, want a valid live config", path, text, err)
 				} else if again := config.JSON(); again != text {
-					t.Errorf("%s: config %s, want %s, as clients pass it to gRPC", path, text,
-						again)
+					t.Errorf("%s: config %s, want %s, as clients pass it to gRPC",
+						path, text, again)
 				}
 			}
 		}
@@ -273,8 +274,8 @@ func TestAnnotations(t *testing.T) {
 	files := sources{}
 	files.readDir(t, filepath.Join(dataDir, "basic"), "basic")
 
-	meta := generated(t, files.compile(
-		t, everyField, "paths=source_relative,annotate_code=true"))["basic/greeter_etcd.pb.go.meta"]
+	request := files.compile(t, everyField, "paths=source_relative,annotate_code=true")
+	meta := generated(t, request)["basic/greeter_etcd.pb.go.meta"]
 	if n := strings.Count(meta, `source_file:"basic/greeter.proto"`); n != 3 {
 		t.Errorf("%d annotations, want 3, one for each generated name:\n%s", n, meta)
 	}

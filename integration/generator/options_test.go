@@ -24,22 +24,22 @@ func TestFeatures(t *testing.T) {
 	got := generate(t, new(pluginpb.CodeGeneratorRequest))
 	want := answer(t, "protoc-gen-go", new(pluginpb.CodeGeneratorRequest))
 	if got.GetSupportedFeatures() != want.GetSupportedFeatures() {
-		t.Errorf("features %b, want %b as protoc-gen-go has", got.GetSupportedFeatures(),
-			want.GetSupportedFeatures())
+		t.Errorf("features %b, want %b as protoc-gen-go has",
+			got.GetSupportedFeatures(), want.GetSupportedFeatures())
 	}
 
 	if got.GetMinimumEdition() != want.GetMinimumEdition() ||
 		got.GetMaximumEdition() != want.GetMaximumEdition() {
 		t.Errorf("editions %d to %d, want %d to %d as protoc-gen-go has",
-			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(),
-			want.GetMaximumEdition())
+			got.GetMinimumEdition(), got.GetMaximumEdition(),
+			want.GetMinimumEdition(), want.GetMaximumEdition())
 	}
 }
 
 // TestImportOption checks that import option, directly or by a public import,
-// gives the same code in requests of protoc, which have the imported files in
-// any order, of buf, which leaves them out, and of images, which leave out the
-// imports, too.
+// gives the same code in each kind of request. Those of protoc have the
+// imported files in any order. Those of buf leave them out, and images also
+// leave out the imports.
 func TestImportOption(t *testing.T) {
 	const shared, service = "shared.proto", "edition2024/service.proto"
 	for _, path := range []string{optionsProto, shared} {
@@ -56,13 +56,16 @@ func TestImportOption(t *testing.T) {
 		}
 
 		check("a request of protoc")
+
 		needed := []string{service, "google/protobuf/empty.proto"}
 		slices.SortStableFunc(request.ProtoFile, func(a, b *descriptorpb.FileDescriptorProto) int {
 			return slices.Index(needed, b.GetName()) - slices.Index(needed, a.GetName())
 		})
 		check("a request of protoc with the imported files at the end")
+
 		request.ProtoFile = request.ProtoFile[:len(needed)]
 		check("a request of buf")
+
 		request.ProtoFile[1].OptionDependency = nil
 		check("an image of buf")
 	}
@@ -75,8 +78,8 @@ func TestOptionsAreDescribed(t *testing.T) {
 	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)
-		isPolicy := slices.ContainsFunc(serviceconfig.Picking,
-			func(p serviceconfig.PolicyRule) bool { return p.Proto == string(field.Name()) })
+		names := func(p serviceconfig.PolicyRule) bool { return p.Proto == string(field.Name()) }
+		isPolicy := slices.ContainsFunc(serviceconfig.Picking, names)
 		o := serviceconfig.OptionNamed(field.JSONName())
 		if o == nil && !isPolicy && field.Name() != "outlier_detection" ||
 			isPolicy != (field.ContainingOneof() != nil) {
@@ -162,9 +165,9 @@ func TestPlainProgram(t *testing.T) {
 	}
 }
 
-// TestOptionsOfOthers checks that services with other projects' options, which
-// have the same number as ours, get neither code nor an error, unless the
-// request declares ours, too, or none, and they could be ours.
+// TestOptionsOfOthers checks services with other projects' options that have
+// the same number as ours. They get neither code nor an error, unless the
+// request also declares ours, or none, and they could be ours.
 func TestOptionsOfOthers(t *testing.T) {
 	request := sources{
 		"acme.proto": `syntax = "proto3";

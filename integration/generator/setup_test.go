@@ -98,8 +98,8 @@ func newProject(t *testing.T, onPath string) string {
 		Replace: root,
 		OnPath:  onPath,
 	}.Files()
-
 	kit.Must(t, err)
+
 	dir := t.TempDir()
 	writeFiles(t, dir, files)
 
@@ -117,6 +117,7 @@ func inProject(t *testing.T, dir, name string, args ...string) {
 	bin := t.TempDir()
 	const protoc = "#!/bin/sh\nexec go tool -modfile=tools/go.mod buf alpha protoc \"$@\"\n"
 	kit.Must(t, os.WriteFile(filepath.Join(bin, "protoc"), []byte(protoc), 0o700))
+
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second

@@ -15,15 +15,17 @@ func TestCheckInstance(t *testing.T) {
 		t.Errorf("CheckKey(a/) = %v, want an error about the slash, and CheckKey(a/b) = nil", err)
 	}
 
-	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x",
-		strings.Repeat("x", MaxInstance)} {
+	for _, id := range []string{
+		"a", "1.2.3.4:80", "[::1]:80", "host-1_x", strings.Repeat("x", MaxInstance),
+	} {
 		if err := CheckInstance(id); err != nil {
 			t.Errorf("CheckInstance(%q) = %v, want nil", id, err)
 		}
 	}
 
-	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff",
-		strings.Repeat("x", MaxInstance+1)} {
+	for _, id := range []string{
+		"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", MaxInstance+1),
+	} {
 		if err := CheckInstance(id); err == nil {
 			t.Errorf("CheckInstance(%q) = nil, want an error", id)
 		}

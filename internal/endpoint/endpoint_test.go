@@ -18,8 +18,11 @@ func TestMerge(t *testing.T) {
 		{&Endpoint{Instance: "c1", Addr: "h:3"}, Kitex, 5},
 	}
 
-	want := []Endpoint{{Instance: "a2", Addr: "h:1", Version: "new"}, {Instance: "b", Addr: "h:2"},
-		{Instance: "c1", Addr: "h:3"}}
+	want := []Endpoint{
+		{Instance: "a2", Addr: "h:1", Version: "new"},
+		{Instance: "b", Addr: "h:2"},
+		{Instance: "c1", Addr: "h:3"},
+	}
 	for range 50 {
 		rand.Shuffle(len(entries), func(i, j int) {
 			entries[i], entries[j] = entries[j], entries[i]
@@ -105,11 +108,9 @@ func TestEncode(t *testing.T) {
 			`{"id":"i","name":"svc","version":"v2","metadata":{"any":"other","weight":"100","zone":"z"},"endpoints":["grpc://h:1","grpcs://h:1"]}`},
 		{Kitex, full, "a/svc/h:1",
 			`{"network":"tcp","address":"h:1","weight":100,"tags":{"any":"other","version":"v2","zone":"z"}}`},
-		{Kitex, Endpoint{
-			Instance: "i",
-			Addr:     "h:1",
-			Metadata: map[string]string{MethodsName: "a.B/C"},
-		}, "a/svc/h:1",
+		{Kitex,
+			Endpoint{Instance: "i", Addr: "h:1", Metadata: map[string]string{MethodsName: "a.B/C"}},
+			"a/svc/h:1",
 			`{"network":"tcp","address":"h:1","weight":0,"tags":{"grpc_methods":"a.B/C"}}`},
 		{GoFrame, full, "a/svc/h:1", `{"any":"other","version":"v2","weight":100,"zone":"z"}`},
 		{GoFrame, bare, "a/svc/h:1", `{}`},
@@ -117,21 +118,13 @@ func TestEncode(t *testing.T) {
 			`{"name":"svc","version":"v2","metadata":null,"endpoints":[],"nodes":[{"metadata":{"any":"other","weight":"100","zone":"z"},"id":"i","address":"h:1"}]}`},
 		{GoMicro, bare, "a/svc/i",
 			`{"name":"svc","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{},"id":"i","address":"h:1"}]}`},
-		{MappedJSON(JSONFields{
-			Addr:    "addr",
-			Name:    "name",
-			Version: "version",
-			Weight:  "weight",
-		}), full, "a/svc/i",
+		{MappedJSON(JSONFields{Addr: "addr", Name: "name", Version: "version", Weight: "weight"}),
+			full, "a/svc/i",
 			`{"addr":"h:1","name":"svc","version":"v2","weight":100}`},
 		{MappedJSON(JSONFields{Addr: "addr", Version: "ver", Weight: "w"}), bare, "a/svc/i",
 			`{"addr":"h:1","ver":""}`},
-		{MappedJSON(JSONFields{
-			Host:     "ip",
-			Port:     "port",
-			Instance: "id",
-			Metadata: "meta",
-		}), full, "a/svc/i",
+		{MappedJSON(JSONFields{Host: "ip", Port: "port", Instance: "id", Metadata: "meta"}),
+			full, "a/svc/i",
 			`{"id":"i","ip":"h","meta":{"any":"other","version":"v2","weight":"100","zone":"z"},"port":1}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
 	} {
@@ -142,8 +135,8 @@ func TestEncode(t *testing.T) {
 
 		key := tt.layout.Key("a/svc", tt.e, 42)
 		if key != tt.key || string(value) != tt.value {
-			t.Errorf("%s: %+v is\n%s %s\nwant\n%s %s", tt.layout, tt.e, key, value, tt.key,
-				tt.value)
+			t.Errorf("%s: %+v is\n%s %s\nwant\n%s %s",
+				tt.layout, tt.e, key, value, tt.key, tt.value)
 		}
 	}
 }
@@ -174,7 +167,8 @@ func TestLeaving(t *testing.T) {
 
 func TestCheckMetadataName(t *testing.T) {
 	for name, want := range map[string]string{
-		"any": "", "grpc": "",
+		"any":       "",
+		"grpc":      "",
 		"version":   `metadata name "version" is reserved: set the endpoint's version instead`,
 		MethodsName: `metadata name "grpc_methods" is reserved: only the runtime sets it`,
 		LeavingName: `metadata name "grpc_leaving" is reserved: only the runtime sets it`,

@@ -26,7 +26,9 @@ func FuzzDecodeValue(f *testing.F) {
 	}
 
 	for _, value := range []string{ // entries in mappedLayouts
-		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"h","p":1,"w":0,"m":{"weight":"5"}}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
+		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`,
+		`{"h":"h","p":1,"w":0,"m":{"weight":"5"}}`,
+		`{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
 	} {
 		f.Add([]byte(value))
 	}
@@ -82,7 +84,6 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 
 		mapped := MappedJSON(JSONFields{Addr: at, Version: ver, Weight: w, Metadata: labels})
-
 		readers := []Reader{reader, {}}
 		for _, l := range append([]Layout{mapped}, mappedLayouts...) {
 			if r, err := NewReader(l, LeaseSuffix); err == nil {
@@ -128,10 +129,12 @@ func (r Reader) means(layout Layout, written []byte) bool {
 	}
 
 	_, shared, _ := fields.shared(own, written)
+
 	rest := fields
 	rest.Addr = ""
 	rest.Host = ""
 	rest.Port = ""
+
 	renamed := false
 	rawjson.Members(written, func(name, _ []byte) bool {
 		renamed = renamed || rest.names(string(name))
@@ -213,8 +216,8 @@ func FuzzDecodeKey(f *testing.F) {
 		}
 
 		if again := layout.Key(key, e, lease); again != etcdKey {
-			t.Fatalf("%q decodes to %s %+v, whose key is %q, want the same key", etcdKey, layout,
-				e, again)
+			t.Fatalf("%q decodes to %s %+v, whose key is %q, want the same key",
+				etcdKey, layout, e, again)
 		}
 
 		from, end := Reader{LeaseSuffix: layout == LeaseSuffix}.Range(key)
@@ -247,7 +250,8 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 		return
 	}
 
-	host, port, err := net.SplitHostPort(e.Addr) // all parsers must find the same host and port
+	// All parsers must find the same host and port.
+	host, port, err := net.SplitHostPort(e.Addr)
 	if err != nil || host == "" || strings.EqualFold(host, "unix") {
 		t.Fatalf("accepted the address %q: host %q, %v", e.Addr, host, err)
 	}
@@ -256,16 +260,13 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 		t.Fatalf("accepted the address %q, with the port %q", e.Addr, port)
 	}
 
-	if u, err := url.Parse("grpc://" + e.Addr); err != nil ||
-		u.Host != e.Addr ||
-		u.Port() != port ||
-		u.User != nil {
+	u, err := url.Parse("grpc://" + e.Addr)
+	if err != nil || u.Host != e.Addr || u.Port() != port || u.User != nil {
 		t.Fatalf("accepted the address %q, which net/url parses as %+v, %v", e.Addr, u, err)
 	}
 
-	if net.JoinHostPort(host, port) != e.Addr {
-		t.Fatalf("accepted the address %q, whose canonical form is %q", e.Addr,
-			net.JoinHostPort(host, port))
+	if canonical := net.JoinHostPort(host, port); canonical != e.Addr {
+		t.Fatalf("accepted the address %q, whose canonical form is %q", e.Addr, canonical)
 	}
 
 	size := len(e.Version) + len(e.Zone)
@@ -297,8 +298,8 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 
 	got, gotLayout, ok, err := reader.Decode(key, etcdKey, again, lease)
 	if err != nil || !ok || gotLayout != layout || !got.Equal(e) {
-		t.Fatalf("%s %+v\nencoded %s\ndecoded %s %+v, ok %v, error %v", layout, e, again,
-			gotLayout, got, ok, err)
+		t.Fatalf("%s %+v\nencoded %s\ndecoded %s %+v, ok %v, error %v",
+			layout, e, again, gotLayout, got, ok, err)
 	}
 }
 
@@ -311,9 +312,10 @@ func checkError(t *testing.T, err error) {
 	}
 
 	text := err.Error()
-	if len(text) > 1000 || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool {
-		return !unicode.IsPrint(r)
-	}) {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(text) > 1000 ||
+		!utf8.ValidString(text) ||
+		strings.ContainsFunc(text, unprintable) {
 		t.Fatalf("the error is too long or not printable: %q", err)
 	}
 }

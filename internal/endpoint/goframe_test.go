@@ -35,8 +35,8 @@ func TestGoFrameAddress(t *testing.T) {
 				tt.value, e, layout, err, GoFrame)
 
 		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
-			t.Errorf("%s: got %+v in layout %v, error %v, want an error with %q", tt.value, e,
-				layout, err, tt.wrong)
+			t.Errorf("%s: got %+v in layout %v, error %v, want an error with %q",
+				tt.value, e, layout, err, tt.wrong)
 		}
 	}
 }

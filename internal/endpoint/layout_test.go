@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -34,8 +35,8 @@ func TestTable(t *testing.T) {
 
 		_, row, _ := strings.Cut(page, "\n| `"+name+"`")
 		if !fits(row, "| `"+l.ends.spelled+"` |", "| "+carries+" |") {
-			t.Errorf("docs/layouts.md lacks a row of %s with the key %s and %q for metadata", name,
-				l.ends.spelled, carries)
+			t.Errorf("docs/layouts.md lacks a row of %s with the key %s and %q for metadata",
+				name, l.ends.spelled, carries)
 		}
 	}
 
@@ -89,9 +90,7 @@ func read(t *testing.T, file string) string {
 	t.Helper()
 
 	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 
 	return string(text)
 }

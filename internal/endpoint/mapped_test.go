@@ -27,6 +27,7 @@ func TestMappedJSON(t *testing.T) {
 		Weight:   "w",
 		Metadata: "labels",
 	}
+
 	for _, tt := range []struct {
 		fields JSONFields
 		value  string
@@ -34,14 +35,14 @@ func TestMappedJSON(t *testing.T) {
 		layout Layout // zero for home-made JSON
 	}{
 		{whole, `{"endpoint":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
-		{whole, `{"endpoint":"h:1","w":"3"}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 3},
-			Layout{}},
+		{whole, `{"endpoint":"h:1","w":"3"}`,
+			Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
 		{whole, `{"endpoint":"h:1","ver":2,"az":3}`,
 			Endpoint{Instance: "a", Addr: "h:1", Version: "2", Zone: "3"}, Layout{}},
 		{whole, `{"endpoint":"h:1","Ver":"v1","ENDPOINT":"h:2"}`,
 			Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
-		{split, `{"ip":"::1","port":"9000"}`, Endpoint{Instance: "a", Addr: "[::1]:9000"},
-			Layout{}},
+		{split, `{"ip":"::1","port":"9000"}`,
+			Endpoint{Instance: "a", Addr: "[::1]:9000"}, Layout{}},
 		{split, `{"ip":"h","address":"h:2"}`, Endpoint{Instance: "a", Addr: "h:2"}, Kitex},
 		{whole, `h:1`, Endpoint{Instance: "a", Addr: "h:1"}, Plain},
 		{home, `{"addr":"h:1","id":"x","ver":"v1","w":3,"labels":{"k":"v"}}`,
@@ -61,36 +62,30 @@ func TestMappedJSON(t *testing.T) {
 				Weight:   3,
 				Metadata: map[string]string{"k": "v", "m": "n"},
 			}, EndpointJSON},
-		{home, `{"addr":"h:1","weight":9,"w":0}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 9},
-			EndpointJSON},
+		{home, `{"addr":"h:1","weight":9,"w":0}`,
+			Endpoint{Instance: "a", Addr: "h:1", Weight: 9}, EndpointJSON},
 		{home, `{"addr":"h","id":"a/b"}`, Endpoint{Instance: "a", Addr: "h:443"}, EndpointJSON},
-		{JSONFields{
-			Addr:    "address",
-			Version: "version",
-		}, `{"Addr":"h:2","address":"h:1","version":"v1","tags":{"k":"v"}}`,
+		{JSONFields{Addr: "address", Version: "version"},
+			`{"Addr":"h:2","address":"h:1","version":"v1","tags":{"k":"v"}}`,
 			Endpoint{
 				Instance: "a",
 				Addr:     "h:1",
 				Version:  "v1",
 				Metadata: map[string]string{"k": "v"},
 			}, Kitex},
-		{JSONFields{
-			Host:    "Host",
-			Port:    "Port",
-			Version: "Version",
-		}, `{"Host":"h","Port":1,"Version":"v1","Enable":true,"Metadata":{"k":"v"}}`,
+		{JSONFields{Host: "Host", Port: "Port", Version: "Version"},
+			`{"Host":"h","Port":1,"Version":"v1","Enable":true,"Metadata":{"k":"v"}}`,
 			Endpoint{
 				Instance: "a",
 				Addr:     "h:1",
 				Version:  "v1",
 				Metadata: map[string]string{"k": "v"},
 			}, Dubbo},
-		{JSONFields{Addr: "endpoints", Weight: "w"}, `{"endpoints":"h:1","version":"v1","w":3}`,
+		{JSONFields{Addr: "endpoints", Weight: "w"},
+			`{"endpoints":"h:1","version":"v1","w":3}`,
 			Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
-		{JSONFields{
-			Addr:   "endpoints",
-			Weight: "w",
-		}, `{"endpoints":["grpc://h:1"],"version":"v1","w":3}`,
+		{JSONFields{Addr: "endpoints", Weight: "w"},
+			`{"endpoints":["grpc://h:1"],"version":"v1","w":3}`,
 			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Weight: 3}, Kratos},
 		{JSONFields{Addr: "endpoints"},
 			`{"endpoints":[],"version":"v1","nodes":[{"id":"a","address":"h:1"}]}`,
@@ -105,8 +100,8 @@ func TestMappedJSON(t *testing.T) {
 
 		got, gotLayout, ok, err := Reader{JSON: layout}.Decode("svc", "svc/a", []byte(tt.value), 0)
 		if err != nil || !ok || gotLayout != tt.layout || !got.Equal(tt.want) {
-			t.Errorf("%s with %v is %+v in %v, ok %v, error %v\nwant %+v in %v", tt.value,
-				tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
+			t.Errorf("%s with %v is %+v in %v, ok %v, error %v\nwant %+v in %v",
+				tt.value, tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
 		}
 	}
 
@@ -119,8 +114,8 @@ func TestMappedJSON(t *testing.T) {
 			Metadata: "Metadata",
 		},
 	} {
-		e, layout, _, err := (Reader{JSON: MappedJSON(fields)}).Decode("svc", "svc/a",
-			[]byte(value), 0)
+		r := Reader{JSON: MappedJSON(fields)}
+		e, layout, _, err := r.Decode("svc", "svc/a", []byte(value), 0)
 		if err == nil {
 			t.Errorf("%s with %v is %+v in %v, want an error", value, fields, e, layout)
 		}
@@ -152,14 +147,13 @@ func TestJSONFieldsCheck(t *testing.T) {
 			t.Errorf("%v: error %v, want %q", tt.fields, err, tt.want)
 		}
 
-		if _, err := NewReader(MappedJSON(tt.fields)); (err == nil) != (tt.want == "") {
+		layout := MappedJSON(tt.fields)
+		if _, err := NewReader(layout); (err == nil) != (tt.want == "") {
 			t.Errorf("NewReader with %v: error %v, want %q", tt.fields, err, tt.want)
 		}
 
-		if _, err := MappedJSON(tt.fields).Encode("svc", Endpoint{
-			Instance: "a",
-			Addr:     "h:1",
-		}); (err == nil) != (tt.want == "") {
+		_, err = layout.Encode("svc", Endpoint{Instance: "a", Addr: "h:1"})
+		if (err == nil) != (tt.want == "") {
 			t.Errorf("Encode with %v: error %v, want %q", tt.fields, err, tt.want)
 		}
 	}

@@ -58,9 +58,8 @@ func FuzzText(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, s string) {
 		got := Text(s)
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool {
-			return !unicode.IsPrint(r)
-		}) {
+		unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+		if !utf8.ValidString(got) || strings.ContainsFunc(got, unprintable) {
 			t.Errorf("Text(%q) = %q, want printable text", s, got)
 		}
 

@@ -20,15 +20,16 @@ func FuzzEscape(f *testing.F) {
 			return
 		}
 
-		var a, b any
-
 		got := Escape(text)
+		unprintable := func(r rune) bool {
+			return !unicode.IsPrint(r) && r != '\n' && r != '\t'
+		}
+
+		var a, b any
 		if json.Unmarshal(text, &a) != nil ||
 			json.Unmarshal(got, &b) != nil ||
 			!reflect.DeepEqual(a, b) ||
-			strings.ContainsFunc(string(got), func(r rune) bool {
-				return !unicode.IsPrint(r) && r != '\n' && r != '\t'
-			}) {
+			strings.ContainsFunc(string(got), unprintable) {
 			t.Errorf("Escape(%q) = %q, want printable JSON of the same value", text, got)
 		}
 	})

@@ -24,21 +24,23 @@ func (e example) source() string {
 // generated.
 func (e example) pack(t *testing.T) (archive string) {
 	t.Helper()
-	must.Succeed(t, fs.WalkDir(os.DirFS(e.source()), ".",
-		func(name string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() {
-				if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
-					return fs.SkipDir
-				}
 
-				return err
+	add := func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
+				return fs.SkipDir
 			}
 
-			content, err := os.ReadFile(filepath.Join(e.source(), name))
-			archive += "-- " + name + " --\n" + string(content)
-
 			return err
-		}))
+		}
+
+		content, err := os.ReadFile(filepath.Join(e.source(), name))
+		archive += "-- " + name + " --\n" + string(content)
+
+		return err
+	}
+
+	must.Succeed(t, fs.WalkDir(os.DirFS(e.source()), ".", add))
 
 	return archive
 }
@@ -72,8 +74,8 @@ func TestFilesAreTheExamples(t *testing.T) {
 			}
 		}
 
-		want := strings.Count(packed, "\n-- ") + 2
-		if len(got) != want { // and options.proto
+		want := strings.Count(packed, "\n-- ") + 2 // with the first file and options.proto
+		if len(got) != want {
 			t.Errorf("%d files, want %d; run: make generate", len(got), want)
 		}
 	}
@@ -111,16 +113,17 @@ func TestProject(t *testing.T) {
 			}
 
 			for name, text := range files {
-				if strings.Contains(text, "examples/quickstart") || !strings.HasSuffix(name,
-					"/options.proto") && strings.Contains(name+text, "reeter") {
+				ours := strings.HasSuffix(name, "/options.proto") // whose comments have an example
+				if strings.Contains(text, "examples/quickstart") ||
+					!ours && strings.Contains(name+text, "reeter") {
 					t.Errorf("%s names the example:\n%s", name, text)
 				}
 			}
 
 			// The imports are in order again.
 			server := files["server/main.go"]
-			if strings.Index(server, `"zoo.example/shop/gen/shop/v1"`) < strings.Index(server,
-				Self+"/runtime") {
+			own := strings.Index(server, `"zoo.example/shop/gen/shop/v1"`)
+			if own < strings.Index(server, Self+"/runtime") {
 				t.Errorf("server/main.go is not formatted:\n%s", server)
 			}
 		})
@@ -149,11 +152,13 @@ func TestNames(t *testing.T) {
 		{"example.com/shop", "acme~x/shop", `KEY "acme~x/shop" `},
 		{"example.com/shop", "_grpc_config/shop", `service key "_grpc_config/shop" `},
 		{"shop", "", `"shop" cannot be the path`},
-		{"example.com/CON.x", "shop", "cannot be the path"}, {"example.com/a~1", "shop",
-			"cannot be the path"},
-		{"Example.com/a", "", "cannot be the path"}, {"-a.com", "", "cannot be the path"},
-		{"example.com//a", "", "cannot be the path"}, {"example.com/a/", "",
-			"cannot be the path"}, {"example.com/.a", "", "cannot be the path"},
+		{"example.com/CON.x", "shop", "cannot be the path"},
+		{"example.com/a~1", "shop", "cannot be the path"},
+		{"Example.com/a", "", "cannot be the path"},
+		{"-a.com", "", "cannot be the path"},
+		{"example.com//a", "", "cannot be the path"},
+		{"example.com/a/", "", "cannot be the path"},
+		{"example.com/.a", "", "cannot be the path"},
 	} {
 		names, err := Project{Module: tt.module, Key: tt.key}.Names()
 		got := names.Service + " " + names.Package + " " + names.Key

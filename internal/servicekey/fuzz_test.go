@@ -10,9 +10,11 @@ import (
 
 // FuzzKey checks keys, and the uses of accepted ones.
 func FuzzKey(f *testing.F) {
-	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a",
-		"_grpc_leader/a", "größe/漢字", "a\u200bb", "a\u00a0b", "a\nb", "a\u2028b", "a\ue000b",
-		"A-b_c.d", "...", "a\xff", "a/..b", "user."} {
+	for _, key := range []string{
+		"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "_grpc_leader/a",
+		"größe/漢字", "a\u200bb", "a\u00a0b", "a\nb", "a\u2028b", "a\ue000b", "A-b_c.d", "...",
+		"a\xff", "a/..b", "user.",
+	} {
 		f.Add(key)
 	}
 
@@ -22,9 +24,8 @@ func FuzzKey(f *testing.F) {
 			return
 		}
 
-		if strings.ContainsFunc(key, func(r rune) bool {
-			return unicode.IsSpace(r) || !unicode.IsPrint(r)
-		}) {
+		invisible := func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }
+		if strings.ContainsFunc(key, invisible) {
 			t.Fatalf("Check(%q) = nil, want an error about a space or an invisible character", key)
 		}
 
@@ -53,9 +54,10 @@ func FuzzKey(f *testing.F) {
 
 // FuzzAuthority checks authorities.
 func FuzzAuthority(f *testing.F) {
-	for _, authority := range []string{"user.acme.com", "user.acme.com.", "a:1", "a:0", "[::1]",
-		"[::1]:443", "1.2.3.4:80", "-a", "a..b", "a@b", "a%41", "a/b", "a-.b", "a:080", "a:65536",
-		"", ":1", "[a]", "::1"} {
+	for _, authority := range []string{
+		"user.acme.com", "user.acme.com.", "a:1", "a:0", "[::1]", "[::1]:443", "1.2.3.4:80",
+		"-a", "a..b", "a@b", "a%41", "a/b", "a-.b", "a:080", "a:65536", "", ":1", "[a]", "::1",
+	} {
 		f.Add(authority)
 	}
 
@@ -86,12 +88,10 @@ func checkAuthority(t *testing.T, authority string) {
 		authority = net.JoinHostPort(u.Hostname(), "443")
 	}
 
-	if host, port, err := net.SplitHostPort(authority); err != nil ||
-		host != u.Hostname() ||
-		host == "" ||
-		!IsPort(port) {
-		t.Fatalf("the valid authority %q is split by package net into %q and %q, %v", authority,
-			host, port, err)
+	host, port, err := net.SplitHostPort(authority)
+	if err != nil || host != u.Hostname() || host == "" || !IsPort(port) {
+		t.Fatalf("the valid authority %q is split by package net into %q and %q, %v",
+			authority, host, port, err)
 	}
 }
 
@@ -100,9 +100,8 @@ func checkText(t *testing.T, err error) {
 	t.Helper()
 
 	text := err.Error()
-	if len(text) > 500 || strings.ContainsFunc(text, func(r rune) bool {
-		return !unicode.IsPrint(r)
-	}) {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(text) > 500 || strings.ContainsFunc(text, unprintable) {
 		t.Fatalf("the error is too long or not printable: %q", err)
 	}
 }

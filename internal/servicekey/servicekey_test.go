@@ -65,12 +65,14 @@ func TestOverlap(t *testing.T) {
 
 func TestValidTTL(t *testing.T) {
 	for ttl, want := range map[time.Duration]bool{
-		0:                       false,
-		time.Second - 1:         false,
-		time.Second:             true,
-		1500 * time.Millisecond: false,
-		15 * time.Second:        true,
-		24 * time.Hour:          true, 24*time.Hour + time.Second: false, -time.Second: false,
+		0:                          false,
+		time.Second - 1:            false,
+		time.Second:                true,
+		1500 * time.Millisecond:    false,
+		15 * time.Second:           true,
+		24 * time.Hour:             true,
+		24*time.Hour + time.Second: false,
+		-time.Second:               false,
 	} {
 		if got := ValidTTL(ttl); got != want {
 			t.Errorf("ValidTTL(%v) = %v, want %v", ttl, got, want)

@@ -76,15 +76,16 @@ func (e *etcd) endpoint() string {
 func (e *etcd) start() {
 	e.t.Helper()
 
-	args := []string{
-		"--name", e.name, "--data-dir", e.dir,
-		"--listen-client-urls", e.endpoint(), "--advertise-client-urls", e.endpoint(),
-		"--listen-peer-urls", "http://" + e.peer, "--initial-advertise-peer-urls", "http://" +
-			e.peer,
-		"--initial-cluster", e.cluster, "--heartbeat-interval", "50", "--election-timeout", "500",
-	}
-
-	e.cmd = exec.Command(os.Getenv("TEST_ETCD"), args...)
+	e.cmd = exec.Command(os.Getenv("TEST_ETCD"),
+		"--name", e.name,
+		"--data-dir", e.dir,
+		"--listen-client-urls", e.endpoint(),
+		"--advertise-client-urls", e.endpoint(),
+		"--listen-peer-urls", "http://"+e.peer,
+		"--initial-advertise-peer-urls", "http://"+e.peer,
+		"--initial-cluster", e.cluster,
+		"--heartbeat-interval", "50",
+		"--election-timeout", "500")
 	e.cmd.Stdout = &e.log
 	e.cmd.Stderr = &e.log
 
@@ -95,6 +96,7 @@ func (e *etcd) start() {
 	cmd := e.cmd
 	exited := make(chan struct{})
 	e.exited = exited
+
 	go func() {
 		_ = cmd.Wait() // it fails once the process is killed
 		close(exited)
@@ -143,8 +145,10 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 	e.t.Helper()
 
 	config := clientv3.Config{
-		Endpoints: []string{e.endpoint()}, DialTimeout: soon,
-		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		Endpoints:            []string{e.endpoint()},
+		DialTimeout:          soon,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
 	}
 	for _, opt := range opts {
 		opt(&config)

@@ -71,6 +71,7 @@ func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) 
 	addr = lis.Addr().String()
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{addr: addr})
+
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, lis) }()
@@ -84,12 +85,14 @@ func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) 
 	})
 
 	t.Cleanup(stop)
+
 	eventually(t, addr+" is in etcd", func() bool {
 		all := server.Status()
-
-		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool {
+		pending := slices.ContainsFunc(all, func(s runtime.Status) bool {
 			return s.State != runtime.StateRegistered
 		})
+
+		return len(all) > 0 && !pending
 	})
 
 	return addr, stop
@@ -148,22 +151,26 @@ func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 func enableAuth(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 
-	ctx := bounded(t)
-	var failed error
+	const (
+		read      = clientv3.PermissionType(clientv3.PermRead)
+		readWrite = clientv3.PermissionType(clientv3.PermReadWrite)
+	)
 
+	ctx := bounded(t)
+	end := clientv3.GetPrefixRangeEnd(key + "/")
+
+	var failed error
 	note := func(_ any, err error) { failed = errors.Join(failed, err) }
-	for _, u := range []struct {
-		name string
-		may  clientv3.PermissionType
-	}{{"server", clientv3.PermissionType(clientv3.PermReadWrite)},
-		{"caller", clientv3.PermissionType(clientv3.PermRead)}} {
-		note(client.RoleAdd(ctx, u.name))
-		note(client.RoleGrantPermission(ctx, u.name, key+"/", clientv3.GetPrefixRangeEnd(key+"/"),
-			u.may))
-		note(client.RoleGrantPermission(ctx, u.name, "_grpc_config/"+key, "",
-			clientv3.PermissionType(clientv3.PermRead)))
-		note(client.UserAdd(ctx, u.name, u.name))
-		note(client.UserGrantRole(ctx, u.name, u.name))
+
+	for name, may := range map[string]clientv3.PermissionType{
+		"server": readWrite,
+		"caller": read,
+	} {
+		note(client.RoleAdd(ctx, name))
+		note(client.RoleGrantPermission(ctx, name, key+"/", end, may))
+		note(client.RoleGrantPermission(ctx, name, "_grpc_config/"+key, "", read))
+		note(client.UserAdd(ctx, name, name))
+		note(client.UserGrantRole(ctx, name, name))
 	}
 
 	note(client.RoleAdd(ctx, "root"))

@@ -44,14 +44,17 @@ func TestCalls(t *testing.T) {
 	callers := newRegistry(t, e.client())
 	caller := newCaller(t, callers)
 	caller.Reaches(first)
+
 	second, _ := serve(t, registry)
 	caller.Reaches(first, second)
+
 	ctx := bounded(t)
-	must.Succeed(t, registry.SetServiceConfig(ctx, key,
-		fmt.Sprintf(`{"loadBalancingConfig": [{"etcd": {"drain": [%q]}}]}`, first)))
+	drain := fmt.Sprintf(`{"loadBalancingConfig": [{"etcd": {"drain": [%q]}}]}`, first)
+	must.Succeed(t, registry.SetServiceConfig(ctx, key, drain))
 	caller.Reaches(second)
 	must.Succeed(t, registry.SetServiceConfig(ctx, key, ""))
 	caller.Reaches(first, second)
+
 	stopFirst()
 	caller.Reaches(second)
 	watchUntil(t, callers, key, "only the second server", func(all []runtime.Endpoint) bool {
@@ -73,6 +76,7 @@ func TestCalls(t *testing.T) {
 	eventually(t, "the server is registered after its key was deleted", func() bool {
 		return leaseOf(t, admin) != 0
 	})
+
 	e.kill()
 	e.start()
 	third, _ := serve(t, registry)
@@ -81,8 +85,8 @@ func TestCalls(t *testing.T) {
 
 	var entries []clientv3.Op // of servers that do not exist
 	for i := range 2500 {
-		entries = append(entries, clientv3.OpPut(fmt.Sprintf("many/%d", i),
-			fmt.Sprintf(`{"Op":0,"Addr":"127.0.0.1:%d"}`, i+1)))
+		value := fmt.Sprintf(`{"Op":0,"Addr":"127.0.0.1:%d"}`, i+1)
+		entries = append(entries, clientv3.OpPut(fmt.Sprint("many/", i), value))
 	}
 
 	for batch := range slices.Chunk(entries, 100) {
@@ -113,6 +117,7 @@ func TestWiped(t *testing.T) {
 	eventually(t, "the first server is registered again", func() bool {
 		return leaseOf(t, admin) != 0
 	})
+
 	second, stopSecond := serve(t, registry)
 	caller.Reaches(first, second)
 	stopSecond()

@@ -45,8 +45,8 @@ func commands(t *testing.T) (all []string) {
 	}
 
 	for _, file := range append(pages, filepath.Join(repository, "README.md")) {
-		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, file),
-			" "), -1) {
+		text := continued.ReplaceAllString(page(t, file), " ")
+		for _, found := range fetching.FindAllString(text, -1) {
 			found = strings.TrimSpace(found)
 			if !strings.HasPrefix(found, "go run ") {
 				all = append(all, found)
@@ -70,14 +70,14 @@ func check(command string) string {
 	return "go list -m $(go list -f '{{.Module.Path}}' " + path + " || echo " + path + ")"
 }
 
-// quickstart returns the commands of the README's quickstart: those that use a
-// clone or, for a release, the block that takes the place of the first one, and
-// the others that need no clone.
+// quickstart returns the commands of the README's quickstart that use a clone.
+// For a release it returns the blocks that need no clone: one of them takes the
+// place of the first block.
 func quickstart(t *testing.T, release bool) (commands string) {
 	t.Helper()
 
-	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t,
-		repository+"/README.md")), -1) {
+	text := section.FindString(page(t, repository+"/README.md"))
+	for _, block := range shell.FindAllStringSubmatch(text, -1) {
 		ofRelease := block[1] != ""
 		needsClone := strings.Contains(block[2], "../")
 		if release && !needsClone || !release && !ofRelease {

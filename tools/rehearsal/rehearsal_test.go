@@ -148,8 +148,9 @@ func newUser(t *testing.T, clone place) user {
 
 // in returns the user in an empty directory.
 func (u user) in(t *testing.T) user {
-	u.place = place{t, t.TempDir(),
-		[]string{"GOSUMDB=off", "GOBIN=" + t.TempDir(), "TMPDIR=" + t.TempDir()}}
+	env := []string{"GOSUMDB=off", "GOBIN=" + t.TempDir(), "TMPDIR=" + t.TempDir()}
+	u.place = place{t, t.TempDir(), env}
+
 	return u
 }
 
@@ -174,7 +175,7 @@ func (u user) run(command, version string) {
 	}
 }
 
-// marker is printed between two steps of a script, to tell their outputs apart.
+// marker is printed between two steps of a script, and separates their outputs.
 const marker = "-- next --"
 
 // jobs turns job control on, as in an interactive shell: a background job is a
@@ -197,8 +198,8 @@ func (p place) follow(command, script string) string {
 	}
 
 	script = strings.Replace(script, "bin/server &\n", "bin/server &\nfirst=$!\n", 1)
-	p.env = append(p.env, "script="+jobs+strings.Replace(script, "kill $!\n",
-		"printf -- '"+marker+"\\n'\nkill $!\n", 1))
+	script = strings.Replace(script, "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1)
+	p.env = append(p.env, "script="+jobs+script)
 
 	before, after, found := strings.Cut(p.must(command), marker)
 	if got := distinct(answering(before)); !found || got != 2 {
@@ -232,9 +233,12 @@ func TestQuickstart(t *testing.T) {
 
 	dir := t.TempDir()
 	place{t, repository, []string{"to=" + dir}}.must(newClone)
-	reader := place{t, t.TempDir(), []string{"GOFLAGS=-trimpath",
-		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url.file://" +
-			dir + "/clone.insteadOf", "GIT_CONFIG_VALUE_0=https://" + root}}
+	reader := place{t, t.TempDir(), []string{
+		"GOFLAGS=-trimpath",
+		"GIT_CONFIG_COUNT=1",
+		"GIT_CONFIG_KEY_0=url.file://" + dir + "/clone.insteadOf",
+		"GIT_CONFIG_VALUE_0=https://" + root,
+	}}
 	after := reader.follow(`bash -c "$script"`, quickstart(t, false)+streaming)
 
 	_, list, found := strings.Cut(after, "SERVICE ")

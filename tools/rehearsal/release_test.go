@@ -64,6 +64,7 @@ func (p place) try(script string) (string, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
+
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	cmd.Stderr = &out
@@ -91,7 +92,9 @@ func (p place) must(script string) string {
 // and a hook of git have set for the test.
 func plain() (env []string) {
 	for _, variable := range os.Environ() {
-		switch name, _, _ := strings.Cut(variable, "="); name {
+		name, _, _ := strings.Cut(variable, "=")
+
+		switch name {
 		case "GOFLAGS", "GOWORK", "GOPROXY", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOBIN",
 			"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VERSION",
 			"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX":
@@ -123,7 +126,10 @@ func newSmall(t *testing.T) place {
 	t.Helper()
 
 	p := place{t, filepath.Join(t.TempDir(), "a repository"), []string{
-		"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_SYSTEM=" + os.DevNull, "GOPROXY=off"}}
+		"GIT_CONFIG_GLOBAL=" + os.DevNull,
+		"GIT_CONFIG_SYSTEM=" + os.DevNull,
+		"GOPROXY=off",
+	}}
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +172,10 @@ func TestRelease(t *testing.T) {
 		t.Fatal(out)
 	}
 
-	for _, want := range []string{"There is no release yet",
-		"git tag -d etcdtest/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^"} {
+	for _, want := range []string{
+		"There is no release yet",
+		"git tag -d etcdtest/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the release prints\n%s\nwant %q in it", out, want)
 		}
@@ -187,8 +195,8 @@ func TestRelease(t *testing.T) {
 
 	// The go command fetches the tags, as if they were pushed, and compares
 	// them with go.sum.
-	p.must("cd cmd/etcdrpc && " + tool(t, "from") + " \"$OLDPWD\" '" +
-		t.TempDir() + "' sh -ec 'go mod verify && go vet ./...'")
+	p.must("cd cmd/etcdrpc && " + tool(t, "from") +
+		" \"$OLDPWD\" '" + t.TempDir() + "' sh -ec 'go mod verify && go vet ./...'")
 
 	// The printed push commands work even if a branch has the tag's name.
 	p.must("git branch v0.1.0; git init --quiet --bare ../origin; git remote add origin ../origin")

@@ -52,6 +52,7 @@ func newCalls(t *testing.T) *calls {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	kit.Must(t, err)
 	t.Cleanup(func() { client.Close() })
+
 	c := &calls{registry: runtime.NewRegistry(client)}
 	t.Cleanup(func() {
 		if err := c.registry.Close(context.Background()); err != nil {
@@ -69,33 +70,39 @@ func clientOf[C any](
 ) C {
 	t.Helper()
 
-	client, err := newClient(c.registry, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithChainUnaryInterceptor(func(
-			ctx context.Context,
-			_ string,
-			_, _ any,
-			_ *grpc.ClientConn,
-			_ grpc.UnaryInvoker,
-			_ ...grpc.CallOption,
-		) error {
-			c.affinity, _ = runtime.Affinity(ctx)
-			return nil
-		}),
-		grpc.WithChainStreamInterceptor(func(
-			ctx context.Context,
-			_ *grpc.StreamDesc,
-			_ *grpc.ClientConn,
-			_ string,
-			_ grpc.Streamer,
-			_ ...grpc.CallOption,
-		) (grpc.ClientStream, error) {
-			c.affinity, _ = runtime.Affinity(ctx)
-			return ended{}, nil
-		}))
-
+	client, err := newClient(c.registry,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithChainUnaryInterceptor(c.answer),
+		grpc.WithChainStreamInterceptor(c.stream))
 	kit.Must(t, err)
 
 	return client
+}
+
+// answer intercepts a call with one response.
+func (c *calls) answer(
+	ctx context.Context,
+	_ string,
+	_, _ any,
+	_ *grpc.ClientConn,
+	_ grpc.UnaryInvoker,
+	_ ...grpc.CallOption,
+) error {
+	c.affinity, _ = runtime.Affinity(ctx)
+	return nil
+}
+
+// stream intercepts a call with a stream of responses.
+func (c *calls) stream(
+	ctx context.Context,
+	_ *grpc.StreamDesc,
+	_ *grpc.ClientConn,
+	_ string,
+	_ grpc.Streamer,
+	_ ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	c.affinity, _ = runtime.Affinity(ctx)
+	return ended{}, nil
 }
 
 // ended is a stream whose server sends nothing.
@@ -104,9 +111,11 @@ type ended struct{ grpc.ClientStream }
 func (ended) SendMsg(any) error {
 	return nil
 }
+
 func (ended) RecvMsg(any) error {
 	return io.EOF
 }
+
 func (ended) CloseSend() error {
 	return nil
 }
@@ -119,10 +128,15 @@ func FuzzMeaning(f *testing.F) {
 	}
 
 	for _, text := range []string{
-		`{"loadBalancingConfig":[{"nope":{}},{"round_robin":{}}]}`, `{"loadBalancingConfig":[]}`, `{"methodConfig":[]}`,
+		`{"loadBalancingConfig":[{"nope":{}},{"round_robin":{}}]}`,
+		`{"loadBalancingConfig":[]}`,
+		`{"methodConfig":[]}`,
 		`{"methodConfig":[{"name":[{"service":"a.B","method":"C"},{"service":"a.B"}],"waitForReady":false,"maxRequestMessageBytes":1024,"maxResponseMessageBytes":"7"}]}`,
-		`{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1234}}`, `{"healthCheckConfig":{}}`, `{"loadBalancingPolicy":"pick_first","methodConfig":[{"name":[{}],"timeout":"0.1s"}]}`,
-		`{"loadBalancingConfig":[{"ring_hash_experimental":{}}]}`, `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"pick_first":{}}]}}]}`,
+		`{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1234}}`,
+		`{"healthCheckConfig":{}}`,
+		`{"loadBalancingPolicy":"pick_first","methodConfig":[{"name":[{}],"timeout":"0.1s"}]}`,
+		`{"loadBalancingConfig":[{"ring_hash_experimental":{}}]}`,
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"pick_first":{}}]}}]}`,
 	} {
 		f.Add(text)
 	}
@@ -135,11 +149,10 @@ func FuzzMeaning(f *testing.F) {
 		}
 
 		want := parse(text)
-
 		got := parse(c.JSON())
 		if got.Err != nil && !strings.Contains(got.Err.Error(), "no supported policies found") {
-			t.Fatalf("live config %s becomes %s, want a config that gRPC accepts: %v", text,
-				c.JSON(), got.Err)
+			t.Fatalf("live config %s becomes %s, want a config that gRPC accepts: %v",
+				text, c.JSON(), got.Err)
 		}
 
 		if want.Err != nil || got.Err != nil {
@@ -174,10 +187,7 @@ func grpcParser(tb testing.TB) func(text string) *serviceconfig.ParseResult {
 
 	conn, err := grpc.NewClient("parser:///", grpc.WithResolvers(r),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		tb.Fatal(err)
-	}
-
+	kit.Must(tb, err)
 	tb.Cleanup(func() { conn.Close() })
 	conn.Connect()
 

@@ -115,11 +115,14 @@ func (l live) try(text string) error {
 
 func (l live) call(config string) error {
 	r := manual.NewBuilderWithScheme("live")
-	conn, err := grpc.NewClient("live:///", grpc.WithResolvers(
-		r), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return l.lis.DialContext(ctx)
-		}))
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		return l.lis.DialContext(ctx)
+	}
+
+	conn, err := grpc.NewClient("live:///",
+		grpc.WithResolvers(r),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(dial))
 	if err != nil {
 		return err
 	}

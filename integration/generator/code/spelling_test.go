@@ -106,7 +106,9 @@ func kinds() (rows []row) {
 		"Sfixed32": "-5",
 		"Sfixed64": "-6",
 	} {
-		rows = append(rows, row{method, full, want}, row{method, "", ""},
+		rows = append(rows,
+			row{method, full, want},
+			row{method, "", ""},
 			row{method, noRequest, ""})
 	}
 

@@ -102,8 +102,7 @@ func (d *document) all(fields []field, test func(json.RawMessage) bool) bool {
 // instance is the last segment of the entry's etcd key.
 func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout, error) {
 	if r.JSON.mapped() {
-		own := r.JSON.fields.Value().document(value)
-		if own.located() {
+		if own := r.JSON.fields.Value().document(value); own.located() {
 			return r.JSON.decodeMapped(own, instance, value)
 		}
 	}
@@ -260,12 +259,8 @@ func present(raw json.RawMessage) bool {
 // word returns a string or the text of a number. It returns "" for any other
 // value.
 func word(raw json.RawMessage) string {
-	if !present(raw) {
-		return ""
-	}
-
-	switch raw[0] {
-	case '{', '[', 't', 'f': // an object, an array or a boolean
+	// An object, an array and a boolean begin with these.
+	if !present(raw) || strings.IndexByte("{[tf", raw[0]) >= 0 {
 		return ""
 	}
 

@@ -80,12 +80,12 @@ func IsGoFrameKey(key string) bool {
 func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
 	if !ok {
-		return Endpoint{}, false, nil
+		return e, false, nil
 	}
 
 	value = rawjson.SkipSpace(value)
 	if err := checkGoFrame(key, instance, value); err != nil {
-		return Endpoint{}, true, err
+		return e, true, err
 	}
 
 	e.Addr = addr
@@ -133,7 +133,7 @@ func lookInto(object []byte) (nested string, addrs []string) {
 	rawjson.Members(object, func(rawName, raw []byte) bool {
 		name := strings.ToLower(string(rawName))
 		value := word(raw)
-		inName := func(word string) bool { return strings.Contains(name, word) }
+		inName := func(part string) bool { return strings.Contains(name, part) }
 
 		switch {
 		case raw[0] == '{' || raw[0] == '[':

@@ -145,7 +145,7 @@ func (d document) microNodes() ([]rawNode, error) {
 
 func microNodeOf(raw json.RawMessage) (n rawNode, err error) {
 	if raw[0] != '{' {
-		return rawNode{}, fmt.Errorf("a node is %s, not an object",
+		return n, fmt.Errorf("a node is %s, not an object",
 			printable.Short(string(raw), 20))
 	}
 

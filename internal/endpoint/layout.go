@@ -217,10 +217,9 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	}
 
 	if len(value) > MaxValue {
-		size := func(name string) int { return len(name) + len(e.Metadata[name]) }
 		names := append(slices.Sorted(maps.Keys(e.Metadata)), "")
 		longest := slices.MaxFunc(names, func(a, b string) int {
-			return cmp.Compare(size(a), size(b))
+			return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
 		})
 
 		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata, %.80q above all",

@@ -68,7 +68,7 @@ func (r Reader) Decode(
 ) (e Endpoint, layout Layout, ok bool, err error) {
 	suffix, ok := strings.CutPrefix(etcdKey, key)
 	if !ok || suffix == "" {
-		return Endpoint{}, Layout{}, false, nil
+		return e, layout, false, nil
 	}
 
 	if suffix[0] != '/' {
@@ -85,11 +85,11 @@ func (r Reader) Decode(
 
 	instance := suffix[1:]
 	if strings.Contains(instance, "/") {
-		return Endpoint{}, Layout{}, false, nil
+		return e, layout, false, nil
 	}
 
 	if instance == "" || len(instance) > MaxInstance || !utf8.ValidString(instance) {
-		return Endpoint{}, Layout{}, true, fmt.Errorf(
+		return e, layout, true, fmt.Errorf(
 			"invalid instance id %.80q (%d bytes)", instance, len(instance))
 	}
 

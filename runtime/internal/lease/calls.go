@@ -18,41 +18,34 @@ import (
 func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	if _, revokes := o.(reconcile.RevokeOp); revokes {
 		s.wg.Go(func() {
-			s.finish(o, timeout)
+			s.call(o, timeout)
 			s.poke()
 		})
 
 		return
 	}
 
-	s.finish(o, timeout)
+	s.call(o, timeout)
 }
 
-// finish is do, but returns when the call has ended.
-func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
+// call is do, but returns when the call has ended.
+func (s *Session) call(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 
-	var logins *login.Login // a removal waits for nothing
-
-	start := time.Now()
+	var logins *login.Login // nil for a removal, which waits for no login
 
 	removes := reconcile.Removes(o)
 	if !removes {
-		s.locked(func(c *reconcile.Core, _ time.Time) {
-			s.giveWay = func() {
-				time.AfterFunc(time.Until(start.Add(c.Patience())), cancel)
-			}
-			s.hurry()
-		})
-
+		s.letGiveWay(cancel)
 		logins = s.opts.Login
 	}
 
 	timeout, done := logins.Turn(ctx, timeout)
-	sent := time.Now()
 	ctx, end := context.WithTimeout(ctx, timeout)
 	defer end()
+
+	sent := time.Now()
 
 	a := s.send(ctx, o)
 	done(a.Err)
@@ -69,6 +62,18 @@ func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 		}
 
 		c.OnAnswer(now, o, a)
+	})
+}
+
+// letGiveWay makes hurry end the call that begins now, by cancel, once the call
+// has taken longer than the core's Patience.
+func (s *Session) letGiveWay(cancel func()) {
+	s.locked(func(c *reconcile.Core, began time.Time) {
+		s.giveWay = func() {
+			time.AfterFunc(time.Until(began.Add(c.Patience())), cancel)
+		}
+
+		s.hurry()
 	})
 }
 
@@ -111,8 +116,7 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 
 		if err == nil {
 			a.Made = resp.Succeeded
-			a.KVs = valuesOf(
-				resp)
+			a.KVs = valuesOf(resp)
 			a.Revision = resp.Header.GetRevision()
 		}
 	}
@@ -120,8 +124,8 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 	return a
 }
 
-// grant requests a lease, and waits until ctx ends for it or for one that was
-// requested before.
+// grant requests a lease, and returns the first lease that etcd grants before
+// ctx ends. That may be the answer to an earlier request.
 func (s *Session) grant(ctx context.Context) reconcile.Answer {
 	failed := make(chan error, 1)
 	if ctx.Err() == nil {
@@ -138,9 +142,9 @@ func (s *Session) grant(ctx context.Context) reconcile.Answer {
 	}
 }
 
-// request requests a lease, and passes it to grant or, if that no longer waits,
-// to run. An etcd that is slow grants a lease all the same, and only the answer
-// has its id.
+// request requests a lease. It passes the lease to grant or, if grant no longer
+// waits, to run. It waits longer than grant does: a slow etcd grants the lease
+// all the same, and only the answer has the lease's id.
 func (s *Session) request(failed chan<- error) {
 	ctx, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
 	defer cancel()
@@ -157,12 +161,9 @@ func (s *Session) request(failed chan<- error) {
 		return
 	}
 
+	ttl := time.Duration(resp.TTL) * time.Second
 	select {
-	case s.granted <- reconcile.Answer{
-		Lease: resp.ID,
-		TTL:   time.Duration(resp.TTL) * time.Second,
-	}:
-
+	case s.granted <- reconcile.Answer{Lease: resp.ID, TTL: ttl}:
 	case <-s.ctx.Done():
 	}
 }
@@ -192,8 +193,9 @@ func keyValueOf(kv *mvccpb.KeyValue) *reconcile.KeyValue {
 	}
 }
 
-// renewLeases begins the renewals that are due, now and later. They do not wait
-// for the other calls, nor for each other. It must be called with mu held.
+// renewLeases begins the renewals that are due, and sets the timer for the next
+// ones. Renewals wait neither for other calls nor for each other. It must be
+// called with mu held.
 func (s *Session) renewLeases() {
 	due, wait := s.core.Renewals(time.Now())
 	for id, life := range due {
@@ -205,6 +207,7 @@ func (s *Session) renewLeases() {
 
 func (s *Session) renew(id clientv3.LeaseID, life time.Duration) {
 	answer, err := s.opts.Renewer.Renew(s.ctx, id, life)
+
 	s.locked(func(c *reconcile.Core, now time.Time) {
 		if err != nil {
 			c.OnRenewalFailed(now, id, err)

@@ -16,15 +16,13 @@ type Handle struct {
 	e       *reconcile.Entry
 	service string // the service key
 
-	// guarded by s.mu; the number of changes by SetPaused: a wait for an
-	// earlier change ends when it grows
-	seq int
+	// Guarded by s.mu.
+	seq int // counts the changes by SetPaused
 
 	changed chan struct{} // closed when the status may have changed; nil if nobody waits
 
-	// Only report uses the fields below.
-	// limits the lines about losses and conflicts, by state
-	lines [Closed]loglimit.Limiter
+	// Used by report only.
+	lines [Closed]loglimit.Limiter // limits lines about losses and conflicts, by state
 
 	unlogged bool // the last loss or conflict was not logged
 }
@@ -56,15 +54,15 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 		seq = h.seq
 	})
 
-	return func(ctx context.Context) error {
-		return h.wait(ctx, func(e *reconcile.Entry) (bool, error) {
-			if h.seq != seq {
-				return false, ErrSuperseded
-			}
+	synced := func(e *reconcile.Entry) (bool, error) {
+		if h.seq != seq {
+			return false, ErrSuperseded
+		}
 
-			return h.s.core.Synced(e)
-		})
-	}, err
+		return h.s.core.Synced(e)
+	}
+
+	return func(ctx context.Context) error { return h.wait(ctx, synced) }, err
 }
 
 // Sync returns when the entry is in etcd as desired, or out of etcd while it is
@@ -85,7 +83,7 @@ func (h *Handle) Drop() {
 func (h *Handle) Close(ctx context.Context) error {
 	err := h.wait(ctx, (*reconcile.Entry).Ended)
 	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
-		return h.Status().Err // a key may be left
+		return h.Status().Err // names a key that may remain
 	}
 
 	h.s.mu.Lock()
@@ -112,7 +110,7 @@ func (h *Handle) change(do func(now time.Time)) error {
 }
 
 // wait returns when done reports true or an error. It returns an error when ctx
-// or the session ends.
+// or the session ends. It calls done with s.mu held.
 func (h *Handle) wait(
 	ctx context.Context,
 	done func(*reconcile.Entry) (bool, error),

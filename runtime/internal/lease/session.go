@@ -72,8 +72,8 @@ type Options struct {
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
 	Why func(error) error
 
-	Conversation *listwatch.Conversation // that of the client
-	Login        *login.Login            // that of the client; nil without a password
+	Conversation *listwatch.Conversation // the client's
+	Login        *login.Login            // the client's; nil without a password
 	Renewer      *keepalive.Renewer
 }
 
@@ -88,7 +88,7 @@ type Session struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wake    chan struct{}
-	granted chan reconcile.Answer // has each lease that etcd grants
+	granted chan reconcile.Answer // passes each lease that etcd grants
 
 	// closed when run and all goroutines that it started have ended
 	done chan struct{}
@@ -100,12 +100,10 @@ type Session struct {
 	closeErr error // the error of the first Close
 	watches  map[string]*watch
 
-	// ends the call under way soon; nil if the call removes something, or there
-	// is none
+	// ends the call under way soon; nil without a call, and for a removal
 	giveWay func()
 
-	// calls renewLeases when a renewal is due; nil until the goroutine of run
-	// is started
+	// calls renewLeases when a renewal is due; nil until run is started
 	renewal *time.Timer
 
 	// keeps log lines and calls of Options.Changed in the order of the changes
@@ -116,20 +114,24 @@ type Session struct {
 func New(client *clientv3.Client, opts Options) *Session {
 	ctx, cancel := context.WithCancel(context.Background())
 
+	jitter := func(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
+
 	return &Session{
-		client: client, opts: opts, ctx: ctx, cancel: cancel,
-		// Failures of watches are not logged: checks find the same changes.
+		client: client,
+		opts:   opts,
 		group: listwatch.NewGroup(listwatch.Config[reconcile.KeyValue]{
 			Conversation: opts.Conversation,
-			Logger:       slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute,
+			// checks find the changes that a failed watch misses
+			Logger:          slog.New(slog.DiscardHandler),
+			MaxRefusedPause: time.Minute,
 		}),
+		ctx:     ctx,
+		cancel:  cancel,
 		wake:    make(chan struct{}, 1),
 		granted: make(chan reconcile.Answer),
 		done:    make(chan struct{}),
+		core:    reconcile.New(jitter),
 		watches: make(map[string]*watch),
-		core: reconcile.New(func(d time.Duration) time.Duration {
-			return d - rand.N(d/4+1)
-		}),
 	}
 }
 
@@ -196,15 +198,15 @@ func (s *Session) Start(service string, items []Item, pause bool) (*Handle, erro
 }
 
 // Close removes everything from etcd by revoking the lease, and returns when
-// that is done. If ctx ends first, the error names the leases that are left to
-// expire. The session has stopped in either case.
+// that is done. If ctx ends first, the error names the leases that remain until
+// they expire. The session has stopped in either case.
 func (s *Session) Close(ctx context.Context) error {
 	if !s.close() {
 		return nil
 	}
 
-	// an etcd that answers has time for the revocation, even if ctx has ended
-	// before
+	// Wait gives an etcd that answers time for the revocation, even if ctx has
+	// already ended.
 	if !bounded.Wait(ctx, s.done) {
 		s.cancel()
 		bounded.Wait(ctx, s.done)
@@ -221,16 +223,17 @@ func (s *Session) Close(ctx context.Context) error {
 	return s.closeErr
 }
 
-// Finish is Close, except that the session goes on closing if ctx ends first.
-// It returns when everything is out of etcd, or when a call of Close has given
-// up.
+// Finish is Close, except that the session keeps closing if ctx ends first. It
+// returns when everything is out of etcd, or when a call of Close has given up.
 func (s *Session) Finish(ctx context.Context) error {
 	if !s.close() {
 		return nil
 	}
 
 	if !bounded.Wait(ctx, s.done) {
-		return fmt.Errorf("the lease is possibly still alive, because revoking it did not finish: %w", context.Cause(ctx))
+		return fmt.Errorf(
+			"the lease is possibly still alive, because revoking it did not finish: %w",
+			context.Cause(ctx))
 	}
 
 	s.mu.Lock()
@@ -268,14 +271,7 @@ func (s *Session) run() {
 	for {
 		op, wait, finished := s.next()
 		if finished || s.ctx.Err() != nil {
-			s.mu.Lock()
-			s.cancel() // with the lock held, so that no renewal begins later
-			s.renewal.Stop()
-			s.core.End(time.Now())
-			s.mu.Unlock()
-
-			s.report()
-
+			s.end()
 			return
 		}
 
@@ -307,10 +303,23 @@ func (s *Session) run() {
 	}
 }
 
-func (s *Session) next() (reconcile.Op, time.Duration, bool) {
+// end stops the renewals, and closes all entries.
+func (s *Session) end() {
 	s.mu.Lock()
-	op, wait := s.core.Next(time.Now())
-	finished := s.core.Finished()
+	s.cancel() // with the lock held, so that no renewal begins later
+	s.renewal.Stop()
+	s.core.End(time.Now())
+	s.mu.Unlock()
+
+	s.report()
+}
+
+// next starts the renewals and watches that are due, and returns the next call
+// or, without one, how long to wait. finished reports the session's end.
+func (s *Session) next() (op reconcile.Op, wait time.Duration, finished bool) {
+	s.mu.Lock()
+	op, wait = s.core.Next(time.Now())
+	finished = s.core.Finished()
 	s.renewLeases()
 	s.watchKeys()
 	s.mu.Unlock()
@@ -320,7 +329,8 @@ func (s *Session) next() (reconcile.Op, time.Duration, bool) {
 	return op, wait, finished
 }
 
-// report logs and counts the changes of state since the last report.
+// report passes the changes of state since the last report to Options.Changed,
+// and logs them and the warnings.
 func (s *Session) report() {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()

@@ -14,7 +14,7 @@ import (
 // watch follows one key, to notice changes by other processes at once.
 type watch struct {
 	stop  func()
-	heard bool // the value of the key is known
+	known bool // the value of the key is known
 }
 
 // watchKeys starts and stops watches so that the keys of registered entries are
@@ -40,7 +40,7 @@ func (s *Session) watchKeys() {
 			s.watches[key] = w
 		}
 
-		watched = watched && w.heard
+		watched = watched && w.known
 	}
 
 	s.core.SetWatched(time.Now(), watched)
@@ -52,30 +52,38 @@ func (s *Session) watch(key string) *watch {
 	read := func(kv *mvccpb.KeyValue) (reconcile.KeyValue, bool, error) {
 		return *keyValueOf(kv), true, nil
 	}
-	w.stop = s.group.Follow(listwatch.Range{From: key}, read, func(u listwatch.Update[reconcile.KeyValue]) {
-		s.locked(func(c *reconcile.Core, now time.Time) {
-			if s.watches[key] != w {
-				return
-			}
 
-			// a read that failed tells nothing of the watch, but a refusal that
-			// there is none
-			if u.Err != nil {
-				w.heard = w.heard && !etcderr.Refused(u.Err)
-			} else {
-				w.heard = true
-
-				var observed *reconcile.KeyValue // nil if the key is absent
-				if items := u.Snapshot.Items; len(items) > 0 {
-					observed = &items[0].Value
-				}
-
-				c.OnWatch(now, key, observed, u.Snapshot.Revision)
-			}
-		})
-
+	update := func(u listwatch.Update[reconcile.KeyValue]) {
+		s.onUpdate(key, w, u)
 		s.poke()
-	})
+	}
+
+	w.stop = s.group.Follow(listwatch.Range{From: key}, read, update)
 
 	return w
+}
+
+// onUpdate handles the result of a read of a watched key.
+func (s *Session) onUpdate(key string, w *watch, u listwatch.Update[reconcile.KeyValue]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.watches[key] != w {
+		return // the watch was stopped
+	}
+
+	if u.Err != nil {
+		// the watch may still work after a failed read, but not after a refusal
+		w.known = w.known && !etcderr.Refused(u.Err)
+		return
+	}
+
+	w.known = true
+
+	var observed *reconcile.KeyValue // nil if the key is absent
+	if items := u.Snapshot.Items; len(items) > 0 {
+		observed = &items[0].Value
+	}
+
+	s.core.OnWatch(time.Now(), key, observed, u.Snapshot.Revision)
 }

@@ -30,8 +30,8 @@ const (
 	tick = time.Second
 
 	// checkWatched and checkUnwatched bound the pause between checks of our
-	// keys. checkWatched applies while every key is watched: checks go on,
-	// since a watch may be silently broken. checkMin is the shortest pause.
+	// keys. checkWatched applies while every key is watched: a watch may break
+	// silently, so checks continue. checkMin is the shortest pause.
 	checkWatched   = 5 * time.Minute
 	checkUnwatched = 2 * time.Second
 	checkMin       = 200 * time.Millisecond
@@ -39,16 +39,17 @@ const (
 	// warnEvery is the time between two warnings of the same failures.
 	warnEvery = time.Minute
 
-	// MaxWatches is the maximum number of keys that a session watches, so that
-	// a process with a hundred services does not have a hundred watches. With
-	// more keys, the watched ones show when the lease is lost, and all keys are
+	// MaxWatches is the maximum number of keys that a session watches. A
+	// process with a hundred services must not have a hundred watches. With
+	// more keys, the watched ones show the loss of the lease, and all keys are
 	// checked often.
 	MaxWatches = 4
 )
 
 // Core reconciles etcd with the entries of a session. Each event records an
-// answer of etcd, or a caller's desired entry, and marks the entry dirty. Next
-// compares the desired with the observed state, and returns one call.
+// answer of etcd or a caller's desired entry, and makes the entry dirty. Next
+// compares the desired with the observed state of the dirty entries, and
+// returns one call.
 type Core struct {
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
@@ -112,7 +113,8 @@ type health struct {
 // New returns a core. jitter shortens a pause at random.
 func New(jitter func(time.Duration) time.Duration) *Core {
 	return &Core{
-		jitter: jitter, keys: make(map[string]*record),
+		jitter: jitter,
+		keys:   make(map[string]*record),
 		calls:  gateOf(50*time.Millisecond, time.Second),
 		grants: gateOf(200*time.Millisecond, time.Second),
 		moves:  gateOf(10*time.Second, time.Hour),
@@ -130,11 +132,12 @@ func gateOf(base, most time.Duration) gate {
 	return gate{backoff: backoff.Backoff{Base: base, Max: most}}
 }
 
-// shut delays the next try. open allows it now, and resets the backoff.
+// shut delays the next try by the backoff.
 func (g *gate) shut(now time.Time, jitter func(time.Duration) time.Duration) {
 	g.at = now.Add(jitter(g.backoff.Bound()))
 }
 
+// open allows the next try now, and resets the backoff.
 func (g *gate) open() {
 	g.at = time.Time{}
 	g.backoff.Reset()
@@ -254,9 +257,9 @@ func (c *Core) rekey(e *Entry) {
 }
 
 // setDesired changes the desired state of an entry.
-func (c *Core) setDesired(now time.Time, e *Entry, w desired) {
-	e.setDesired(now, w)
-	c.hurry = c.hurry || w != present
+func (c *Core) setDesired(now time.Time, e *Entry, to desired) {
+	e.setDesired(now, to)
+	c.hurry = c.hurry || to != present
 	c.markDirty(e)
 	c.refreshEntry(now, e)
 }
@@ -265,17 +268,17 @@ func (c *Core) setDesired(now time.Time, e *Entry, w desired) {
 // that is a change. Even a call that changes nothing retries writes that etcd
 // refused.
 func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool) {
-	was := e.desired
+	from := e.desired
 
-	w := present
+	to := present
 	if pause {
-		w = paused
+		to = paused
 	}
 
 	e.retry()
-	c.setDesired(now, e, w)
+	c.setDesired(now, e, to)
 
-	return w != was
+	return to != from
 }
 
 // Drop removes an entry from etcd for good.
@@ -291,8 +294,8 @@ func (c *Core) Update(now time.Time, e *Entry, items []Item) {
 	c.refreshEntry(now, e)
 }
 
-// refresh updates the states of the dirty entries, and removes closed entries
-// and those that need no call from c.dirty.
+// refresh updates the states of the dirty entries. It removes closed entries,
+// and removes entries that need no call from c.dirty.
 func (c *Core) refresh(now time.Time) {
 	if !c.alive(now, c.lease) {
 		c.markAllDirty()
@@ -313,10 +316,10 @@ func (c *Core) refresh(now time.Time) {
 	})
 }
 
-// leaseNeeded reports whether the desired state of any entry is last or one
-// before last. A lease is granted for present entries. It is kept for paused
-// ones, too, so that a paused entry is back after one put. Every clean entry is
-// present.
+// leaseNeeded reports whether any entry needs a lease: a present one or, if
+// last is paused, a paused one. Only a present entry needs a grant. A granted
+// lease is kept for paused entries, too, so that one put brings an entry back.
+// Entries that are not dirty are present.
 func (c *Core) leaseNeeded(last desired) bool {
 	return len(c.entries) > len(c.dirty) ||
 		slices.ContainsFunc(c.dirty, func(e *Entry) bool { return e.desired <= last })
@@ -339,7 +342,7 @@ func (c *Core) CheckSoon(now time.Time) {
 }
 
 // OnReconnect makes renewals and checks due: the connection may lead to another
-// etcd. Watched keys are not checked, since their watches are proven.
+// etcd. No check is needed if all keys are watched: the watches notice it.
 func (c *Core) OnReconnect(now time.Time) {
 	for _, h := range c.held {
 		h.renewAt = now
@@ -359,8 +362,8 @@ func (c *Core) scheduleCheck(now time.Time) {
 	c.check.due = now.Add(c.jitter(every))
 }
 
-// continueCheck begins a check if one is due, or leaves out what the check
-// under way need not read any more.
+// continueCheck drops the keys that the check under way need not read any more.
+// If none remain and a check is due, it begins the next one.
 func (c *Core) continueCheck(now time.Time) {
 	c.check.rest = slices.DeleteFunc(c.check.rest, func(r *record) bool {
 		return !c.checkable(now, r)
@@ -381,8 +384,8 @@ func (c *Core) continueCheck(now time.Time) {
 	}
 }
 
-// checkable reports whether a check reads a key. A key whose write waits after
-// a refusal is left out, because a refused read would delay the write.
+// checkable reports whether a check reads a key. It does not read a key whose
+// write waits after a refusal: a refused read would delay the write further.
 func (c *Core) checkable(now time.Time, r *record) bool {
 	return r.e.desired == present &&
 		r.observed != nil &&
@@ -434,13 +437,14 @@ type Warning struct {
 	Err    error
 }
 
-// warn records a warning that etcd does not have the affected entries as
-// desired. It names the entry whose state changed last: at once if that was
-// after the last warning, otherwise at most once in warnEvery. err is the cause
-// unless etcd has refused that entry.
+// warn queues a warning about the affected entries, which etcd does not have as
+// desired. The warning names the entry whose state changed last. If that change
+// is newer than the last warning, it is queued at once, otherwise at most once
+// in warnEvery. Its error is etcd's refusal of that entry or, without one, err.
 func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
-	others := -1
 	var last *Entry
+
+	others := -1
 	for _, e := range c.entries {
 		if e.desired == present && affected(e) {
 			others++
@@ -451,7 +455,11 @@ func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
 		}
 	}
 
-	if last == nil || !last.since.After(c.warned) && now.Before(c.warned.Add(warnEvery)) {
+	if last == nil {
+		return
+	}
+
+	if !last.since.After(c.warned) && now.Before(c.warned.Add(warnEvery)) {
 		return
 	}
 
@@ -465,6 +473,7 @@ func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
 func unregistered(e *Entry) bool {
 	return e.state != Registered
 }
+
 func wasRefused(e *Entry) bool {
 	return e.refused != nil
 }
@@ -492,11 +501,11 @@ func (c *Core) failed(now time.Time, err error) {
 	c.warn(now, err, unregistered)
 }
 
-// atRevision records the revision of a transaction's answer. If it is lower
-// than an earlier one's, etcd was restored from a backup or replaced. Answers
-// to revocations do not count: no call waits for them, so another answer may
-// overtake them. 0 is ignored: an answer through a caller's wrapper of the
-// client may lack the revision.
+// atRevision records the revision of a transaction's answer. A revision below
+// the last one shows that etcd was restored from a backup or replaced. Answers
+// to revocations do not count: no call waits for them, so a later call's answer
+// may come first. 0 is ignored: a caller's wrapper of the client may omit the
+// revision.
 func (c *Core) atRevision(revision int64) {
 	if revision == 0 {
 		return
@@ -517,7 +526,7 @@ func (c *Core) Close(now time.Time) {
 
 	for _, h := range c.held {
 		h.denied = false
-		h.revokeAt = time.Time{} // a revoked permission may have been granted again
+		h.revokeAt = time.Time{} // the permission may have been granted since
 	}
 
 	for _, e := range c.entries {
@@ -528,11 +537,10 @@ func (c *Core) Close(now time.Time) {
 	c.refresh(now)
 }
 
-// Finished reports whether a closing session has nothing left to do.
+// Finished reports whether a closing session has nothing more to do.
 func (c *Core) Finished() bool {
-	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool {
-		return !h.denied
-	}) {
+	revocable := func(h *heldLease) bool { return !h.denied }
+	if !c.closing || slices.ContainsFunc(c.held, revocable) {
 		return false
 	}
 
@@ -541,7 +549,7 @@ func (c *Core) Finished() bool {
 	})
 }
 
-// End marks every entry as closed, whether or not it is out of etcd.
+// End closes every entry, whether or not it is out of etcd.
 func (c *Core) End(now time.Time) {
 	c.closing = true
 	c.lease = 0

@@ -56,15 +56,14 @@ type Status struct {
 
 // Item is one key of an entry and its value.
 type Item struct {
-	// a pure function of the lease on which the key is; most keys do not depend
-	// on it
+	// a pure function of the key's lease; most keys do not depend on it
 	Key func(clientv3.LeaseID) string
 
 	Value string
 
-	// Leaving replaces Value just before the key is deleted. It has a mark that
-	// tells readers of the coming deletion. It is "" if the layout has no room
-	// for the mark.
+	// Leaving replaces Value just before the key is deleted. It has the mark of
+	// leaving, by which readers see the coming deletion. It is "" if the layout
+	// has no room for the mark.
 	Leaving string
 }
 
@@ -89,16 +88,16 @@ type Entry struct {
 	owner   Owner // nil for a stray, a key on our lease that no other entry has
 	dirty   bool  // the entry is in core.dirty
 
-	// when keys are deleted even without the mark, zero if the mark cannot be
-	// made
+	// until when the mark may delay the deletion of the keys; zero once etcd
+	// has refused the mark
 	markUntil time.Time
 
 	refused error // etcd's last refusal of a key
 	state   State
 	since   time.Time
 
-	// why the keys were lost; after the end of the session, which key may be
-	// left
+	// why the keys were lost; after the end of the session, which key may
+	// remain
 	why error
 }
 
@@ -110,8 +109,8 @@ type Change struct {
 }
 
 // setDesired changes the desired state of e.
-func (e *Entry) setDesired(now time.Time, w desired) {
-	if w == e.desired {
+func (e *Entry) setDesired(now time.Time, to desired) {
+	if to == e.desired {
 		return
 	}
 
@@ -119,13 +118,13 @@ func (e *Entry) setDesired(now time.Time, w desired) {
 		e.markUntil = now.Add(markTimeout)
 	}
 
-	e.desired = w
+	e.desired = to
 	e.retry()
 
+	// another process's key may be gone by now, or a restore may have brought
+	// ours back
 	for _, r := range e.records {
 		if r.claimed() && revOf(r.observed) != r.putRev {
-			// another process's key may be gone by now, or a restore may have
-			// brought ours back
 			r.doubted = true
 		}
 	}
@@ -192,10 +191,10 @@ func (c *Core) refreshEntry(now time.Time, e *Entry) {
 
 		return drop
 	})
-	if c.upToDate(e) && !slices.ContainsFunc(e.records, func(r *record) bool {
-		return r.refused != nil
-	}) {
-		e.refused = nil // nothing is left to write
+
+	refused := func(r *record) bool { return r.refused != nil }
+	if c.upToDate(e) && !slices.ContainsFunc(e.records, refused) {
+		e.refused = nil // nothing remains to be written
 	}
 
 	if to == Closed || to == Paused || to == Registered {
@@ -221,7 +220,9 @@ func (c *Core) recordChange(now time.Time, e *Entry, from State) {
 // errOf returns why e is not in etcd as desired, nil if it is or the reason is
 // not known.
 func (c *Core) errOf(now time.Time, e *Entry) error {
-	switch r, id := c.conflict(e), c.leaseOf(e); {
+	r := c.conflict(e)
+	id := c.leaseOf(e)
+	switch {
 	case e.state == Closed || e.state == Paused:
 		return e.why
 	case e.state == Conflict && r != nil:
@@ -253,21 +254,19 @@ func (c *Core) Status(now time.Time, e *Entry) Status {
 
 // stateOf returns the state of e.
 func (c *Core) stateOf(now time.Time, e *Entry) State {
-	out := e.desired != present && !c.remains(e)
 	switch {
-	case e.desired == gone && out:
-		return Closed
-	case e.desired == paused && out:
-		return Paused
+	case e.desired != present && c.remains(e):
+		id := c.leaseOf(e)
+		if e.state == Registered && id != 0 && !c.alive(now, id) {
+			return Lost // etcd has yet to confirm the loss
+		}
 
-	case e.desired != present &&
-		e.state == Registered &&
-		c.leaseOf(e) != 0 &&
-		!c.alive(now, c.leaseOf(e)):
-		return Lost // etcd has yet to confirm the loss
-
-	case e.desired != present:
 		return e.state
+
+	case e.desired == gone:
+		return Closed
+	case e.desired == paused:
+		return Paused
 	case c.conflict(e) != nil:
 		return Conflict
 	case c.placed(now, e):
@@ -339,8 +338,10 @@ func (c *Core) upToDate(e *Entry) bool {
 		return e.state == Paused || e.state == Closed
 	}
 
-	return e.state == Registered && !slices.ContainsFunc(e.records[:len(e.items)],
-		func(r *record) bool { return !r.asDesired() })
+	outdated := func(r *record) bool { return !r.asDesired() }
+
+	return e.state == Registered &&
+		!slices.ContainsFunc(e.records[:len(e.items)], outdated)
 }
 
 // clean reports whether the entry needs no call until the next event of its
@@ -356,10 +357,12 @@ func (c *Core) clean(e *Entry) bool {
 // Synced reports whether etcd has the entry as desired. The error says why it
 // is useless to wait for that.
 func (c *Core) Synced(e *Entry) (bool, error) {
-	switch r := c.conflict(e); {
-	case e.desired == gone:
+	if e.desired == gone {
 		return false, ErrDropped
-	case r != nil && e.desired == present && !slices.ContainsFunc(e.records, isDoubted):
+	}
+
+	r := c.conflict(e)
+	if r != nil && e.desired == present && !slices.ContainsFunc(e.records, isDoubted) {
 		return false, r.conflict()
 	}
 

@@ -27,9 +27,9 @@ type Answer struct {
 // OnAnswer records the outcome of a call.
 func (c *Core) OnAnswer(now time.Time, o Op, a Answer) {
 	if _, revokes := o.(RevokeOp); !revokes && !errors.Is(a.Err, ErrGaveWay) {
-		c.health.hung++
-
-		if !etcderr.TimedOut(a.Err) {
+		if etcderr.TimedOut(a.Err) {
+			c.health.hung++
+		} else {
 			c.health.took = a.Took
 			c.health.hung = 0
 		}
@@ -69,13 +69,13 @@ func (c *Core) onFailed(now time.Time, o Op, err error) {
 	}
 }
 
-// onRead records the values of the steps' keys. kvs is nil if all keys are as
+// onRead records the values that were read. kvs is nil if all keys are as
 // observed.
 func (c *Core) onRead(now time.Time, steps []step, kvs []*KeyValue, revision int64) {
 	c.health.since = time.Time{}
 
-	// a doubt may be from a failed write: a successful read does not mean that
-	// the next write will succeed
+	// A key may be in doubt after a failed write, and a read that succeeds does
+	// not show that the next write will.
 	if !c.some(isDoubted) {
 		c.calls.open()
 		c.health.err = nil
@@ -114,7 +114,9 @@ func (c *Core) observe(now time.Time, r *record, kv *KeyValue) {
 		r.gate.at = time.Time{} // another process no longer holds the key
 	}
 
-	r.doubted = false // a late write fails its guard, or its key is found on the lease
+	// A write that is still under way fails its guard, or its key is found on
+	// the lease.
+	r.doubted = false
 
 	if c.foreign(r) {
 		if r.claimed() && e.desired == present {
@@ -159,7 +161,8 @@ func (c *Core) onReadFailed(now time.Time, o readOp, err error) {
 	if refused && len(o.steps) == 1 {
 		c.onReadRefused(now, o.steps[0].r, err)
 	} else {
-		for _, st := range o.steps { // a fault of one key must not affect the other keys
+		// a fault of one key must not affect the other keys
+		for _, st := range o.steps {
 			st.r.unbatched = st.r.unbatched || refused || mayBeTooLarge(err)
 
 			if o.compare {
@@ -201,7 +204,10 @@ func (c *Core) onWrite(
 	revision int64,
 ) {
 	c.succeeded()
-	c.atRevision(revision) // before the steps, which resolve doubts that a restore raises
+
+	// first, because a restore puts all keys in doubt, and the steps settle
+	// theirs
+	c.atRevision(revision)
 
 	for i, st := range steps {
 		st.r.busy = false
@@ -231,10 +237,9 @@ func (c *Core) onStep(now time.Time, st step, revision int64) {
 
 	c.puts.open()
 
+	// a renewal may have shown that the lease is gone, and so the key
 	if c.get(st.lease) == nil {
 		st.r.observed = nil
-
-		// a renewal has shown that the lease is gone, and so the key
 		st.r.gate.at = time.Time{}
 	}
 }
@@ -255,13 +260,7 @@ func (c *Core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	for _, key := range keys {
 		r := c.keys[key]
 		if r == nil {
-			e := &Entry{items: []Item{{Key: func(clientv3.LeaseID) string {
-				return key
-			}}}, desired: gone}
-			r = newRecord(e, 0, key)
-			e.records = []*record{r}
-			c.keys[key] = r
-			c.entries = append(c.entries, e)
+			r = c.addStray(key)
 		}
 
 		strays = strays || r.e.owner == nil
@@ -277,6 +276,18 @@ func (c *Core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	}
 
 	c.refresh(now)
+}
+
+// addStray adds an entry for a key without one, so that the key is deleted.
+func (c *Core) addStray(key string) *record {
+	item := Item{Key: func(clientv3.LeaseID) string { return key }}
+	e := &Entry{items: []Item{item}, desired: gone}
+	r := newRecord(e, 0, key)
+	e.records = []*record{r}
+	c.keys[key] = r
+	c.entries = append(c.entries, e)
+
+	return r
 }
 
 // onAttachedFailed records that the keys on a lease could not be read. etcd
@@ -300,12 +311,13 @@ func (c *Core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// onForeignKeyOnLease records that etcd denies us the read or deletion of a key
-// on lease id. If puts are denied, too, the entries move to another lease, with
-// backoff.
+// onForeignKeyOnLease handles a denied read or deletion of a key on lease id:
+// the key is another user's. With such a key on the current lease, etcd may
+// deny all puts. If it denies one of ours, the entries move to another lease,
+// with backoff.
 func (c *Core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
-	denied := func(r *record) bool { return r.refused != nil && r.e.owner != nil }
-	if !c.some(denied) || id != c.lease || now.Before(c.moves.at) {
+	refused := func(r *record) bool { return r.refused != nil && r.e.owner != nil }
+	if id != c.lease || !c.some(refused) || now.Before(c.moves.at) {
 		c.reportRefusals(now)
 		return
 	}
@@ -355,14 +367,14 @@ func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 			st.r.unbatched = st.r.unbatched || mayBeTooLarge(err)
 		}
 
-	case len(steps) > 1: // a fault of one key must not affect the other keys
+	case len(steps) > 1:
 		c.succeeded()
 
+		// A fault of one key must not affect the other keys. The write may have
+		// been applied: gRPC has the same error for a response that is too
+		// large.
 		for _, st := range steps {
 			st.r.unbatched = true
-
-			// etcd may have applied the write: gRPC returns the same error for
-			// too large a response
 			st.r.doubted = true
 		}
 
@@ -386,34 +398,35 @@ func (c *Core) onUnanswered(now time.Time, steps []step) {
 	}
 }
 
-// onWriteRefused records that etcd refuses the write of one key. etcd also
-// denies puts if another user's key is on the lease, so the keys on the lease
-// are read first. After a denied deletion, the lease is revoked once the other
+// onWriteRefused records that etcd refuses the write of one key. A denied put
+// may be due to another user's key on the lease, so the keys on the lease are
+// read first. After a denied deletion, the lease is revoked once the other
 // entries have moved.
 func (c *Core) onWriteRefused(now time.Time, st step, err error) {
 	r := st.r
-	first := st.r.refused == nil
-
-	switch {
-	case st.kind == mark:
+	if st.kind == putLeaving {
 		r.e.markUntil = time.Time{}
 		return
-	case st.kind == put && st.value != r.value():
+	}
+
+	if st.kind == put && st.value != r.value() {
 		return // etcd refused an outdated value
+	}
 
-	case isDenied(err):
+	first := r.refused == nil
+	denied := isDenied(err)
+
+	err = fmt.Errorf("key %q: %w", r.key, err)
+	if denied {
 		err = fmt.Errorf(
-			"key %q: %w (a registration needs permission to read and to write its keys)",
-			r.key, err)
-
-	default:
-		err = fmt.Errorf("key %q: %w", r.key, err)
+			"%w (a registration needs permission to read and to write its keys)", err)
 	}
 
 	r.refuse(now, err, c.jitter)
 
-	switch h := c.get(st.lease); {
-	case h == nil || !first || !isDenied(err):
+	h := c.get(st.lease)
+	switch {
+	case h == nil || !first || !denied:
 		c.reportRefusals(now)
 	case st.kind == remove:
 		c.onForeignKeyOnLease(now, st.lease, err)
@@ -423,14 +436,14 @@ func (c *Core) onWriteRefused(now time.Time, st step, err error) {
 	}
 }
 
-// onFull records that etcd has no space left. It accepts deletions, but no
-// puts. So keys are deleted without a mark.
+// onFull records that etcd has no space for puts. It still accepts deletions,
+// so keys are deleted without the mark of leaving.
 func (c *Core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.puts.shut(now, c.jitter)
 
 	for _, st := range steps {
-		if st.kind == mark {
+		if st.kind == putLeaving {
 			st.r.e.markUntil = time.Time{}
 			continue
 		}
@@ -444,6 +457,7 @@ func (c *Core) onFull(now time.Time, steps []step, err error) {
 func isLeaseNotFound(err error) bool {
 	return errors.Is(err, rpctypes.ErrLeaseNotFound)
 }
+
 func isDenied(err error) bool {
 	return etcderr.Code(err) == codes.PermissionDenied
 }

@@ -20,9 +20,9 @@ const (
 	askMin = time.Second
 	askMax = 30 * time.Second
 
-	// A lease is renewed once 1/renewAfter of its TTL has passed, as the etcd
-	// client does. Until etcd answers, the renewal is sent again after each
-	// 1/renewAgain of the TTL: a member may be dead.
+	// A lease is renewed after 1/renewAfter of its TTL, as by the etcd client.
+	// Until etcd answers, the renewal is repeated after each 1/renewAgain of
+	// the TTL: a member may be dead.
 	renewAfter = 3
 	renewAgain = 8
 
@@ -46,8 +46,8 @@ type heldLease struct {
 	revokeAt time.Time
 
 	// ask is the gate of reads of the keys on the lease. It is nil unless the
-	// lease may have strays, keys without an entry: an unanswered put of an
-	// absent key may arrive late, and a restored etcd may have keys that were
+	// lease may have strays, which are keys without an entry. An unanswered put
+	// of an absent key may arrive late. A restored etcd may have keys that were
 	// deleted before.
 	ask *gate
 }
@@ -80,9 +80,9 @@ func (c *Core) isOwn(id clientv3.LeaseID) bool {
 	return id != 0 && slices.Contains(c.everGranted, id)
 }
 
-// OnLateGrant records a grant that came after its call had timed out. The lease
-// becomes the current one if one is still needed, and is renewed at once.
-// Otherwise it is held, and so revoked.
+// OnLateGrant records a grant that came after its call had timed out. If a
+// lease is still needed, the granted one becomes the current one, and is
+// renewed at once. Otherwise it is held as a spare, and revoked.
 func (c *Core) OnLateGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	if c.lease != 0 || c.closing || !c.leaseNeeded(present) {
 		c.hold(now, id, life)
@@ -143,7 +143,7 @@ func (c *Core) onGrantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// replaceLease moves the entries to another lease. The present lease is renewed
+// replaceLease moves the entries to another lease. The old lease is renewed
 // until no desired entry is on it, and then revoked.
 func (c *Core) replaceLease(why error) {
 	c.markAllDirty()
@@ -187,9 +187,9 @@ func (c *Core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// Renewals returns the leases to be renewed now, each with its TTL, and how
-// long to wait before asking again. The current lease is renewed, and retired
-// ones with keys that have yet to move.
+// Renewals returns the leases to renew now, each with its TTL, and how long to
+// wait before asking again. It renews the current lease, and retired ones with
+// keys that have yet to move.
 func (c *Core) Renewals(
 	now time.Time,
 ) (due map[clientv3.LeaseID]time.Duration, wait time.Duration) {
@@ -280,22 +280,25 @@ func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// onRestored handles the restore of etcd to an earlier state, with old values
-// of our keys. All leases are replaced, and revoked with their keys. A lease
-// that only the earlier state has is not renewed, and expires within its TTL.
+// onRestored handles a restore of etcd, which may have brought back old values
+// of our keys. The lease is replaced, and then revoked with its keys. A lease
+// that only the restored state has is not renewed, so it expires within its
+// TTL.
 func (c *Core) onRestored() {
 	c.replaceLease(errors.New(
 		"etcd's revision went backwards: it was restored from a backup or wiped"))
 	c.check.rest = nil
 
 	for r := range c.records() {
-		if !c.foreign(r) { // another process keeps its key
-			r.observed = nil
-			r.putRev = 0
+		r.doubted = true
+
+		if c.foreign(r) {
+			r.putRev = min(r.putRev, 1) // another process keeps its key
+			continue
 		}
 
-		r.putRev = min(r.putRev, 1)
-		r.doubted = true
+		r.observed = nil
+		r.putRev = 0
 	}
 }
 
@@ -324,8 +327,8 @@ func (c *Core) overdue(now time.Time, id clientv3.LeaseID) error {
 		renewed.Format(time.RFC3339), why)
 }
 
-// Leftover returns an error that names the leases that a closed session leaves
-// in etcd, nil if it leaves none.
+// Leftover returns an error that names the leases which remain in etcd after
+// Close, nil if none remain.
 func (c *Core) Leftover(cause error) error {
 	if len(c.held) == 0 {
 		return nil
@@ -335,14 +338,14 @@ func (c *Core) Leftover(cause error) error {
 		cause = errors.New("etcd denies it")
 	}
 
-	var left []string
+	var leases []string
 
 	life := time.Duration(0)
 	for _, h := range c.held {
-		left = append(left, fmt.Sprintf("lease %x", int64(h.id)))
+		leases = append(leases, fmt.Sprintf("lease %x", int64(h.id)))
 		life = max(life, h.life)
 	}
 
 	return fmt.Errorf("not revoked, and left to expire within %v: %s: %w", life,
-		strings.Join(left, ", "), cause)
+		strings.Join(leases, ", "), cause)
 }

@@ -22,14 +22,15 @@ const (
 	sleepGap = 4 * tick
 
 	// callTimeout bounds a call, because the next try may reach another member.
-	// The time that etcd took for its last answer is added to it, and it is
-	// doubled after two calls without an answer, but not for removals: callers
-	// wait for those. So the outcome of a write is often unknown; the next
-	// write of the key, with the same guard, settles it.
+	// The time that etcd took for its last answer is added. After two calls
+	// without an answer the sum is doubled, and again after each further one.
+	// It is not doubled for removals: callers wait for them. A write that times
+	// out has an unknown outcome. The next write of the key, with the same
+	// guard, settles it.
 	callTimeout = 2 * time.Second
 
-	// markTimeout bounds the time for marking keys as leaving: marking delays
-	// their deletion.
+	// markTimeout bounds how long the mark of leaving delays the deletion of a
+	// key.
 	markTimeout = 500 * time.Millisecond
 
 	// MaxTimeout bounds the timeout of a call, and the wait for a grant that
@@ -109,8 +110,8 @@ func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
 // them, zero if there is none.
 type wait struct{ now, at time.Time }
 
-// waitsFor reports whether at is in the future. The wait then ends at that time
-// at the latest.
+// waitsFor reports whether at is in the future. If it is, the wait ends then or
+// earlier.
 func (w *wait) waitsFor(at time.Time) bool {
 	if !w.now.Before(at) {
 		return false
@@ -176,7 +177,7 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 	case RevokeOp:
 		return revokeTimeout
 	case writeOp:
-		if o.steps[0].kind == mark {
+		if o.steps[0].kind == putLeaving {
 			return o.steps[0].r.e.markUntil.Sub(now)
 		}
 	}
@@ -237,8 +238,10 @@ func (c *Core) due(w *wait) Op {
 		return readOp{steps, false}
 	}
 
-	if c.lease == 0 && c.leaseNeeded(present) && !w.waitsFor(c.grants.at) {
-		return GrantOp{}
+	if c.lease == 0 && c.leaseNeeded(present) {
+		if !w.waitsFor(c.grants.at) {
+			return GrantOp{}
+		}
 	}
 
 	steps = batch(c.records(), func(r *record) *write { return c.nextPut(w, r) })
@@ -269,13 +272,18 @@ func (c *Core) begin(now time.Time, o Op) {
 	}
 }
 
-// batch returns the steps of one transaction. writeOf returns the step that is
-// due for a key, or nil. An unbatched key has a transaction of its own.
+// batch returns the steps of one transaction: its writes are of one kind, and
+// on one lease. writeOf returns the write that is due for a key, or nil. An
+// unbatched key has a transaction of its own.
 func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []step) {
 	bytes := 0
 	for r := range records {
 		next := writeOf(r)
-		if next == nil || len(steps) > 0 &&
+		if next == nil {
+			continue
+		}
+
+		if len(steps) > 0 &&
 			(next.lease != steps[0].lease || next.kind != steps[0].kind) {
 			continue
 		}
@@ -295,10 +303,10 @@ func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []ste
 	return steps
 }
 
-// mustLeave reports whether a key must be removed from etcd. An entry that has
-// lost one key to another process gives up its other keys: a process has all
-// keys of an instance or none.
-func (c *Core) mustLeave(r *record) bool {
+// mustRemove reports whether a key must be removed from etcd. A process has all
+// keys of an instance or none: if another process takes one key of an entry,
+// the entry gives up the others.
+func (c *Core) mustRemove(r *record) bool {
 	if r.e.desired != present {
 		return true
 	}
@@ -310,8 +318,8 @@ func (c *Core) mustLeave(r *record) bool {
 	return c.conflict(r.e) != nil
 }
 
-// needsMark reports whether a key must be put once more, with the mark of
-// leaving, before it is deleted.
+// needsMark reports whether a key must get the mark of leaving, by one more
+// put, before it is deleted.
 func (c *Core) needsMark(now time.Time, r *record) bool {
 	return r.e.desired != present &&
 		!r.retired &&
@@ -320,17 +328,21 @@ func (c *Core) needsMark(now time.Time, r *record) bool {
 		c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
 }
 
-// nextRemoval returns the write that removes a key from etcd, nil if none is
-// due. A key on a lease that is about to be revoked is removed by the
-// revocation.
+// nextRemoval returns the write that marks a key as leaving or deletes it, nil
+// if none is due. A key on a spare lease is not deleted: the revocation of the
+// lease deletes it.
 func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
-	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.waitsFor(r.gate.at) {
+	if r.observed == nil || c.foreign(r) || !c.mustRemove(r) {
+		return nil
+	}
+
+	if w.waitsFor(r.gate.at) {
 		return nil
 	}
 
 	at := r.observed
 	if c.needsMark(w.now, r) {
-		return &write{mark, r.leaving(), at.Lease, at.Rev}
+		return &write{putLeaving, r.leaving(), at.Lease, at.Rev}
 	}
 
 	if h := c.get(at.Lease); slices.Contains(spare, h) && !h.denied {
@@ -341,31 +353,39 @@ func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
 }
 
 // nextPut returns the put of a key, nil if none is due. The put also settles an
-// unanswered earlier write: if the put succeeds, the earlier write's guard
-// fails, and if the put's guard fails, the answer has the key.
+// earlier write without an answer. If the put succeeds, the guard of the
+// earlier write fails. If the put's own guard fails, the answer has the key's
+// value.
 func (c *Core) nextPut(w *wait, r *record) *write {
-	if c.lease == 0 ||
-		r.retired ||
-		c.mustLeave(r) ||
-		r.on(c.lease) && r.asDesired() ||
-		w.waitsFor(c.puts.at) ||
-		w.waitsFor(r.gate.at) {
+	if c.lease == 0 || r.retired || c.mustRemove(r) {
+		return nil
+	}
+
+	if r.on(c.lease) && r.asDesired() {
+		return nil
+	}
+
+	if w.waitsFor(c.puts.at) || w.waitsFor(r.gate.at) {
 		return nil
 	}
 
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// nextRead returns the read of a key, nil if none is due. It reads keys that no
-// write settles: a key in doubt that should be absent and seems absent, and a
-// key that another process holds. A closing session does not read: it revokes
-// the lease.
+// nextRead returns the read of a key, nil if none is due. Two kinds of keys
+// have no write that would settle their state: a key in doubt that should be
+// absent and seems absent, and a key that another process holds. A closing
+// session does not read: it revokes the lease.
 func (c *Core) nextRead(w *wait, r *record) *write {
 	ours := r.observed != nil && !c.foreign(r)
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
 
-	due := r.doubted && !ours && c.mustLeave(r) || conflict
-	if !due || c.closing || w.waitsFor(r.gate.at) {
+	due := r.doubted && !ours && c.mustRemove(r) || conflict
+	if !due || c.closing {
+		return nil
+	}
+
+	if w.waitsFor(r.gate.at) {
 		return nil
 	}
 
@@ -375,8 +395,8 @@ func (c *Core) nextRead(w *wait, r *record) *write {
 // checks returns the next read of the keys on the current lease, or of the
 // check under way, or nil.
 func (c *Core) checks(w *wait) Op {
-	for _, h := range c.held {
-		if h.id == c.lease && h.ask != nil && !w.waitsFor(h.ask.at) {
+	if h := c.get(c.lease); h != nil && h.ask != nil {
+		if !w.waitsFor(h.ask.at) {
 			return AttachedOp{h.id}
 		}
 	}

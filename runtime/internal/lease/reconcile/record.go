@@ -41,9 +41,9 @@ func revOf(kv *KeyValue) int64 {
 type kind int
 
 const (
-	put    kind = iota
-	mark        // put the value that marks the key as leaving
-	remove      // delete the key
+	put        kind = iota
+	putLeaving      // put the value with the mark of leaving
+	remove          // delete the key
 )
 
 // String names the kind for errors.
@@ -53,11 +53,14 @@ func (k kind) String() string {
 
 // write is a write to one key, guarded by the key's mod revision rev. The guard
 // makes late writes harmless:
-//   - rev > 0: etcd assigns each revision once, so the write fails after any other write of the key.
-//   - rev = 0, a create: if the key is absent again, the write succeeds while its lease is alive. So the keys on
-//     that lease are read, see [heldLease.ask]. A revocation deletes keys that were created late.
-//   - A restored etcd assigns revisions again. A lower revision, or a key that is older than our last put of it, shows the
-//     restore. Then all keys are in doubt, and move to another lease.
+//   - rev > 0: etcd assigns each revision once. So the write fails after any
+//     other write of the key.
+//   - rev = 0, a create: the write succeeds late if the key is absent again and
+//     the lease is alive. So the keys on the lease are read, see
+//     [heldLease.ask]. The revocation of the lease deletes them, too.
+//   - A restored etcd assigns revisions again. The restore shows in a lower
+//     revision, or in a key that is older than our last put of it. Then all
+//     keys are in doubt, and move to another lease.
 type write struct {
 	kind  kind
 	value string
@@ -98,16 +101,17 @@ func newRecord(e *Entry, item int, key string) *record {
 	return &record{e: e, key: key, item: item, gate: gateOf(refusedMin, refusedMax)}
 }
 
-// value returns the desired value, and leaving the value that marks the key as
-// leaving.
+// value returns the desired value.
 func (r *record) value() string {
 	return r.e.items[r.item].Value
 }
+
+// leaving returns the value with the mark of leaving, "" without one.
 func (r *record) leaving() string {
 	return r.e.items[r.item].Leaving
 }
 
-// claimed reports whether we have put the key, so another process that has it
+// claimed reports whether we have put the key: then another process that has it
 // now is newer.
 func (r *record) claimed() bool {
 	return r.putRev > 0
@@ -158,7 +162,7 @@ func (r *record) made(now time.Time, w write, revision int64) {
 	if w.kind == put {
 		r.retry()
 
-		// else the caller changed it during the put
+		// otherwise the caller changed the entry during the put
 		if r.asDesired() && r.e.desired == present {
 			r.gate.at = now.Add(restoreEvery)
 		}
@@ -179,7 +183,9 @@ func (r *record) refuse(
 // conflict returns an error that names the key's holder.
 func (r *record) conflict() error {
 	if r.observed.Lease == 0 {
-		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", r.key)
+		return fmt.Errorf(
+			"key %q was put by someone else, on no lease: delete it, or register under another instance id",
+			r.key)
 	}
 
 	return fmt.Errorf(

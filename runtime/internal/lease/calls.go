@@ -153,7 +153,7 @@ func (s *Session) request(failed chan<- error) {
 	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 		err = fmt.Errorf(
 			"etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0",
-			int64(resp.ID), resp.TTL)
+			resp.ID, resp.TTL)
 	}
 
 	if err != nil {

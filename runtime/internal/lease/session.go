@@ -384,7 +384,7 @@ func (s *Session) logChange(c reconcile.Change) {
 
 	attrs := []any{"key", c.Key, "state", c.State.String(), "was", c.From.String()}
 	if c.Lease != 0 {
-		attrs = append(attrs, "lease", fmt.Sprintf("%x", int64(c.Lease)))
+		attrs = append(attrs, "lease", fmt.Sprintf("%x", c.Lease))
 	}
 
 	if c.Err != nil {

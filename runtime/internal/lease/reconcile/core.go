@@ -51,7 +51,7 @@ const (
 // compares the desired with the observed state of the dirty entries, and
 // returns one call.
 type Core struct {
-	jitter func(time.Duration) time.Duration // shortens a pause at random
+	jitter jitterFunc
 
 	entries []*Entry
 
@@ -110,8 +110,8 @@ type health struct {
 	err   error         // the error of the last call, nil if it succeeded
 }
 
-// New returns a core. jitter shortens a pause at random.
-func New(jitter func(time.Duration) time.Duration) *Core {
+// New returns a core.
+func New(jitter jitterFunc) *Core {
 	return &Core{
 		jitter: jitter,
 		keys:   make(map[string]*record),
@@ -121,6 +121,9 @@ func New(jitter func(time.Duration) time.Duration) *Core {
 		puts:   gateOf(500*time.Millisecond, 2*time.Second),
 	}
 }
+
+// jitterFunc shortens a pause at random.
+type jitterFunc func(time.Duration) time.Duration
 
 // gate delays the next try of an operation, with a backoff.
 type gate struct {
@@ -133,7 +136,7 @@ func gateOf(base, most time.Duration) gate {
 }
 
 // shut delays the next try by the backoff.
-func (g *gate) shut(now time.Time, jitter func(time.Duration) time.Duration) {
+func (g *gate) shut(now time.Time, jitter jitterFunc) {
 	g.at = now.Add(jitter(g.backoff.Bound()))
 }
 

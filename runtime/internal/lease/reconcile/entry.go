@@ -230,7 +230,7 @@ func (c *Core) errOf(now time.Time, e *Entry) error {
 	case e.refused != nil || e.state == Registered:
 		return e.refused
 	case e.state == Lost && id != 0 && !c.alive(now, id):
-		return etcderr.With(fmt.Errorf("lease %x was not renewed in time", int64(id)),
+		return etcderr.With(fmt.Errorf("lease %x was not renewed in time", id),
 			c.health.err)
 	case c.health.err != nil:
 		return c.health.err
@@ -391,7 +391,7 @@ func (c *Core) LeftoverErr(e *Entry) error {
 	for _, r := range e.records {
 		if r.observed != nil && !c.foreign(r) {
 			return fmt.Errorf("key %q may stay in etcd until lease %x expires", r.key,
-				int64(r.observed.Lease))
+				r.observed.Lease)
 		}
 	}
 

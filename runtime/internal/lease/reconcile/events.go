@@ -84,14 +84,14 @@ func (c *Core) onRead(now time.Time, steps []step, kvs []*KeyValue, revision int
 	c.atRevision(revision)
 
 	for i, st := range steps {
+		r := st.r
 		if kvs != nil {
-			c.observe(now, st.r, kvs[i])
+			c.observe(now, r, kvs[i])
 		}
 
-		if st.r.asDesired() &&
-			!c.foreign(st.r) &&
-			(st.r.refused != nil || st.r.unbatched) {
-			st.r.retry()
+		failed := r.refused != nil || r.unbatched
+		if failed && r.asDesired() && !c.foreign(r) {
+			r.retry()
 		}
 	}
 
@@ -293,7 +293,7 @@ func (c *Core) addStray(key string) *record {
 // onAttachedFailed records that the keys on a lease could not be read. etcd
 // refuses the read if we may not read one of the keys.
 func (c *Core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
-	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
+	err = fmt.Errorf("ask for the keys on lease %x: %w", id, err)
 	h := c.get(id)
 	switch {
 	case !isRefusal(err):
@@ -353,7 +353,7 @@ func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 	switch {
 	case isLeaseNotFound(err):
 		c.onLeaseLost(now, steps[0].lease,
-			fmt.Errorf("lease %x expired or was revoked", int64(steps[0].lease)))
+			fmt.Errorf("lease %x expired or was revoked", steps[0].lease))
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		c.onFull(now, steps, err)
 	case isBusy(err):

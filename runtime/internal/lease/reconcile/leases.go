@@ -236,7 +236,7 @@ func (c *Core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		c.markAllDirty() // so that the lease's keys are deleted one by one
 
 	default:
-		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
+		c.failed(now, fmt.Errorf("revoke lease %x: %w", id, err))
 
 		if h != nil {
 			h.revokeAt = now
@@ -269,7 +269,7 @@ func (c *Core) OnRenewal(
 // OnRenewalFailed records that etcd did not renew a lease. After a refusal the
 // lease is replaced: it may hold another user's key, which we may not write.
 func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
-	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
+	err = fmt.Errorf("renew lease %x: %w", id, err)
 	switch {
 	case c.get(id) == nil:
 	case isLeaseNotFound(err):
@@ -323,7 +323,7 @@ func (c *Core) overdue(now time.Time, id clientv3.LeaseID) error {
 		return nil
 	}
 
-	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id),
+	return fmt.Errorf("lease %x was last renewed at %s: %w", id,
 		renewed.Format(time.RFC3339), why)
 }
 
@@ -342,7 +342,7 @@ func (c *Core) Leftover(cause error) error {
 
 	life := time.Duration(0)
 	for _, h := range c.held {
-		leases = append(leases, fmt.Sprintf("lease %x", int64(h.id)))
+		leases = append(leases, fmt.Sprintf("lease %x", h.id))
 		life = max(life, h.life)
 	}
 

@@ -171,11 +171,7 @@ func (r *record) made(now time.Time, w write, revision int64) {
 
 // refuse records that etcd refuses a read or write of the key, which is retried
 // with backoff.
-func (r *record) refuse(
-	now time.Time,
-	err error,
-	jitter func(time.Duration) time.Duration,
-) {
+func (r *record) refuse(now time.Time, err error, jitter jitterFunc) {
 	r.refused = err
 	r.gate.shut(now, jitter)
 }
@@ -190,5 +186,5 @@ func (r *record) conflict() error {
 
 	return fmt.Errorf(
 		"key %q is held by another process, on lease %x: give each its own instance id",
-		r.key, int64(r.observed.Lease))
+		r.key, r.observed.Lease)
 }

@@ -48,8 +48,8 @@ type Run struct {
 
 // Announce puts the entries of a serving server in etcd, in the background. If
 // timeout is not 0, Announce returns when all healthy entries are there, and an
-// error if that takes longer. It returns nil if ctx or the run ends first. After
-// an error the entries are dropped.
+// error if that takes longer. It returns nil if ctx or the run ends first.
+// After an error the entries are dropped.
 func (run *Run) Announce(
 	ctx context.Context,
 	config RunConfig,
@@ -81,7 +81,9 @@ func (run *Run) Announce(
 func (run *Run) announce(ctx context.Context, config RunConfig, wait bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })()
+
+	stop := context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })
+	defer stop()
 
 	run.group.with(func(c *core) {
 		if c.run == run.number {
@@ -92,8 +94,8 @@ func (run *Run) announce(ctx context.Context, config RunConfig, wait bool) error
 	run.group.report()
 
 	err := run.prepare(ctx, config)
-	for i := 0; err == nil && wait && i < len(run.made); i++ {
-		err = run.made[i].announceErr(run.made[i].handle.Sync(ctx))
+	if err == nil && wait {
+		err = run.sync(ctx)
 	}
 
 	run.group.report()
@@ -103,6 +105,17 @@ func (run *Run) announce(ctx context.Context, config RunConfig, wait bool) error
 	}
 
 	return err
+}
+
+// sync waits until all healthy entries are in etcd.
+func (run *Run) sync(ctx context.Context) error {
+	for _, reg := range run.made {
+		if err := reg.handle.Sync(ctx); err != nil {
+			return reg.announceErr(err)
+		}
+	}
+
+	return nil
 }
 
 // announceErr adds the key to an error of an announcement, which may be nil.
@@ -115,10 +128,12 @@ func (reg *Registration) announceErr(err error) error {
 }
 
 // prepare finds the address and the first health of the entries, makes their
-// companions, and places them.
+// companions, and places the entries. After an error it closes the companions
+// of entries that it has not placed.
 func (run *Run) prepare(ctx context.Context, config RunConfig) error {
 	if len(run.made) == 0 {
-		run.group.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
+		run.group.Logger().Warn(
+			"a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
 		return run.place(nil)
 	}
 
@@ -128,40 +143,58 @@ func (run *Run) prepare(ctx context.Context, config RunConfig) error {
 	}
 
 	run.followHealth(ctx, config)
-	r := run.group.registrar
+
+	defer run.closeUnplaced()
+
 	started := time.Now()
 	items := make([][]lease.Item, len(run.made))
 
-	defer func() {
-		for _, reg := range run.made {
-			if reg.companion != nil && reg.handle == nil {
-				// it has nothing in etcd yet
-				_ = reg.companion.Close(context.Background())
-			}
-		}
-	}()
-
-	for i, reg := range run.made { // before any of them is placed
-		if config.Advertise.EnvIsFullAddress() {
-			reg.entry.listen = config.Listen
-		}
-
-		reg.entry, items[i], err = reg.entry.at(addr, started, config.Methods,
-			r.config.Namespace)
-		err = cmp.Or(err, context.Cause(ctx))
-		if err == nil && reg.entry.Companion != nil {
-			reg.companion, err = reg.entry.Companion(reg.entry,
-				r.companionsChanged.notify)
-		}
-
+	// all entries are complete before the first one is placed
+	for i, reg := range run.made {
+		items[i], err = reg.complete(ctx, config, addr, started)
 		if err != nil {
 			return reg.announceErr(err)
 		}
-
-		r.warn(reg.entry)
 	}
 
 	return run.place(items)
+}
+
+// complete gives the entry its address, and makes its companion.
+func (reg *Registration) complete(
+	ctx context.Context,
+	config RunConfig,
+	addr string,
+	started time.Time,
+) (items []lease.Item, err error) {
+	if config.Advertise.EnvIsFullAddress() {
+		reg.entry.listen = config.Listen
+	}
+
+	r := reg.registrar
+	reg.entry, items, err = reg.entry.at(addr, started, config.Methods,
+		r.config.Namespace)
+	err = cmp.Or(err, context.Cause(ctx))
+
+	if err == nil && reg.entry.Companion != nil {
+		reg.companion, err = reg.entry.Companion(reg.entry, r.companionsChanged.notify)
+	}
+
+	if err == nil {
+		r.warn(reg.entry)
+	}
+
+	return items, err
+}
+
+// closeUnplaced closes the companions of entries that were not placed. They
+// have nothing in etcd.
+func (run *Run) closeUnplaced() {
+	for _, reg := range run.made {
+		if reg.companion != nil && reg.handle == nil {
+			_ = reg.companion.Close(context.Background())
+		}
+	}
 }
 
 // place passes the entries to the registrar, each paused if it is unhealthy.
@@ -199,7 +232,7 @@ const addressPause = time.Second
 // address finds the address to announce. It retries until the network is up,
 // names can be looked up, and this host has an address in the given network.
 func (run *Run) address(ctx context.Context, config RunConfig) (string, error) {
-	for looks := 0; ; looks++ {
+	for attempt := 1; ; attempt++ {
 		addr, warning, err := config.Advertise.Address(ctx, config.Listen)
 		if warning != "" {
 			run.group.Logger().Warn("questionable address", "address", addr, "problem",
@@ -210,7 +243,7 @@ func (run *Run) address(ctx context.Context, config RunConfig) (string, error) {
 			return addr, err
 		}
 
-		if looks == 0 {
+		if attempt == 1 {
 			run.group.Logger().Warn("a server is not announced yet", "error", err)
 		}
 
@@ -225,22 +258,24 @@ func (run *Run) address(ctx context.Context, config RunConfig) (string, error) {
 // followHealth follows the health of the entries until the run ends. It returns
 // once their first health is known.
 func (run *Run) followHealth(ctx context.Context, config RunConfig) {
-	groups := make([]healthcheck.Group, len(run.made))
-	for i, reg := range run.made {
-		groups[i] = healthcheck.Group{
-			Services: reg.entry.Services,
-			Checked:  reg.entry.Checked,
-		}
-
-		if config.Health == nil {
+	if config.Health == nil {
+		for i := range run.made {
 			run.hear(i, healthcheck.Health{OK: true, Problem: config.Problem})
 		}
+
+		return
 	}
 
-	if config.Health != nil {
-		follower := healthcheck.Follow(ctx, config.Health, groups, run.hear)
-		context.AfterFunc(run.life, follower.Stop)
+	var groups []healthcheck.Group
+	for _, reg := range run.made {
+		groups = append(groups, healthcheck.Group{
+			Services: reg.entry.Services,
+			Checked:  reg.entry.Checked,
+		})
 	}
+
+	follower := healthcheck.Follow(ctx, config.Health, groups, run.hear)
+	context.AfterFunc(run.life, follower.Stop)
 }
 
 // hear handles a report of an entry's health.

@@ -9,9 +9,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
-// claims decides which of the process's registered entries collide, and which
-// share a lease session. Adding an entry visits all service keys, but not all
-// entries.
+// claims decides which entries of the process collide, and which share a lease
+// session. Adding an entry takes time for each service key, but not for each
+// entry.
 type claims struct {
 	names map[string]*Entry // by [Entry.names]
 
@@ -32,8 +32,8 @@ type leaseKey struct {
 	key string // the service key
 }
 
-// tally counts the entries under a service key.
-// suffixed counts the entries in layout LEASE_SUFFIX
+// tally counts the entries under a service key: all of them, and those in
+// layout LEASE_SUFFIX.
 type tally struct{ all, suffixed int }
 
 func newClaims() claims {
@@ -45,10 +45,10 @@ func newClaims() claims {
 	}
 }
 
-// add claims the names of an entry. It returns an error if another entry has one
-// of the names, or if readers could confuse the two. dedicated reports whether
-// the entry needs a session of its own. It does if two entries of one service key
-// would otherwise have the same lease id in their keys.
+// add claims the names of an entry. It returns an error if another entry has
+// one of the names, or if readers could confuse the two. dedicated reports
+// whether the entry needs a session of its own: it does if another entry of its
+// service key has the lease id of the shared session in its etcd key.
 func (c *claims) add(e *Entry) (dedicated bool, err error) {
 	if err := c.overlapping(e); err != nil {
 		return false, err
@@ -57,14 +57,16 @@ func (c *claims) add(e *Entry) (dedicated bool, err error) {
 	names := e.names()
 	for _, name := range names {
 		if first := c.names[name]; first != nil {
-			return false, fmt.Errorf("key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that registration first, or give this one another instance id or address",
+			return false, fmt.Errorf(
+				"key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that registration first, or give this one another instance id or address",
 				name, first.Endpoint.Instance, first.Key, first.Layouts, first.TTL)
 		}
 	}
 
 	for listen := range c.listens {
 		if e.listen != "" && e.listen != listen {
-			return false, fmt.Errorf("%s: address %q is already announced for the server that listens on %s, so it cannot be that of the server on %s: give each its own by WithAdvertiseAddress",
+			return false, fmt.Errorf(
+				"%s: address %q is already announced for the server that listens on %s, so it cannot be that of the server on %s: give each its own by WithAdvertiseAddress",
 				advertise.EnvName, e.Endpoint.Addr, listen, e.listen)
 		}
 	}
@@ -75,7 +77,7 @@ func (c *claims) add(e *Entry) (dedicated bool, err error) {
 
 	c.count(e, 1)
 
-	at := (leaseKey{e.TTL, e.Key})
+	at := leaseKey{e.TTL, e.Key}
 	if slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey) {
 		dedicated = c.leased[at] != nil
 		if !dedicated {
@@ -92,7 +94,8 @@ func (c *claims) remove(e *Entry) {
 		delete(c.names, name)
 	}
 
-	if at := (leaseKey{e.TTL, e.Key}); c.leased[at] == e {
+	at := leaseKey{e.TTL, e.Key}
+	if c.leased[at] == e {
 		delete(c.leased, at)
 	}
 
@@ -122,19 +125,18 @@ func (c *claims) count(e *Entry, delta int) {
 // overlapping returns an error if readers could mistake an entry for an entry
 // of another key, or the reverse.
 func (c *claims) overlapping(e *Entry) (err error) {
-	other := Entry{}
+	// of several such keys, the error names the first one
 	first := ""
 	for key, t := range c.tallies {
-		other.Key = key
-
-		other.Layouts = nil
+		other := Entry{Key: key}
 		if t.suffixed > 0 {
 			other.Layouts = []endpoint.Layout{endpoint.LeaseSuffix}
 		}
 
-		if does := overlap(e, &other); does != nil && (err == nil || key < first) {
+		found := overlap(e, &other)
+		if found != nil && (err == nil || key < first) {
 			first = key
-			err = does
+			err = found
 		}
 	}
 

@@ -16,11 +16,11 @@ type Companion interface {
 	// called while that is unknown, and must not block.
 	Registered(bool)
 
-	// End ends the companion for good, before its entry leaves. It does not
-	// wait: calls under way that need the companion end first.
+	// End begins the end of the companion, before its entry is removed. It does
+	// not wait: calls under way that need the companion end first.
 	End()
 
-	// Wait returns once the companion has ended and nothing of it is left in
+	// Wait returns once the companion has ended and nothing of it remains in
 	// etcd. It returns an error if ctx ends first.
 	Wait(ctx context.Context) error
 
@@ -46,10 +46,10 @@ func (r *Registrar) endCompanion(reg *Registration) {
 	}
 
 	r.tasks.Go(func() {
-		ctx := context.Background()
+		ctx := context.Background() // never ends, so there are no errors
+		_ = reg.companion.Wait(ctx)
+		_ = reg.companion.Close(ctx)
 
-		// no error without an end of ctx
-		_ = errors.Join(reg.companion.Wait(ctx), reg.companion.Close(ctx))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 
@@ -57,12 +57,10 @@ func (r *Registrar) endCompanion(reg *Registration) {
 	})
 }
 
-// Companions returns the companions of the entries of a service key. changed is
-// closed when one of them comes, ends or changes. After an error, there will be
-// no more companions.
-func (r *Registrar) Companions(
-	key string,
-) (all []Companion, changed <-chan struct{}, err error) {
+// Companions returns the companions of the entries of a service key. The
+// channel is closed when one of them comes, ends or changes. After an error,
+// there will be no more companions.
+func (r *Registrar) Companions(key string) ([]Companion, <-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
@@ -71,9 +69,7 @@ func (r *Registrar) Companions(
 
 // Companions is Registrar.Companions for the entries of the group. It returns
 // an error if the group cannot be announced.
-func (g *Group) Companions(
-	key string,
-) (all []Companion, changed <-chan struct{}, err error) {
+func (g *Group) Companions(key string) ([]Companion, <-chan struct{}, error) {
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
 
@@ -108,8 +104,8 @@ func (r *Registrar) companions(
 	return all, r.companionsChanged.next(), nil
 }
 
-// notifier wakes those that wait for a change. It takes no lock, since
-// companions call notify with theirs held.
+// notifier wakes the callers that wait for a change. It takes no lock, because
+// companions call notify with a lock of their own held.
 type notifier struct{ changed atomic.Pointer[chan struct{}] }
 
 // next returns a channel that is closed at the next change.

@@ -72,26 +72,30 @@ const (
 type effects struct {
 	place bool // place the entries, each paused if it is unhealthy
 
-	// pause the event's entry if it was placed and is unhealthy, resume it if
-	// it is healthy
+	// pause or resume the event's entry, by its health, if it was placed
 	pause bool
 
 	warn string // log the fault of the health service of the entry with this key
-	end  bool   // end the announcement; its events are then ignored, and its waits end
+	end  bool   // end the announcement: ignore its events, and end its waits
 
-	// remove the placed entries from etcd, and wait until those of all
-	// announcements are out of it
-	leave bool
+	// drop the placed entries, and wait until those of all announcements are
+	// out of etcd
+	drop bool
 }
 
-// step handles an event, unless its announcement has ended. It returns an error
-// if none can begin.
+// step handles an event, unless the event's announcement has ended. For
+// announce and serve, it returns an error if no announcement can begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)
 	}
 
-	if c.run == 0 || e.run != 0 && (e.run != c.run || c.phase != announced) {
+	if c.run == 0 {
+		return do, nil // nothing was announced yet
+	}
+
+	ended := e.run != c.run || c.phase != announced
+	if e.run != 0 && ended {
 		return do, nil
 	}
 
@@ -110,7 +114,7 @@ func (c *core) step(e event) (do effects, err error) {
 
 	case withdraw:
 		do.end = true
-		do.leave = true
+		do.drop = true
 
 		if c.phase == announced {
 			c.phase = withdrawn
@@ -140,8 +144,10 @@ func (c *core) begin(on kind) error {
 		return errors.Join(c.faults...)
 	}
 
-	if !c.takes() || on == serve && c.phase != idle {
-		return fmt.Errorf("etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped", c.phase)
+	if !c.accepts() || on == serve && c.phase != idle {
+		return fmt.Errorf(
+			"etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped",
+			c.phase)
 	}
 
 	c.phase = announced
@@ -155,8 +161,8 @@ func (c *core) begin(on kind) error {
 }
 
 // registered reports whether the server is announced and all of its entries are
-// in etcd. states are those of the placed entries. It stops at the first other
-// state, because it runs at each change of an entry's state.
+// in etcd. states yields the states of the placed entries. registered runs at
+// each change of a state, so it stops at the first entry that is not in etcd.
 func (c *core) registered(states iter.Seq[lease.State]) bool {
 	n := 0
 	for state := range states {
@@ -170,25 +176,25 @@ func (c *core) registered(states iter.Seq[lease.State]) bool {
 	return c.phase == announced && n == len(c.entries)
 }
 
-// takes reports whether services can be published for the next announcement.
-func (c *core) takes() bool {
+// accepts reports whether services can be published for the next announcement.
+func (c *core) accepts() bool {
 	return c.phase == idle || c.phase == withdrawn
 }
 
 // fault records an error of a method that cannot return errors, and reports
 // whether the next announcement returns it.
 func (c *core) fault(err error) bool {
-	if c.takes() {
+	if c.accepts() {
 		c.faults = append(c.faults, err)
 	}
 
-	return c.takes()
+	return c.accepts()
 }
 
 // publish adds an entry to announce. Services of one key share an entry.
 func (c *core) publish(e Entry, d Details) error {
 	name := e.Services[0]
-	if !c.takes() {
+	if !c.accepts() {
 		return fmt.Errorf(
 			"service %s is published after the server was announced: publish first", name)
 	}

@@ -47,7 +47,9 @@ type Details struct {
 // Apply returns ep with the details. It does not change ep.
 func (d Details) Apply(ep endpoint.Endpoint) (endpoint.Endpoint, error) {
 	for _, set := range []struct{ to, from *string }{
-		{&ep.Instance, d.Instance}, {&ep.Version, d.Version}, {&ep.Zone, d.Zone},
+		{&ep.Instance, d.Instance},
+		{&ep.Version, d.Version},
+		{&ep.Zone, d.Zone},
 	} {
 		if set.from != nil {
 			*set.to = *set.from
@@ -164,16 +166,17 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address, and its items. It adds two pieces of
-// metadata: the names of each service's methods, which callers use in a rollout
-// that adds a method, and the time at which the server was started. Each is added
-// only if it leaves room for the mark of leaving.
+// at returns the entry with an address, and its items. It adds metadata: the
+// names of each service's methods, and the time at which the server was
+// started. Callers need the methods during a rollout that adds one. If the mark of
+// leaving would not fit, at omits the start time, or else the methods, or else
+// both.
 func (e Entry) at(
 	addr string,
 	started time.Time,
 	methods map[string][]string,
 	namespace string,
-) (Entry, []lease.Item, error) {
+) (_ Entry, items []lease.Item, err error) {
 	e.Endpoint.Addr = addr
 	bare := e.complete().Endpoint
 	full := bare
@@ -181,13 +184,16 @@ func (e Entry) at(
 		full = bare.WithMethods(text)
 	}
 
-	var items []lease.Item
+	for _, ep := range []endpoint.Endpoint{
+		full.WithStarted(started),
+		full,
+		bare.WithStarted(started),
+		bare,
+	} {
+		e.Endpoint = ep
 
-	var err error
-	for _, e.Endpoint = range []endpoint.Endpoint{full.WithStarted(started), full,
-		bare.WithStarted(started), bare} {
 		items, err = e.items(namespace)
-		if err == nil && e.marked(items) {
+		if err == nil && e.markable(items) {
 			break
 		}
 	}
@@ -195,9 +201,9 @@ func (e Entry) at(
 	return e, items, err
 }
 
-// marked reports whether there is a mark of leaving for each layout with
+// markable reports whether the mark of leaving fits in each layout with
 // metadata.
-func (e Entry) marked(items []lease.Item) bool {
+func (e Entry) markable(items []lease.Item) bool {
 	for i, layout := range e.Layouts {
 		if layout.Metadata() && items[i].Leaving == "" {
 			return false
@@ -267,7 +273,8 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 			}
 
 			if layout.LeaseInKey() != other.LeaseInKey() {
-				return nil, fmt.Errorf("layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
+				return nil, fmt.Errorf(
+					"layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
 					other, layout, e.Endpoint.Instance)
 			}
 
@@ -284,17 +291,16 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 		}
 	}
 
-	err := endpoint.CheckInstance(e.Endpoint.Instance)
-	if err != nil { // after Encode has checked the address, which is the default id
+	// after Encode has checked the address, which is the default id
+	if err := endpoint.CheckInstance(e.Endpoint.Instance); err != nil {
 		return nil, err
 	}
 
 	return items, nil
 }
 
-// leaving returns the value that marks the entry as leaving. It is "" if the
-// mark does not fit: in a layout without metadata, or in a value of maximum
-// length.
+// leaving returns the value with the mark of leaving. It is "" if the mark does
+// not fit: the layout has no metadata, or the value would be too long.
 func (e Entry) leaving(layout endpoint.Layout) string {
 	if !layout.Metadata() {
 		return ""
@@ -320,7 +326,8 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 	}
 
 	if ep.Instance != e.Endpoint.Instance {
-		return e, fmt.Errorf("an update cannot change the instance id %q to %q: close the registration and register again",
+		return e, fmt.Errorf(
+			"an update cannot change the instance id %q to %q: close the registration and register again",
 			e.Endpoint.Instance, ep.Instance)
 	}
 
@@ -330,9 +337,9 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 }
 
 // names returns a name for each layout of the entry. No other entry of the
-// process may have the same name. It is the etcd key without the namespace. If
-// that key contains a lease id, it is the service key, the layout and the
-// address.
+// process may have the same name. The name is the etcd key without the
+// namespace or, if that key contains a lease id, the service key, the layout
+// and the address.
 func (e Entry) names() []string {
 	names := make([]string, len(e.Layouts))
 	for i, layout := range e.Layouts {
@@ -358,11 +365,15 @@ func overlap(outer, inner *Entry) error {
 
 	switch servicekey.OverlapOf(outer.Key, inner.Key, outer.suffixed()) {
 	case servicekey.Nested:
-		return fmt.Errorf("the key %q is nested under the key %q: readers of the outer one would see its entries",
+		return fmt.Errorf(
+			"the key %q is nested under the key %q: readers of the outer one would see its entries",
 			inner.Key, outer.Key)
+
 	case servicekey.Continued:
-		return fmt.Errorf("the key %q continues the key %q, of layout %s, with a digit: its entries would look like lease ids",
+		return fmt.Errorf(
+			"the key %q continues the key %q, of layout %s, with a digit: its entries would look like lease ids",
 			inner.Key, outer.Key, endpoint.LeaseSuffix)
+
 	default:
 		return nil
 	}

@@ -218,7 +218,7 @@ func TestOneRuleForMetadata(t *testing.T) {
 		announced, items, announceErr := e.at("h:1", time.Unix(1_700_000_000, 0), methods, "")
 		_, started := announced.Endpoint.Started()
 
-		marked := announceErr == nil && announced.marked(items)
+		marked := announceErr == nil && announced.markable(items)
 		if started != tt.started || marked != tt.marked {
 			t.Errorf("%s: room for the start time %v and for the mark %v, want %v and %v", tt.what,
 				started, marked, tt.started, tt.marked)

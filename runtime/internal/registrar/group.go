@@ -23,11 +23,12 @@ var (
 type Group struct {
 	registrar *Registrar
 
-	// The registrar's lock guards these. life, end, config and registrations
-	// are those of the last announcement.
+	// The registrar's lock guards the following fields.
 	core core
 
-	// ends with the announcement or the registrar, with the reason as its cause
+	// life, end, config and registrations are those of the last announcement.
+	// life ends with the announcement or the registrar, with the reason as its
+	// cause.
 	life context.Context
 
 	end           context.CancelCauseFunc
@@ -53,8 +54,7 @@ func (g *Group) with(f func(c *core)) {
 	f(&g.core)
 }
 
-// Publish adds an entry to those that are announced together. d has the details
-// from which e was made.
+// Publish adds an entry to the group. d has the details from which e was made.
 func (g *Group) Publish(e Entry, d Details) (err error) {
 	g.with(func(c *core) { err = c.publish(e, d) })
 	return err
@@ -64,10 +64,10 @@ func (g *Group) Publish(e Entry, d Details) (err error) {
 // Announce or Begin returns it. If the group is already announced, the error is
 // logged.
 func (g *Group) Fault(err error) {
-	var kept bool
-	g.with(func(c *core) { kept = c.fault(err) })
+	var returned bool
+	g.with(func(c *core) { returned = c.fault(err) })
 
-	if !kept {
+	if !returned {
 		g.Logger().Error("misuse of an etcd server", "error", err)
 	}
 }
@@ -89,7 +89,7 @@ func (g *Group) Idle() (is bool) {
 	return is
 }
 
-// Checked returns the names that clients with health checks check.
+// Checked returns the service names that clients with health checks ask for.
 func (g *Group) Checked() (names []string) {
 	g.with(func(c *core) {
 		for _, e := range c.entries {
@@ -100,39 +100,43 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Drain returns the services to drain at a health service: the published ones,
-// and "" for the whole server. It leaves out those that an announced group with
-// the same health service also has. The returned ones count as drained there. The
-// group itself must have ended.
+// Drain returns the services to set NOT_SERVING at a health service: the
+// published ones, and "" for the whole server. It omits the services of
+// announced groups with the same health service. The returned services count as
+// drained there. The group itself must have ended.
 func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
 		for other := range g.registrar.groups {
-			if other.config.Health == server {
-				theirs := append(other.core.services(), "")
-				services = slices.DeleteFunc(services, func(service string) bool {
-					return slices.Contains(theirs, service)
-				})
+			if other.config.Health != server {
+				continue
 			}
+
+			theirs := append(other.core.services(), "")
+			services = slices.DeleteFunc(services, func(service string) bool {
+				return slices.Contains(theirs, service)
+			})
 		}
 
 		for _, service := range services {
-			g.registrar.drained[[2]any{server, service}] = true
+			g.registrar.drained[servedService{server, service}] = true
 		}
 	})
 
 	return services
 }
 
-// Resume returns the services to resume at a health service: those of the
-// published services, and "", that another group has drained there. They no
-// longer count as drained. While this group is announced, no other drains them.
+// Resume returns the services to set SERVING at a health service: those of the
+// published services, and "", that count as drained there. They no longer count
+// as drained. Resume also records the health service, so that no other group
+// drains the services while this one is announced.
 func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		g.config.Health = server
 
 		for _, service := range append(c.services(), "") {
-			if key := [2]any{server, service}; g.registrar.drained[key] {
+			key := servedService{server, service}
+			if g.registrar.drained[key] {
 				delete(g.registrar.drained, key)
 				services = append(services, service)
 			}
@@ -149,9 +153,9 @@ func (g *Group) Status() (all []lease.Status) {
 	return all
 }
 
-// Announce puts the entries in etcd, and returns when all healthy ones are there.
-// After an error it removes them, in the background if ctx has ended. It
-// overtakes a withdrawal under way.
+// Announce puts the entries in etcd, and returns when all healthy ones are
+// there. After an error it removes them, in the background if ctx has ended. It
+// need not wait for the end of a withdrawal.
 func (g *Group) Announce(ctx context.Context, config RunConfig) error {
 	run, err := g.begin(announce)
 	if err != nil {
@@ -163,13 +167,13 @@ func (g *Group) Announce(ctx context.Context, config RunConfig) error {
 		return err
 	}
 
-	_, withdrawn := g.step(event{kind: withdraw, run: run.number, why: err})
+	_, dropped := g.step(event{kind: withdraw, run: run.number, why: err})
 
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
 	}
 
-	return errors.Join(err, closeAll(ctx, withdrawn))
+	return errors.Join(err, closeAll(ctx, dropped))
 }
 
 // Begin begins the announcement of a server that is about to serve.
@@ -190,10 +194,10 @@ func (g *Group) begin(on kind) (*Run, error) {
 		return nil, err
 	}
 
-	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...),
-		func(reg *Registration) bool {
-			return reg.handle.Status().State == lease.Closed
-		})
+	closed := func(reg *Registration) bool {
+		return reg.handle.Status().State == lease.Closed
+	}
+	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...), closed)
 
 	g.registrar.groups[g] = struct{}{}
 	g.registrations = nil
@@ -210,18 +214,19 @@ func (g *Group) begin(on kind) (*Run, error) {
 
 // Withdraw removes the entries from etcd, and returns when they and their
 // companions are out. If ctx ends or 5 s pass first, the error names the
-// entries that may be left. The group can be announced again, unless its server
+// entries that may remain. The group can be announced again, unless its server
 // is ending.
 func (g *Group) Withdraw(ctx context.Context) (err error) {
-	_, withdrawn := g.step(event{kind: withdraw, why: errWithdrawn})
-	err = closeAll(ctx, withdrawn)
+	_, dropped := g.step(event{kind: withdraw, why: errWithdrawn})
+	err = closeAll(ctx, dropped)
 	if err != nil {
 		return err
 	}
 
 	g.with(func(c *core) {
 		if c.phase == announced {
-			err = errors.New("etcd: withdraw: the server was announced again before the end of this call")
+			err = errors.New(
+				"etcd: withdraw: the server was announced again before the end of this call")
 		}
 	})
 
@@ -241,13 +246,14 @@ func (g *Group) Ended() {
 	g.registrar.companionsChanged.notify()
 }
 
-// step passes an event to the core, and carries out its effects, except place
-// and warn, which are the caller's. The caller also waits until the
-// withdrawn registrations are out of etcd.
-func (g *Group) step(e event) (do effects, withdrawn []*Registration) {
+// step passes an event to the core, and carries out its effects. The caller
+// carries out place and warn, and waits until the dropped registrations are out
+// of etcd.
+func (g *Group) step(e event) (do effects, dropped []*Registration) {
 	g.with(func(c *core) {
 		do, _ = c.step(e)
-		// otherwise the entry is not placed yet, or could not be
+
+		// the entry may not be placed yet
 		if do.pause && e.entry < len(g.registrations) {
 			reg := g.registrations[e.entry]
 			reg.problem = e.health.Problem
@@ -258,18 +264,15 @@ func (g *Group) step(e event) (do effects, withdrawn []*Registration) {
 
 		if do.end {
 			delete(g.registrar.groups, g)
-
-			// before the entries leave, so that waiting callers return the
-			// reason
-			g.end(e.why)
+			g.end(e.why) // before the entries are dropped: waiting callers return why
 		}
 
-		if do.leave {
+		if do.drop {
 			for _, reg := range g.registrations {
-				g.registrar.drop(reg) // returns at once, so that all leave together
+				g.registrar.drop(reg)
 			}
 
-			withdrawn = slices.Concat(g.earlier, g.registrations)
+			dropped = slices.Concat(g.earlier, g.registrations)
 		}
 	})
 
@@ -277,7 +280,7 @@ func (g *Group) step(e event) (do effects, withdrawn []*Registration) {
 		g.report()
 	}
 
-	return do, withdrawn
+	return do, dropped
 }
 
 // report calls config.Report with the present state.
@@ -287,11 +290,11 @@ func (g *Group) report() {
 
 	report := func(bool) {}
 	registered := false
+
 	g.with(func(c *core) {
 		if g.config.Report != nil {
 			report = g.config.Report
-			registered = g.life.Err() == nil &&
-				c.registered(g.states)
+			registered = g.life.Err() == nil && c.registered(g.states)
 		}
 	})
 

@@ -2,7 +2,7 @@
 //
 //	entry.go         an entry, its keys and its values
 //	claims.go        which entries collide, and which share a lease session
-//	core.go          one server: which entries it publishes, and when they are in etcd
+//	core.go          one server: which entries it publishes, and when
 //	registrar.go     all servers and registrations, under one lock
 //	registration.go  one entry that is kept in etcd
 //	group.go         one server, which does what its core decides
@@ -10,15 +10,16 @@
 //	companion.go     what extensions add to entries
 //	store.go         entries without a lease
 //
-// The first three only decide.
+// entry.go, claims.go and core.go only decide.
 //
 // # How a server ends
 //
-// Its services become NOT_SERVING for good: only the next server of the registrar
-// with the same health service sets SERVING again. Its entries are marked as
-// leaving and then removed, in tries of one to two seconds. The server goes on
-// for the drain delay, and then stops within its stop timeout. TestWalkServer
-// walks through the orders in which a server may be paused, withdrawn and closed.
+// First its services become NOT_SERVING. They stay so until another server of
+// the registrar serves them with the same health service. Then its entries get
+// the mark of leaving, and are removed, in tries of one to two seconds. The
+// server serves on for the drain delay, and stops within its stop timeout.
+// TestWalkServer walks through the orders in which a server may be paused,
+// withdrawn and closed.
 package registrar
 
 import (
@@ -34,14 +35,15 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// closeTimeout bounds what removes entries from etcd, in addition to its
-// context.
+// closeTimeout bounds a call that removes entries from etcd, in addition to the
+// call's context.
 const closeTimeout = 5 * time.Second
 
 // ErrClosed is the error of a Registrar, its groups and its registrations after
@@ -65,28 +67,28 @@ type Registrar struct {
 	end    context.CancelCauseFunc
 
 	// mu also guards the fields of groups and registrations. Sessions and
-	// companions are called with mu held. So they hold no lock of their own
-	// when they call back.
+	// companions are called with mu held, so they must hold no lock of their
+	// own when they call back.
 	mu sync.Mutex
 
 	claims claims
 
-	// those that were placed, until they are dropped
+	// the placed registrations, until they are dropped
 	registrations map[*Registration]struct{}
 
-	// including dedicated ones that are closing
+	// all sessions, including dedicated ones that are closing
 	sessions map[sessionKey]*lease.Session
 
-	// those that are announced: from the start of Serve or Announce, until they
-	// are withdrawn or drain
+	// the announced groups: from the start of Serve or Announce, until they are
+	// withdrawn or drain
 	groups map[*Group]struct{}
 
-	// those with a companion, until nothing of it is left in etcd
+	// the registrations with a companion, until nothing of the companion
+	// remains in etcd
 	accompanied map[*Registration]struct{}
 
-	// the health services, each with a service that is NOT_SERVING there since
-	// a drain
-	drained map[[2]any]bool
+	// the services that are NOT_SERVING since a drain
+	drained map[servedService]bool
 
 	// background tasks; none begins after Close
 	tasks sync.WaitGroup
@@ -99,6 +101,12 @@ type Registrar struct {
 type sessionKey struct {
 	ttl   time.Duration
 	owner *Registration // nil if the session is shared
+}
+
+// servedService is a service at a health service.
+type servedService struct {
+	health healthpb.HealthServer
+	name   string
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -114,7 +122,7 @@ func New(config Config) *Registrar {
 		sessions:      make(map[sessionKey]*lease.Session),
 		groups:        make(map[*Group]struct{}),
 		accompanied:   make(map[*Registration]struct{}),
-		drained:       make(map[[2]any]bool),
+		drained:       make(map[servedService]bool),
 	}
 
 	r.companionsChanged.notify() // makes the first channel
@@ -226,7 +234,7 @@ func (r *Registrar) drop(reg *Registration) {
 
 	delete(r.registrations, reg)
 	r.claims.remove(&reg.entry)
-	r.endCompanion(reg) // before the entry leaves
+	r.endCompanion(reg) // before the entry is removed
 	reg.handle.Drop()
 
 	if reg.dedicated == nil || r.life.Err() != nil { // Close closes all sessions
@@ -235,6 +243,7 @@ func (r *Registrar) drop(reg *Registration) {
 
 	r.tasks.Go(func() {
 		_ = reg.dedicated.Finish(context.Background())
+
 		r.mu.Lock()
 		defer r.mu.Unlock()
 
@@ -242,7 +251,7 @@ func (r *Registrar) drop(reg *Registration) {
 	})
 }
 
-// warn logs why some readers may fail on an entry.
+// warn logs why a framework's own reader may fail on an entry.
 func (r *Registrar) warn(e Entry) {
 	if warning := e.warning(); warning != "" {
 		r.config.Logger.Warn("layouts that a framework's own reader fails on", "key",
@@ -250,8 +259,8 @@ func (r *Registrar) warn(e Entry) {
 	}
 }
 
-// changed passes a change of an entry's state to Config.Changed, the companions
-// and the groups.
+// changed passes a change of an entry's state to Config.Changed. Then
+// companions and groups look at the states of their entries.
 func (r *Registrar) changed(from lease.State, now lease.Status) {
 	if r.config.Changed != nil {
 		r.config.Changed(from, now)
@@ -307,7 +316,7 @@ func statuses(registrations iter.Seq[*Registration]) (all []lease.Status) {
 
 // Close removes all entries from etcd and revokes the leases, all at once. It
 // returns when that is done. If ctx ends or 5 s pass first, the error names the
-// leases that are left to expire.
+// leases that remain until they expire.
 func (r *Registrar) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()

@@ -111,25 +111,20 @@ func (reg *Registration) Drop() {
 }
 
 // Close removes the entry from etcd for good, and returns when it is gone. If
-// ctx ends or 5 s pass first, the error names the keys that may be left.
+// ctx ends or 5 s pass first, the error names the keys that may remain.
 func (reg *Registration) Close(ctx context.Context) error {
 	reg.Drop()
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 
-	if err := reg.handle.Close(ctx); err != nil {
-		return err
+	err := reg.handle.Close(ctx)
+	if err == nil && reg.companion != nil {
+		err = reg.companion.Wait(ctx)
 	}
 
-	if reg.companion != nil {
-		if err := reg.companion.Wait(ctx); err != nil {
-			return err
-		}
+	if err == nil && reg.dedicated != nil {
+		err = reg.dedicated.Finish(ctx)
 	}
 
-	if reg.dedicated == nil {
-		return nil
-	}
-
-	return reg.dedicated.Finish(ctx)
+	return err
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // Add puts an entry without a lease in etcd. It returns an error if one of the
-// entry's keys is on a lease. A put would take the key off the lease, and the
-// entry of a server would stay after the server has gone.
+// entry's keys is on a lease, as a server's is: a put would take the key off
+// the lease, and the key would stay after the server has gone.
 func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
@@ -25,6 +25,7 @@ func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	}
 
 	r.warn(e)
+
 	var unleased []clientv3.Cmp
 	var puts []clientv3.Op
 
@@ -40,7 +41,9 @@ func (r *Registrar) Add(ctx context.Context, e Entry) error {
 
 	resp, err := r.config.Client.KV.Txn(ctx).If(unleased...).Then(puts...).Commit()
 	if err == nil && !resp.Succeeded {
-		err = fmt.Errorf("%q has an entry on a lease: stop the server that announces it or, if that has gone, remove the entry first", keys)
+		err = fmt.Errorf(
+			"%q has an entry on a lease: stop the server that announces it or, if that has gone, remove the entry first",
+			keys)
 	}
 
 	return err
@@ -81,26 +84,24 @@ func (r *Registrar) remove(
 	in listwatch.Range,
 	key, instance string,
 ) (found bool, err error) {
-	_, err = listwatch.Pages(
-		ctx,
-		r.config.Client.KV,
-		in,
-		func(page []*mvccpb.KeyValue) error {
-			for _, kv := range page {
-				if !matches(kv, key, instance) {
-					continue
-				}
-
-				found = true
-
-				if _, err := r.config.Client.KV.Delete(ctx, string(kv.Key)); err != nil {
-					return err
-				}
+	kv := r.config.Client.KV
+	removeFrom := func(page []*mvccpb.KeyValue) error {
+		for _, item := range page {
+			if !matches(item, key, instance) {
+				continue
 			}
 
-			return nil
-		},
-	)
+			found = true
+
+			if _, err := kv.Delete(ctx, string(item.Key)); err != nil {
+				return err
+			}
+		}
+
+		return nil
+	}
+
+	_, err = listwatch.Pages(ctx, kv, in, removeFrom)
 
 	return found, err
 }

@@ -12,9 +12,9 @@ import (
 
 // kept is an entry that was placed.
 type kept struct {
-	paused bool
-	left   bool
-	state  lease.State
+	paused  bool
+	dropped bool
+	state   lease.State
 }
 
 // walked is a server, and what its group has done.
@@ -71,7 +71,7 @@ func (w *walked) step(e event) {
 	case e.kind == withdraw:
 		w.announcing = false
 		w.withdrawn = true
-		w.rule("a withdrawal ends the announcement, and waits", do.end && do.leave)
+		w.rule("a withdrawal ends the announcement, and waits", do.end && do.drop)
 
 	case e.kind == end:
 		w.announcing = false
@@ -93,7 +93,7 @@ func (w *walked) step(e event) {
 	}
 
 	for i := range w.kept {
-		w.kept[i].left = w.kept[i].left || do.leave
+		w.kept[i].dropped = w.kept[i].dropped || do.drop
 	}
 }
 
@@ -190,7 +190,7 @@ func TestWalkServer(t *testing.T) {
 			{
 				Name: "an entry leaves at the latest when the server is withdrawn",
 				Broken: func(w *walked) string {
-					return every(w, func(_ int, k kept) bool { return k.left || !w.withdrawn })
+					return every(w, func(_ int, k kept) bool { return k.dropped || !w.withdrawn })
 				}},
 			{
 				Name: "an entry is paused while it is unhealthy, until the announcement ends",

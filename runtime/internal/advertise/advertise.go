@@ -3,6 +3,7 @@
 package advertise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,8 @@ const lookupTimeout = 2 * time.Second
 
 // Config has the sources of a server's address.
 type Config struct {
-	// from WithAdvertiseAddress: host:port, a host, or a network in which this
-	// host has one address
+	// what WithAdvertiseAddress sets: host:port, a host, or a network in which
+	// this host has one address
 	Option string
 
 	Env  string   // the same from the environment variable EnvName
@@ -57,24 +58,26 @@ func (c Config) Address(
 	ctx context.Context,
 	listen string,
 ) (addr, warning string, err error) {
-	for _, given := range []struct{ source, addr string }{
-		{"WithAdvertiseAddress", c.Option}, {EnvName, c.Env}} {
-		if given.addr == "" {
-			continue
-		}
+	source := "WithAdvertiseAddress"
+	given := c.Option
+	if given == "" {
+		source = EnvName
+		given = c.Env
+	}
 
+	if given != "" {
 		var host, port string
 
-		found, err := inNetwork(given.addr, net.Interfaces, (*net.Interface).Addrs)
+		found, err := inNetwork(given, net.Interfaces, (*net.Interface).Addrs)
 		if err == nil {
 			host, port, err = withListenerPort(found, listen)
 		}
 
 		if err != nil {
-			return "", "", fmt.Errorf("etcd: %s: %w", given.source, err)
+			return "", "", fmt.Errorf("etcd: %s: %w", source, err)
 		}
 
-		return net.JoinHostPort(host, port), c.warning(given.source, host), nil
+		return net.JoinHostPort(host, port), c.warning(source, host), nil
 	}
 
 	host, port, err := c.listener(ctx, listen)
@@ -84,15 +87,16 @@ func (c Config) Address(
 
 	addr = net.JoinHostPort(host, port)
 	if addr != listen && isLoopback(host) {
-		return addr, fmt.Sprintf("etcd is reached over loopback, and only this host can dial %s; %s if callers are on others",
+		return addr, fmt.Sprintf(
+			"etcd is reached over loopback, and only this host can dial %s; %s if callers are on others",
 			host, remedy), nil
 	}
 
 	return addr, c.warning("the listener", host), nil
 }
 
-// warning returns a warning if other hosts cannot dial host, and "" otherwise.
-// It also returns "" if all known endpoints of etcd are loopback.
+// warning returns a warning if other hosts cannot dial host, unless all known
+// endpoints of etcd are loopback. Otherwise it returns "".
 func (c Config) warning(source, host string) string {
 	elsewhere := slices.ContainsFunc(hostPorts(c.Etcd), func(target string) bool {
 		// "" if the etcd client cannot dial the target
@@ -103,7 +107,8 @@ func (c Config) warning(source, host string) string {
 		return ""
 	}
 
-	return fmt.Sprintf("%s: only this host can dial %s, but etcd is on another host; %s if callers are, too",
+	return fmt.Sprintf(
+		"%s: only this host can dial %s, but etcd is on another host; %s if callers are, too",
 		source, host, remedy)
 }
 
@@ -115,9 +120,8 @@ func (c Config) EnvIsFullAddress() bool {
 }
 
 // inNetwork returns addr itself or, if addr is a network such as 10.0.0.0/8,
-// the one of the host's own addresses there that others can dial. Loopback
-// addresses count only in a loopback network, and addresses of interfaces that
-// are down never.
+// the host's only address in it that can be announced. Addresses of interfaces
+// that are down do not count.
 func inNetwork(
 	addr string,
 	interfaces func() ([]net.Interface, error),
@@ -128,9 +132,9 @@ func inNetwork(
 		return addr, nil
 	}
 
-	all, err := interfaces()
-
 	var own []net.Addr
+
+	all, err := interfaces()
 	for _, i := range all {
 		if i.Flags&net.FlagRunning == 0 { // FlagUp is also set without a carrier
 			continue
@@ -148,20 +152,20 @@ func inNetwork(
 	var in []string
 	for _, a := range own { // such as 10.0.0.7/24
 		p, err := netip.ParsePrefix(a.String())
-		ip := p.Addr()
-		if err == nil &&
-			network.Contains(ip.AsSlice()) &&
-			undialable(ip) == "" &&
-			ip.IsLoopback() == network.IP.IsLoopback() &&
-			!slices.Contains(in, ip.String()) { // several interfaces may have it
-			in = append(in, ip.String())
+		ip := p.Addr().String()
+
+		// several interfaces may have it
+		if err == nil && announceable(p.Addr(), network) && !slices.Contains(in, ip) {
+			in = append(in, ip)
 		}
 	}
 
 	switch len(in) {
 	case 0:
-		return "", fmt.Errorf("%w: none of the addresses %.500s of interfaces that are up can be announced for %s",
+		return "", fmt.Errorf(
+			"%w: none of the addresses %.500s of interfaces that are up can be announced for %s",
 			ErrUnknown, fmt.Sprint(own), network)
+
 	case 1:
 		return in[0], nil
 	}
@@ -171,24 +175,30 @@ func inNetwork(
 		network, fmt.Sprint(in))
 }
 
+// announceable reports whether an address can be announced for a network. A
+// loopback address can only be announced for a loopback network.
+func announceable(ip netip.Addr, network *net.IPNet) bool {
+	return network.Contains(ip.AsSlice()) &&
+		undialable(ip) == "" &&
+		ip.IsLoopback() == network.IP.IsLoopback()
+}
+
 // withListenerPort splits addr, and checks it. If addr has no port, it returns
 // the port of listen.
 func withListenerPort(addr, listen string) (host, port string, err error) {
 	if endpoint.CheckAddr(addr, true) != nil && endpoint.CheckAddr(addr, false) == nil {
 		_, port, err := net.SplitHostPort(listen)
 		if err != nil {
-			return "", "", fmt.Errorf("address %q has no port, and neither has the listener's, %q: give host:port",
+			return "", "", fmt.Errorf(
+				"address %q has no port, and neither has the listener's, %q: give host:port",
 				addr, listen)
 		}
 
 		addr = net.JoinHostPort(strings.Trim(addr, "[]"), port)
 	}
 
-	if err := endpoint.CheckAddr(addr, true); err != nil {
-		return "", "", err
-	}
-
-	if err := Check(addr); err != nil {
+	err = cmp.Or(endpoint.CheckAddr(addr, true), Check(addr))
+	if err != nil {
 		return "", "", err
 	}
 
@@ -205,7 +215,9 @@ func (c Config) listener(
 	if strings.HasPrefix(c.Network, "unix") ||
 		strings.HasPrefix(listen, "@") ||
 		strings.Contains(listen, "/") {
-		return "", "", fmt.Errorf("the server listens on a Unix socket, %q, which callers on other hosts cannot dial: listen on TCP, or name a TCP address that leads to the socket", listen)
+		return "", "", fmt.Errorf(
+			"the server listens on a Unix socket, %q, which callers on other hosts cannot dial: listen on TCP, or name a TCP address that leads to the socket",
+			listen)
 	}
 
 	host, port, err = net.SplitHostPort(listen)
@@ -254,7 +266,8 @@ func (c Config) towardsEtcd(ctx context.Context, network string) (netip.Addr, er
 
 	targets := hostPorts(c.Etcd)
 	if len(targets) == 0 {
-		return netip.Addr{}, errors.New("the server listens on all addresses of this host, and the etcd client has no TCP endpoint that shows which one to announce")
+		return netip.Addr{}, errors.New(
+			"the server listens on all addresses of this host, and the etcd client has no TCP endpoint that shows which one to announce")
 	}
 
 	routes := make([]route, len(targets))
@@ -263,7 +276,7 @@ func (c Config) towardsEtcd(ctx context.Context, network string) (netip.Addr, er
 	for i, target := range targets {
 		wg.Go(func() {
 			addr, err := local(ctx, network, target)
-			routes[i] = route{target: target, local: addr, err: err}
+			routes[i] = route{target, addr, err}
 		})
 	}
 
@@ -301,18 +314,15 @@ func Check(addr string) error {
 }
 
 // hostPorts returns the etcd client's endpoints, which may be URLs, as
-// host:port. It leaves out Unix sockets.
-func hostPorts(endpoints []string) []string {
-	var all []string
-	for _, e := range endpoints {
-		if strings.HasPrefix(e, "unix:") || strings.HasPrefix(e, "unixs:") {
+// host:port. It omits Unix sockets.
+func hostPorts(endpoints []string) (all []string) {
+	for _, host := range endpoints {
+		if strings.HasPrefix(host, "unix:") || strings.HasPrefix(host, "unixs:") {
 			continue
 		}
 
-		host := e
-
-		if strings.Contains(e, "://") {
-			u, err := url.Parse(e)
+		if strings.Contains(host, "://") {
+			u, err := url.Parse(host)
 			if err != nil {
 				continue // the etcd client cannot dial it, either
 			}

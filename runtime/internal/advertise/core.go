@@ -18,8 +18,8 @@ type route struct {
 	err    error      // why the route is not known
 }
 
-// choose returns the local address of the first known route that leaves this
-// host or, without one, a known loopback address.
+// choose returns the local address of the first known route to another host or,
+// without one, a known loopback address.
 func choose(routes []route) (netip.Addr, error) {
 	var loopback netip.Addr
 

@@ -153,8 +153,8 @@ func (c *core) begin(on kind) error {
 	c.phase = announced
 	c.run++
 
-	for i := range c.entries {
-		c.entries[i] = publishedEntry{Entry: c.entries[i].Entry}
+	for i, e := range c.entries {
+		c.entries[i] = publishedEntry{Entry: e.Entry}
 	}
 
 	return nil

@@ -46,21 +46,23 @@ type Details struct {
 
 // Apply returns ep with the details. It does not change ep.
 func (d Details) Apply(ep endpoint.Endpoint) (endpoint.Endpoint, error) {
-	for _, set := range []struct{ to, from *string }{
-		{&ep.Instance, d.Instance},
-		{&ep.Version, d.Version},
-		{&ep.Zone, d.Zone},
-	} {
-		if set.from != nil {
-			*set.to = *set.from
-		}
+	if d.Instance != nil {
+		ep.Instance = *d.Instance
+	}
+
+	if d.Version != nil {
+		ep.Version = *d.Version
+	}
+
+	if d.Zone != nil {
+		ep.Zone = *d.Zone
 	}
 
 	if d.Weight != nil {
 		ep.Weight = *d.Weight
 	}
 
-	metadata := make(map[string]string, len(ep.Metadata)+len(d.Metadata))
+	metadata := make(map[string]string)
 	maps.Copy(metadata, ep.Metadata)
 	maps.Copy(metadata, d.Metadata)
 
@@ -168,9 +170,9 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 
 // at returns the entry with an address, and its items. It adds metadata: the
 // names of each service's methods, and the time at which the server was
-// started. Callers need the methods during a rollout that adds one. If the mark of
-// leaving would not fit, at omits the start time, or else the methods, or else
-// both.
+// started. Callers need the methods during a rollout that adds one. If the mark
+// of leaving would not fit, at omits the start time, or else the methods, or
+// else both.
 func (e Entry) at(
 	addr string,
 	started time.Time,
@@ -259,7 +261,7 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 		return nil, err
 	}
 
-	items := make([]lease.Item, len(e.Layouts))
+	var items []lease.Item
 	for i, layout := range e.Layouts {
 		value, err := layout.Encode(e.Key, e.Endpoint)
 		if err != nil {
@@ -267,28 +269,18 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 		}
 
 		for _, other := range e.Layouts[:i] {
-			key := layout.Key(e.Key, e.Endpoint, 1)
-			if key != other.Key(e.Key, e.Endpoint, 1) {
-				continue
+			if err := e.collision(layout, other); err != nil {
+				return nil, err
 			}
-
-			if layout.LeaseInKey() != other.LeaseInKey() {
-				return nil, fmt.Errorf(
-					"layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
-					other, layout, e.Endpoint.Instance)
-			}
-
-			return nil, fmt.Errorf("layouts %s and %s would write one key, %q: %s",
-				other, layout, key, endpoint.Remedy(layout, other))
 		}
 
-		items[i] = lease.Item{
+		items = append(items, lease.Item{
 			Key: func(id clientv3.LeaseID) string {
 				return namespace + layout.Key(e.Key, e.Endpoint, int64(id))
 			},
 			Value:   string(value),
 			Leaving: e.leaving(layout),
-		}
+		})
 	}
 
 	// after Encode has checked the address, which is the default id
@@ -297,6 +289,23 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 	}
 
 	return items, nil
+}
+
+// collision returns an error if two layouts would write one key.
+func (e Entry) collision(layout, other endpoint.Layout) error {
+	key := layout.Key(e.Key, e.Endpoint, 1)
+	if key != other.Key(e.Key, e.Endpoint, 1) {
+		return nil
+	}
+
+	if layout.LeaseInKey() != other.LeaseInKey() {
+		return fmt.Errorf(
+			"layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
+			other, layout, e.Endpoint.Instance)
+	}
+
+	return fmt.Errorf("layouts %s and %s would write one key, %q: %s", other, layout,
+		key, endpoint.Remedy(layout, other))
 }
 
 // leaving returns the value with the mark of leaving. It is "" if the mark does
@@ -340,13 +349,14 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 // process may have the same name. The name is the etcd key without the
 // namespace or, if that key contains a lease id, the service key, the layout
 // and the address.
-func (e Entry) names() []string {
-	names := make([]string, len(e.Layouts))
-	for i, layout := range e.Layouts {
-		names[i] = layout.Key(e.Key, e.Endpoint, 0)
+func (e Entry) names() (names []string) {
+	for _, layout := range e.Layouts {
+		name := layout.Key(e.Key, e.Endpoint, 0)
 		if layout.LeaseInKey() {
-			names[i] = fmt.Sprintf("%s (%s at %s)", e.Key, layout, e.Endpoint.Addr)
+			name = fmt.Sprintf("%s (%s at %s)", e.Key, layout, e.Endpoint.Addr)
 		}
+
+		names = append(names, name)
 	}
 
 	return names
@@ -374,7 +384,7 @@ func overlap(outer, inner *Entry) error {
 			"the key %q continues the key %q, of layout %s, with a digit: its entries would look like lease ids",
 			inner.Key, outer.Key, endpoint.LeaseSuffix)
 
-	default:
-		return nil
 	}
+
+	return nil
 }

@@ -61,13 +61,11 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	}
 
 	key = r.config.Namespace + key
-	from, end := anyLayout.Range(key)
 
-	found, err := r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
+	found, err := r.remove(ctx, anyLayout, key, instance)
 	if errors.Is(err, rpctypes.ErrPermissionDenied) && !found {
 		// The user's role may allow only keys that begin with key and a slash.
-		from, end = endpoint.Reader{}.Range(key)
-		found, err = r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
+		found, err = r.remove(ctx, endpoint.Reader{}, key, instance)
 	}
 
 	if err == nil && !found {
@@ -77,11 +75,11 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	return err
 }
 
-// remove deletes the entries of an instance from a range, page by page, and
-// reports whether it found any.
+// remove deletes the entries of an instance from a reader's range, page by
+// page, and reports whether it found any.
 func (r *Registrar) remove(
 	ctx context.Context,
-	in listwatch.Range,
+	reader endpoint.Reader,
 	key, instance string,
 ) (found bool, err error) {
 	kv := r.config.Client.KV
@@ -101,7 +99,8 @@ func (r *Registrar) remove(
 		return nil
 	}
 
-	_, err = listwatch.Pages(ctx, kv, in, removeFrom)
+	from, end := reader.Range(key)
+	_, err = listwatch.Pages(ctx, kv, listwatch.Range{From: from, End: end}, removeFrom)
 
 	return found, err
 }

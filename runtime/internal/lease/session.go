@@ -352,13 +352,12 @@ func (s *Session) report() {
 	}
 
 	for _, c := range warnings {
-		attrs := []slog.Attr{slog.String("key", c.Key), slog.Any("error", c.Err)}
+		attrs := []any{"key", c.Key, "error", c.Err}
 		if c.Others > 0 {
-			attrs = append(attrs, slog.Int("others", c.Others))
+			attrs = append(attrs, "others", c.Others)
 		}
 
-		s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn,
-			"etcd registration failing", attrs...)
+		s.opts.Logger.Warn("etcd registration failing", attrs...)
 	}
 }
 

@@ -391,15 +391,13 @@ func (c *Core) continueCheck(now time.Time) {
 // write waits after a refusal: a refused read would delay the write further.
 func (c *Core) checkable(now time.Time, r *record) bool {
 	return r.e.desired == present &&
-		r.observed != nil &&
-		!c.foreign(r) &&
+		c.ours(r) &&
 		(r.asDesired() || !now.Before(r.gate.at))
 }
 
 // RegisteredKeys returns up to limit keys of desired entries that are or were
 // registered.
-func (c *Core) RegisteredKeys(limit int) []string {
-	var keys []string
+func (c *Core) RegisteredKeys(limit int) (keys []string) {
 	for _, e := range c.entries {
 		for _, r := range e.records {
 			if len(keys) == limit || c.closing {
@@ -548,7 +546,7 @@ func (c *Core) Finished() bool {
 	}
 
 	return !c.some(func(r *record) bool {
-		return r.observed != nil && !c.foreign(r) && r.refused == nil
+		return c.ours(r) && r.refused == nil
 	})
 }
 

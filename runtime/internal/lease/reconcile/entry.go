@@ -283,6 +283,11 @@ func (c *Core) foreign(r *record) bool {
 	return r.observed != nil && !c.isOwn(r.observed.Lease)
 }
 
+// ours reports whether a key is this session's, as observed.
+func (c *Core) ours(r *record) bool {
+	return r.observed != nil && c.isOwn(r.observed.Lease)
+}
+
 // conflict returns a key of the entry that a newer process has, nil if there is
 // none.
 func (c *Core) conflict(e *Entry) *record {
@@ -328,7 +333,7 @@ func (e *Entry) all(test func(*record) bool) bool {
 // session.
 func (c *Core) remains(e *Entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool {
-		return r.observed != nil && !c.foreign(r) || !r.sure()
+		return c.ours(r) || !r.sure()
 	})
 }
 
@@ -377,7 +382,7 @@ func (c *Core) leaseOf(e *Entry) clientv3.LeaseID {
 	}
 
 	for _, r := range e.records {
-		if r.observed != nil && !c.foreign(r) {
+		if c.ours(r) {
 			return r.observed.Lease
 		}
 	}
@@ -389,7 +394,7 @@ func (c *Core) leaseOf(e *Entry) clientv3.LeaseID {
 // in etcd, and its lease.
 func (c *Core) LeftoverErr(e *Entry) error {
 	for _, r := range e.records {
-		if r.observed != nil && !c.foreign(r) {
+		if c.ours(r) {
 			return fmt.Errorf("key %q may stay in etcd until lease %x expires", r.key,
 				r.observed.Lease)
 		}

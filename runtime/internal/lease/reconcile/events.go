@@ -224,8 +224,9 @@ func (c *Core) onWrite(
 
 // onStep records that a step was made.
 func (c *Core) onStep(now time.Time, st step, revision int64) {
-	c.markDirty(st.r.e)
-	st.r.made(now, st.write, revision)
+	r := st.r
+	c.markDirty(r.e)
+	r.made(now, st.write, revision)
 
 	if st.kind == remove {
 		if h := c.get(st.lease); h != nil && h.ask == nil {
@@ -239,8 +240,8 @@ func (c *Core) onStep(now time.Time, st step, revision int64) {
 
 	// a renewal may have shown that the lease is gone, and so the key
 	if c.get(st.lease) == nil {
-		st.r.observed = nil
-		st.r.gate.at = time.Time{}
+		r.observed = nil
+		r.gate.at = time.Time{}
 	}
 }
 

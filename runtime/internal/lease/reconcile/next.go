@@ -177,8 +177,9 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 	case RevokeOp:
 		return revokeTimeout
 	case writeOp:
-		if o.steps[0].kind == putLeaving {
-			return o.steps[0].r.e.markUntil.Sub(now)
+		first := o.steps[0]
+		if first.kind == putLeaving {
+			return first.r.e.markUntil.Sub(now)
 		}
 	}
 
@@ -332,7 +333,7 @@ func (c *Core) needsMark(now time.Time, r *record) bool {
 // if none is due. A key on a spare lease is not deleted: the revocation of the
 // lease deletes it.
 func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
-	if r.observed == nil || c.foreign(r) || !c.mustRemove(r) {
+	if !c.ours(r) || !c.mustRemove(r) {
 		return nil
 	}
 
@@ -377,11 +378,9 @@ func (c *Core) nextPut(w *wait, r *record) *write {
 // absent and seems absent, and a key that another process holds. A closing
 // session does not read: it revokes the lease.
 func (c *Core) nextRead(w *wait, r *record) *write {
-	ours := r.observed != nil && !c.foreign(r)
+	uncertain := r.doubted && !c.ours(r) && c.mustRemove(r)
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
-
-	due := r.doubted && !ours && c.mustRemove(r) || conflict
-	if !due || c.closing {
+	if c.closing || !uncertain && !conflict {
 		return nil
 	}
 

@@ -14,7 +14,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
-var items = []Item{{Key: func(clientv3.LeaseID) string { return "a" }, Value: "v", Leaving: "v!"}}
+var items = []Item{{
+	Key:     func(clientv3.LeaseID) string { return "a" },
+	Value:   "v",
+	Leaving: "v!",
+}}
 
 // slowLease grants leases after a delay, as an etcd with a slow disk does.
 type slowLease struct {
@@ -116,8 +120,9 @@ func TestClose_GrantUnderWay(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
-			s := New(&clientv3.Client{Lease: leases},
-				Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+			opts := Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+
+			s := New(&clientv3.Client{Lease: leases}, opts)
 			if _, err := s.Start("a", items, false); err != nil {
 				t.Fatal(err)
 			}

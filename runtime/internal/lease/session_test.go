@@ -53,6 +53,7 @@ func TestLogChange_IsLimited(t *testing.T) {
 		change(Registering, Registered)
 		change(Registered, Conflict)
 		change(Conflict, Closed)
+
 		got := fmt.Sprint(lines[Paused], lines[Registering], lines[Registered]-1-lines[Lost],
 			lines[Conflict], lines[Closed])
 

@@ -25,7 +25,7 @@ func TestCalls(t *testing.T) {
 			"full; add a; run 2s", "grant, grant, grant, grant"},
 		{"a key that is there is taken over", "another a; add a", "grant, put a, put a"},
 		{"no lease is granted for a paused entry", "add a; pause a", ""},
-		{"another process's key is left alone while this one is paused",
+		{"another process's key is not touched while this one is paused",
 			"another a; paused a; run 1m", ""},
 		{"a resume takes over a key that another process has put",
 			"another a; paused a; run 1m; resume a", "grant, put a, put a"},
@@ -53,7 +53,8 @@ func TestCalls(t *testing.T) {
 			"mark a, put a"},
 		{"a resume during an unanswered mark puts the key, since the mark may arrive late",
 			"have a b; pause a; next; resume a; timeout; run 100ms", "put a"},
-		{"a deletion is tried again soon, though etcd has not answered for long", "have a b; down; update a=w; run 5s; pause a; run 4s",
+		{"a deletion is tried again soon, though etcd has not answered for long",
+			"have a b; down; update a=w; run 5s; pause a; run 4s",
 			"put a, put a, put a, mark a, delete a, delete a"},
 		{"a mark is tried once", "have a b; fate 1; drop a; run 2s", "mark a, delete a, check b"},
 		{"the mark of a key that another process took fails, and is not repeated",
@@ -63,10 +64,13 @@ func TestCalls(t *testing.T) {
 		{"unwatched keys are checked every 2 s", "have a b; run 2s", "check a b"},
 		{"watched keys are checked less often", "have a; watched; run 7s", "check a"},
 		{"G2: a deleted key is put back", "have a; delete a; run 2s", "check a, put a"},
-		{"G2: not faster than once a second", "have a" + strings.Repeat("; run 2m; forget; delete a; check-soon; settle; delete a; run 200ms; check-soon; run 500ms", 2),
+		{"G2: not faster than once a second",
+			"have a" + strings.Repeat("; run 2m; forget; delete a; check-soon; settle"+
+				"; delete a; run 200ms; check-soon; run 500ms", 2),
 			"check a, put a, check a"},
-		{"G2: nor after a check that finds the key", "have a; run 2m; forget" +
-			strings.Repeat("; delete a; check-soon; run 250ms; check-soon; run 250ms", 2),
+		{"G2: nor after a check that finds the key",
+			"have a; run 2m; forget" +
+				strings.Repeat("; delete a; check-soon; run 250ms; check-soon; run 250ms", 2),
 			"check a, put a, check a, check a"},
 		{"G1: a key that was deleted with its lease is put back at once",
 			"have a; run 300ms; forget; revoke 1; check-soon; next; answered; renewal-unknown 1; run 500ms",
@@ -80,14 +84,16 @@ func TestCalls(t *testing.T) {
 			"check a, grant, put a, put a, revoke 1"},
 		{"G16: a revocation's answer that overtakes an earlier call's shows no restore",
 			"have a; revoked-ahead; check-soon; run 300ms", "check a"},
-		{"G4: a key that was left to another process is not taken back after a restore", "have a b; another a; check-soon; forget; ahead; run 2500ms",
+		{"G4: a key that was given up to another process is not taken back after a restore",
+			"have a b; another a; check-soon; forget; ahead; run 2500ms",
 			"read a, grant, put b, put b, revoke 1"},
 		{"an older put of another process is no conflict",
 			"another a; backup; have a; restore; written; run 3s",
 			"check a, revoke 1, grant, put a"},
 		{"a pause in a conflict reads the key first",
 			"have a b; another a; check-soon; forget; pause a", "read a"},
-		{"a pause in a conflict removes our value, which a restored etcd may have again", "have a b; backup; another a; check-soon; forget; restore; written; pause a",
+		{"a pause in a conflict removes our value, which a restored etcd may have again",
+			"have a b; backup; another a; check-soon; forget; restore; written; pause a",
 			"read a, mark a, delete a"},
 
 		{"G4: another process's key is read every 2 s", "have a; another a; check-soon; run 4s",
@@ -153,17 +159,20 @@ func TestCalls(t *testing.T) {
 		{"G19: a watched key that could not be read is read again soon",
 			"have a; watched; run 7s; forget; hide a; check-soon; settle; hide a; run 2s",
 			"check a, check a"},
-		{"G19: a refused read does not delay a put", "have a; watched; fault-elsewhere; run 7s; forget; hide a; check-soon; settle; update a=w; run 6s; hide a; run 8s",
+		{"G19: a refused read does not delay a put",
+			"have a; watched; fault-elsewhere; run 7s; forget; hide a; check-soon; settle; update a=w; run 6s; hide a; run 8s",
 			"check a, put a, attached 1, attached 1, put a, attached 1, put a, attached 1"},
 		{"a batch that a proxy refuses as too large is written key by key",
 			"proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
 		{"a write that a proxy makes twice counts as made", "have a b; twice; pause a",
 			"mark a, delete a"},
-		{"failing writes back off, though the reads between them succeed", "have a b; another b; check-soon; forget; failing; update a=w; run 3s",
+		{"failing writes back off, though the reads between them succeed",
+			"have a b; another b; check-soon; forget; failing; update a=w; run 3s",
 			"put a, put a, put a, put a, put a, put a, read b, put a"},
 		{"requests are spaced while etcd has too many", "add a; forget; busy; update a=w; run 1s",
 			"put a, put a, put a, put a, put a"},
-		{"a retired lease keeps the keys that cannot be moved", "have a b; forbid a; ended 1; run 5s",
+		{"a retired lease keeps the keys that cannot be moved",
+			"have a b; forbid a; ended 1; run 5s",
 			"grant, put a b, put a, put b, attached 2, attached 2, check b, put a, attached 2, check b"},
 		{"too many requests do not make a key unreadable",
 			"have a; busy; run 2050ms; busy; run 200ms", "check a, check a, check a"},
@@ -240,7 +249,8 @@ func TestSynced(t *testing.T) {
 		{"not synced while a key is missing, though the other one has two names",
 			"forbid a; plus-named a; run 1s; ended 2; run 1s", Registering, false,
 			"permission denied"},
-		{"a conflict names the other lease", "have a; another a; check-soon; settle; run 200ms", Conflict, false,
+		{"a conflict names the other lease",
+			"have a; another a; check-soon; settle; run 200ms", Conflict, false,
 			`key "a" is held by another process, on lease 63: give each its own instance id`},
 		{"a conflict reports a key without a lease", "have a; orphan a; run 3s", Conflict, false,
 			`key "a" was put by someone else, on no lease: delete it, or register under another instance id`},
@@ -252,7 +262,8 @@ func TestSynced(t *testing.T) {
 		{"G13: the refusal of an outdated value does not count",
 			"have a; large; update a=w; next; update a=x; answered", Registered, false, ""},
 		{"a full etcd", "full; add a; settle", Registering, false, "database space exceeded"},
-		{"a paused entry leaves a full etcd", "have a; full; pause a; settle", Paused, true, ""},
+		{"a paused entry is removed from a full etcd", "have a; full; pause a; settle", Paused,
+			true, ""},
 		{"an entry in etcd has no error, though a call has failed", "have a; failed", Registered,
 			true, ""},
 		{"an entry stays registered while it moves to another lease", "have a; ended 1; granted 2",
@@ -330,7 +341,7 @@ func TestClose(t *testing.T) {
 	for _, row := range []struct {
 		rule, do string
 		finished bool
-		leftover string // "" if nothing is left
+		leftover string // "" if nothing remains
 	}{
 		{"without a lease", "close", true, ""},
 		{"while a grant is under way", "add a; next; close; lease 1; granted 1", false,
@@ -350,14 +361,15 @@ func TestClose(t *testing.T) {
 			}
 		}
 
-		left := ""
+		leftover := ""
 		if err := s.core.Leftover(errors.New("late")); err != nil {
-			left = err.Error()
+			leftover = err.Error()
 		}
 
-		if s.core.Finished() != row.finished || left != row.leftover {
-			t.Errorf("%s: finished %v, leftover %q, want %v, %q", row.rule, s.core.Finished(),
-				left, row.finished, row.leftover)
+		finished := s.core.Finished()
+		if finished != row.finished || leftover != row.leftover {
+			t.Errorf("%s: finished %v, leftover %q, want %v, %q", row.rule, finished, leftover,
+				row.finished, row.leftover)
 		}
 	}
 }
@@ -367,7 +379,8 @@ func TestWarnings(t *testing.T) {
 	const full = "a and 0 others: grant a lease: etcdserver: mvcc: database space exceeded"
 
 	refused := func(key string, others int) string {
-		return fmt.Sprintf(`%s and %d others: key %[1]q: etcdserver: permission denied (a registration needs permission to read and to write its keys)`,
+		return fmt.Sprintf(
+			`%s and %d others: key %[1]q: etcdserver: permission denied (a registration needs permission to read and to write its keys)`,
 			key, others)
 	}
 
@@ -381,8 +394,8 @@ func TestWarnings(t *testing.T) {
 			[]string{`a and 2 others: grant a lease: context deadline exceeded`}, 10},
 		{"refusals of many keys", forbid + strings.Join(numbered(30), " "),
 			[]string{refused("k0000", 29)}, 10},
-		{"refusals of many keys, one after the other", forbid + strings.Join(numbered(30),
-			"; run 10ms; add "),
+		{"refusals of many keys, one after the other",
+			forbid + strings.Join(numbered(30), "; run 10ms; add "),
 			[]string{refused("k0000", 0), refused("k0001", 1), refused("k0002", 2),
 				refused("k0003", 3), refused("k0004", 4)}, 11},
 		{"a full etcd", "full; add a", []string{full}, 10},
@@ -505,7 +518,7 @@ func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	s.run(closeTimeout)
 
 	if !s.core.Finished() || len(s.etcd.kvs)+len(s.etcd.leases) > 0 {
-		t.Errorf("%v after Close: %d keys and leases %v are left; the calls were %q", closeTimeout,
+		t.Errorf("%v after Close: %d keys and leases %v remain; the calls were %q", closeTimeout,
 			len(s.etcd.kvs), s.etcd.leases, s.calls)
 	}
 }

@@ -61,9 +61,9 @@ func (m *model) clone() *model {
 // again.
 func (m *model) restore(now time.Time, past *model) {
 	m.rev = past.rev
-	m.kvs = past.clone().kvs
+	m.kvs = maps.Clone(past.kvs)
+	m.leases = maps.Clone(past.leases)
 
-	m.leases = past.clone().leases
 	for id := range m.leases {
 		m.leases[id] = now.Add(ttl)
 	}
@@ -107,12 +107,14 @@ func (m *model) expire(now time.Time) {
 func (m *model) renew(now time.Time, c *Core) {
 	due, _ := c.Renewals(now)
 	for id := range due {
-		if _, ok := m.leases[id]; m.silent || m.down {
-		} else if !ok {
-			c.OnRenewalFailed(now, id, rpctypes.ErrLeaseNotFound)
-		} else {
+		_, found := m.leases[id]
+		switch {
+		case m.silent || m.down: // no answer
+		case found:
 			m.leases[id] = now.Add(ttl)
 			c.OnRenewal(now, id, ttl, m.rev)
+		default:
+			c.OnRenewalFailed(now, id, rpctypes.ErrLeaseNotFound)
 		}
 	}
 }
@@ -259,13 +261,13 @@ func (m *model) read(steps []step, compare bool) ([]*KeyValue, error) {
 
 	same := compare
 	var kvs []*KeyValue
-	for _, l := range steps {
-		if m.unreadable[l.r.key] {
+	for _, st := range steps {
+		if m.unreadable[st.r.key] {
 			return nil, rpctypes.ErrPermissionDenied
 		}
 
-		same = same && l.rev == m.kvs[l.r.key].Rev
-		kvs = append(kvs, m.get(l.r.key))
+		same = same && st.rev == m.kvs[st.r.key].Rev
+		kvs = append(kvs, m.get(st.r.key))
 	}
 
 	if len(steps) > m.limit {
@@ -299,8 +301,8 @@ func describe(o Op) string {
 
 	case readOp:
 		words = append(words, map[bool]string{true: "check", false: "read"}[o.compare])
-		for _, l := range o.steps {
-			words = append(words, l.r.key)
+		for _, st := range o.steps {
+			words = append(words, st.r.key)
 		}
 
 	case writeOp:
@@ -325,7 +327,9 @@ func (nobody) Changed() {}
 
 // item returns the items of an entry with one key, which has room for a mark.
 func item(key, value string) []Item {
-	return []Item{{Key: func(clientv3.LeaseID) string {
-		return key
-	}, Value: value, Leaving: value + "!"}}
+	return []Item{{
+		Key:     func(clientv3.LeaseID) string { return key },
+		Value:   value,
+		Leaving: value + "!",
+	}}
 }

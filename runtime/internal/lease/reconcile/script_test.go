@@ -40,7 +40,8 @@ func newScript(t *testing.T) *script {
 		start:   now,
 		etcd:    newModel(),
 		core:    New(func(d time.Duration) time.Duration { return d }),
-		entries: make(map[string]*Entry), fail: func() fate { return answered },
+		entries: make(map[string]*Entry),
+		fail:    func() fate { return answered },
 	}
 }
 
@@ -160,7 +161,9 @@ func (s *script) play(statements string) {
 
 	for statement := range strings.SplitSeq(statements, "; ") {
 		verb, arg, _ := strings.Cut(statement, " ")
-		switch n, _ := strconv.Atoi(arg); {
+		n, _ := strconv.Atoi(arg)
+
+		switch {
 		case sessionVerbs[verb] != nil:
 			sessionVerbs[verb](s, clientv3.LeaseID(n))
 		case verb == "have":

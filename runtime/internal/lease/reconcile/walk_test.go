@@ -193,12 +193,11 @@ func (w *walked) judge(o Op) {
 	}
 
 	for _, st := range writes.steps {
-		puts := st.kind == put
 		switch {
-		case st.lease == 0 || !w.core.isOwn(st.lease):
+		case !w.core.isOwn(st.lease):
 			w.broken.Record("a write to a key that is not on a lease of this session: %s",
 				describe(writes))
-		case puts && (st.r.e.desired != present || st.value != st.r.value()):
+		case st.kind == put && (st.r.e.desired != present || st.value != st.r.value()):
 			w.broken.Record("a put of a value that is not desired: %s", describe(writes))
 		}
 	}
@@ -395,7 +394,7 @@ func (w *walked) settle() string {
 }
 
 // settleAndRest is settle. It also checks that a settled session makes no
-// writes, and that Close leaves nothing.
+// writes, and that nothing remains after Close.
 func (w *walked) settleAndRest() string {
 	if why := w.settle(); why != "" || w.rested {
 		return why
@@ -413,10 +412,10 @@ func (w *walked) settleAndRest() string {
 	w.core.Close(w.now)
 	w.rest(time.Second)
 
-	left := w.core.Leftover(nil)
-	if !w.core.Finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
-		w.broken.Record("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases,
-			left)
+	err := w.core.Leftover(nil)
+	if !w.core.Finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || err != nil {
+		w.broken.Record("after Close the keys %v and the leases %v remain: %v", w.etcd.kvs,
+			w.etcd.leases, err)
 	}
 
 	return "time passes, and it is closed"
@@ -452,10 +451,10 @@ func (w *walked) settleB() string {
 
 	e := w.entries[1]
 	kv := w.etcd.get("b")
+	synced, _ := w.core.Synced(e)
 
-	ok, _ := w.core.Synced(e)
-	if ok && kv != nil && kv.Value == "v" && kv.Lease != theirs ||
-		e.desired != present && kv == nil {
+	registered := synced && kv != nil && kv.Value == "v" && kv.Lease != theirs
+	if registered || e.desired != present && kv == nil {
 		return ""
 	}
 
@@ -512,7 +511,7 @@ func (w *walked) wrong() string {
 
 	for id := range m.leases {
 		if id != c.lease {
-			return fmt.Sprintf("lease %d is left, in addition to %d", id, c.lease)
+			return fmt.Sprintf("lease %d remains, in addition to %d", id, c.lease)
 		}
 	}
 
@@ -531,9 +530,9 @@ var leaseRules = []modelcheck.Rule[walked]{
 				continue
 			}
 
-			for _, s := range e.records {
-				if kv := w.etcd.get(s.key); kv != nil && kv.Lease != theirs {
-					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
+			for _, r := range e.records {
+				if kv := w.etcd.get(r.key); kv != nil && kv.Lease != theirs {
+					return fmt.Sprintf("%s is %s, and etcd has %+v", r.key, e.state, *kv)
 				}
 			}
 		}
@@ -552,9 +551,9 @@ var leaseRules = []modelcheck.Rule[walked]{
 	}},
 	{Name: "a state has an error", Broken: func(w *walked) string {
 		for _, e := range w.all() {
+			out := e.state == Lost || e.state == Conflict && w.core.conflict(e) != nil
 			err := w.core.errOf(w.now, e)
-			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) &&
-				(err == nil || err.Error() == "lease 0 was not renewed in time") {
+			if out && (err == nil || err.Error() == "lease 0 was not renewed in time") {
 				return fmt.Sprintf("no error says why %s is %s", e.key(), e.state)
 			}
 		}
@@ -608,10 +607,12 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "a call is delayed", Do: func(w *walked) bool { return w.end(delayed) }},
 	{Name: "a delayed call arrives", Do: (*walked).arriveLate},
 	{Name: "a call hangs for a second", Do: func(w *walked) bool {
-		switch end := w.began.Add(w.limit); {
-		case w.call == nil:
+		if w.call == nil {
 			return false
-		case w.core.hurry && !Removes(w.call) || !w.now.Add(time.Second).Before(end):
+		}
+
+		ends := w.began.Add(w.limit)
+		if w.core.hurry && !Removes(w.call) || !w.now.Add(time.Second).Before(ends) {
 			return w.end(lost)
 		}
 
@@ -671,7 +672,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 
 		return true
 	}},
-	{Name: "another process leaves a", Do: func(w *walked) bool {
+	{Name: "another process gives up a", Do: func(w *walked) bool {
 		if kv := w.etcd.get("a"); kv == nil || kv.Lease != theirs {
 			return false
 		}
@@ -832,11 +833,11 @@ func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 		return w
 	}, events...)
 
-	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool {
+	answered := slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool {
 		return e.Name == "a call is answered"
-	})]
+	})
 	for range events { // many times, so that keys are often in etcd
-		world.Events = append(world.Events, answered)
+		world.Events = append(world.Events, world.Events[answered])
 	}
 
 	world.Settle = (*walked).settleAndRest
@@ -858,12 +859,11 @@ func TestWalk(t *testing.T) {
 	calls := []string{"the next call begins", "a call is answered", "a call is lost",
 		"a second passes"}
 
-	rights := []string{
-		"update a", "pause a", "resume a", "drop b",
-		"a call is answered", "a call is lost", "a call is delayed", "a second passes", "a is deleted", "b is deleted", "another process takes a",
-		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again", "etcd becomes full, or has space again",
-		"etcd becomes busy, or idle again",
-	}
+	rights := []string{"update a", "pause a", "resume a", "drop b", "a call is answered",
+		"a call is lost", "a call is delayed", "a second passes", "a is deleted",
+		"b is deleted", "another process takes a",
+		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again",
+		"etcd becomes full, or has space again", "etcd becomes busy, or idle again"}
 
 	walk("calls end in every way", startWalk,
 		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
@@ -871,61 +871,67 @@ func TestWalk(t *testing.T) {
 			"the keepalive ends")...)
 
 	t.Run("calls hang", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked {
+		hanging := func() *walked {
 			w := startRegistered(2, item)
 			w.hangs = true
 
 			return w
-		},
-			"the next call begins", "a call is answered", "a call is lost",
-			"a call hangs for a second",
-			"a call is applied and not answered",
-			"a call is delayed",
-			"a delayed call arrives", "add a", "update a", "pause a", "resume a", "drop a", "drop b", "close",
+		}
+
+		modelcheck.Walk(t, 10000, 30, leaseWalk(hanging, "the next call begins",
+			"a call is answered", "a call is lost", "a call hangs for a second",
+			"a call is applied and not answered", "a call is delayed", "a delayed call arrives",
+			"add a", "update a", "pause a", "resume a", "drop a", "drop b", "close",
 			"the keepalive ends"))
 	})
 
 	walk("other processes change keys", registered(1), append(calls, "add a", "update a",
 		"pause a", "resume a", "drop a", "the TTL passes", "renewals stop", "a is deleted",
-		"a is overwritten", "another process takes a", "another process leaves a",
+		"a is overwritten", "another process takes a", "another process gives up a",
 		"the lease is revoked", "a watch reports a")...)
 
-	walk("the lease goes while a call is under way", func() *walked {
+	calling := func() *walked {
 		w := startRegistered(1, item)
 		w.update(0)
 		w.begin()
 
 		return w
-	}, append(calls, "update a", "pause a", "resume a", "drop a",
-		"a call is applied and not answered", "a is deleted", "the lease is revoked",
-		"a renewal finds the lease gone")...)
+	}
+
+	walk("the lease goes while a call is under way", calling,
+		append(calls, "update a", "pause a", "resume a", "drop a",
+			"a call is applied and not answered", "a is deleted", "the lease is revoked",
+			"a renewal finds the lease gone")...)
 
 	walk("a write arrives late", registered(2), append(calls, "update a", "pause a", "resume a",
 		"a call is applied and not answered", "a call is delayed", "a delayed call arrives")...)
-	walk("a write arrives late while the lease is replaced", func() *walked {
+
+	moving := func() *walked {
 		w := startRegistered(1, item)
 		w.update(0)
 		w.core.replaceLease(errors.New("ended"))
 
 		return w
-	}, append(calls, "update a", "pause a", "resume a",
-		"a call is applied and not answered", "a call is delayed", "a delayed call arrives",
-		"a is deleted",
-		"the lease is revoked")...)
+	}
 
-	walk("G32: an entry starts paused, and another process has its key", func() *walked {
+	walk("a write arrives late while the lease is replaced", moving, append(calls, "update a",
+		"pause a", "resume a", "a call is applied and not answered", "a call is delayed",
+		"a delayed call arrives", "a is deleted", "the lease is revoked")...)
+
+	startsPaused := func() *walked {
 		w := startWalk()
 		w.etcd.put("a", "x", theirs)
 		w.entries[0] = w.core.Add(w.now, nobody{}, item("a", "v"), true)
 
 		return w
-	}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered",
-		"a call is delayed",
-		"a delayed call arrives",
-		"another process takes a", "another process leaves a",
-		"reads of a are denied, or allowed again")...)
+	}
 
-	walk("G38: an entry in conflict is paused and resumed", func() *walked {
+	walk("G32: an entry starts paused, and another process has its key", startsPaused,
+		append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered",
+			"a call is delayed", "a delayed call arrives", "another process takes a",
+			"another process gives up a", "reads of a are denied, or allowed again")...)
+
+	conflicting := func() *walked {
 		w := startRegistered(1, item)
 		w.etcd.put("a", "x", theirs)
 		w.newer["a"] = true
@@ -937,7 +943,10 @@ func TestWalk(t *testing.T) {
 		}
 
 		return w
-	}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a",
+	}
+
+	walk("G38: an entry in conflict is paused and resumed", conflicting, append(calls, "pause a",
+		"resume a", "another process takes a", "another process gives up a",
 		"reads of a are denied, or allowed again")...)
 
 	walk("permissions change", registered(2), rights...)
@@ -948,7 +957,7 @@ func TestWalk(t *testing.T) {
 	})
 
 	t.Run("G31: a refused entry does not block others", func(t *testing.T) {
-		w := leaseWalk(func() *walked {
+		refused := func() *walked {
 			w := startWalk()
 			w.etcd.unwritable["a"] = true
 			w.etcd.unwritable["b"] = true
@@ -960,42 +969,40 @@ func TestWalk(t *testing.T) {
 			}
 
 			return w
-		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
-			"writes of a are denied, or allowed again",
-			"writes of b are denied, or allowed again")...)
+		}
 
+		w := leaseWalk(refused, append(calls, "update a", "pause a", "resume a",
+			"the lease is revoked", "writes of a are denied, or allowed again",
+			"writes of b are denied, or allowed again")...)
 		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 10000, 20, w)
 	})
 
-	walk("an entry has two keys, one with its lease's id", func() *walked {
-		return startRegistered(1, plusNamed)
-	},
-		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
-			"a call is applied and not answered",
-			"a call is delayed",
-			"a delayed call arrives", "the keepalive ends", "a is deleted",
-			"another process takes a",
-			"the lease is revoked")...)
+	twoKeys := func() *walked { return startRegistered(1, plusNamed) }
+	walk("an entry has two keys, one with its lease's id", twoKeys, append(calls, "add a",
+		"update a", "pause a", "resume a", "drop a", "close",
+		"a call is applied and not answered", "a call is delayed", "a delayed call arrives",
+		"the keepalive ends", "a is deleted", "another process takes a",
+		"the lease is revoked")...)
 
-	walk("etcd is restored", func() *walked {
+	backedUp := func() *walked {
 		w := startRegistered(2, item)
 		w.past = w.etcd.clone()
 
 		return w
-	}, append(calls, "update a", "pause a", "resume a", "drop b",
+	}
+
+	walk("etcd is restored", backedUp, append(calls, "update a", "pause a", "resume a", "drop b",
 		"the TTL passes", "etcd is backed up", "etcd is restored",
-		"etcd is restored, and others have written since",
-		"the connection is back")...)
+		"etcd is restored, and others have written since", "the connection is back")...)
 
 	t.Run("lives", func(t *testing.T) { modelcheck.Walk(t, 2000, 400, lifeOf(item)) })
 }
 
 // named returns the items of an entry of one key, which contains its lease id.
 func named(prefix, value string) []Item {
-	return []Item{{Key: func(id clientv3.LeaseID) string {
-		return fmt.Sprintf("%s/%d", prefix, id)
-	}, Value: value}}
+	key := func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }
+	return []Item{{Key: key, Value: value}}
 }
 
 // An unanswered deletion that arrives late fails its guard, though the put

@@ -38,26 +38,14 @@ func TestAddress(t *testing.T) {
 	}{
 		{"option first", Config{Option: "a:1", Env: "b:2"}, "10.0.0.1:3", "10.0.0.9", "a:1", ""},
 		{"then listener", Config{}, "10.0.0.1:3", "10.0.0.9", "10.0.0.1:3", ""},
-		{
-			"listener loopback",
-			Config{},
-			"[::1]:3",
-			"10.0.0.9",
-			"[::1]:3",
-			"the listener: only this host can dial ::1, but etcd is on another host; set another address by WithAdvertiseAddress",
-		},
+		{"listener loopback", Config{}, "[::1]:3", "10.0.0.9", "[::1]:3",
+			"the listener: only this host can dial ::1, but etcd is on another host; set another address by WithAdvertiseAddress"},
 		{"listener loopback, and etcd", Config{Etcd: local}, "127.0.0.1:3", "127.0.0.1",
 			"127.0.0.1:3", ""},
 		{"listener loopback, and etcd at an unreadable endpoint, too",
 			Config{Etcd: append(local, "a]b")}, "127.0.0.1:3", "127.0.0.1", "127.0.0.1:3", ""},
-		{
-			"any, and etcd on loopback",
-			Config{Etcd: local},
-			":3",
-			"127.0.0.1",
-			"127.0.0.1:3",
-			"etcd is reached over loopback, and only this host can dial 127.0.0.1; set another address by WithAdvertiseAddress",
-		},
+		{"any, and etcd on loopback", Config{Etcd: local}, ":3", "127.0.0.1", "127.0.0.1:3",
+			"etcd is reached over loopback, and only this host can dial 127.0.0.1; set another address by WithAdvertiseAddress"},
 		{"any, and etcd on a socket", Config{Etcd: []string{"unix:///x"}}, ":3", "10.0.0.9", "",
 			"no TCP endpoint"},
 		{"option loopback, and etcd", Config{Etcd: local, Option: "a.localhost:1"}, ":3",
@@ -115,8 +103,9 @@ func TestAddress(t *testing.T) {
 
 			if err != nil {
 				says = err.Error()
-				if !strings.HasPrefix(says, "etcd: ") || !strings.Contains(says,
-					"WithAdvertiseAddress") && !strings.Contains(says, EnvName) {
+				remedied := strings.Contains(says, "WithAdvertiseAddress") ||
+					strings.Contains(says, EnvName)
+				if !strings.HasPrefix(says, "etcd: ") || !remedied {
 					t.Errorf("the error does not say what to do: %s", says)
 				}
 			}
@@ -130,13 +119,12 @@ func TestAddress(t *testing.T) {
 
 func TestLookupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := Config{
-			Etcd: []string{"a", "b", "c"},
-			Local: func(ctx context.Context, _, _ string) (netip.Addr, error) {
-				<-ctx.Done()
-				return netip.Addr{}, ctx.Err()
-			}}
+		hangs := func(ctx context.Context, _, _ string) (netip.Addr, error) {
+			<-ctx.Done()
+			return netip.Addr{}, ctx.Err()
+		}
 
+		c := Config{Etcd: []string{"a", "b", "c"}, Local: hangs}
 		began := time.Now()
 		_, _, err := c.Address(t.Context(), ":3")
 
@@ -167,10 +155,9 @@ func TestCheck(t *testing.T) {
 		}
 	}
 
-	for _, bad := range []string{
-		"", "0.0.0.0", "0.0.0.0:80", "::", "[::]", "[::]:80", "0", "0:80", "[::ffff:0.0.0.0]:80", "123:80",
-		"224.0.0.1:80", "[ff02::1]:80", "255.255.255.255:80", "[fe80::1]:80", "[fe80::1%eth0]:80",
-	} {
+	for _, bad := range []string{"", "0.0.0.0", "0.0.0.0:80", "::", "[::]", "[::]:80", "0",
+		"0:80", "[::ffff:0.0.0.0]:80", "123:80", "224.0.0.1:80", "[ff02::1]:80",
+		"255.255.255.255:80", "[fe80::1]:80", "[fe80::1%eth0]:80"} {
 		if Check(bad) == nil {
 			t.Errorf("Check(%q) = nil, want an error", bad)
 		}
@@ -195,18 +182,22 @@ func TestInNetwork(t *testing.T) {
 		{"fe80::/10", "fe80::7/64", "not known yet"},
 	} {
 		running, down, _ := strings.Cut(tt.own, " down: ")
-		interfaces := []net.Interface{{Name: down, Flags: net.FlagUp},
-			{Name: running, Flags: net.FlagRunning}}
-		addr, err := inNetwork(tt.network, func() ([]net.Interface, error) {
-			return interfaces, nil
-		}, func(i *net.Interface) (own []net.Addr, _ error) {
+		interfaces := func() ([]net.Interface, error) {
+			return []net.Interface{
+				{Name: down, Flags: net.FlagUp},
+				{Name: running, Flags: net.FlagRunning},
+			}, nil
+		}
+
+		addrsOf := func(i *net.Interface) (own []net.Addr, _ error) {
 			for _, text := range strings.Fields(i.Name) {
 				own = append(own, &net.UnixAddr{Name: text})
 			}
 
 			return own, nil
-		})
+		}
 
+		addr, err := inNetwork(tt.network, interfaces, addrsOf)
 		got := fmt.Sprintln(addr, err)
 		if !strings.Contains(got, tt.want) ||
 			errors.Is(err, ErrUnknown) != strings.HasPrefix(tt.want, "not known yet") {

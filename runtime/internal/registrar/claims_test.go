@@ -16,7 +16,9 @@ func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Ent
 	}
 
 	return Entry{
-		Key: key, Layouts: layouts, TTL: time.Duration(seconds) * time.Second,
+		Key:      key,
+		Layouts:  layouts,
+		TTL:      time.Duration(seconds) * time.Second,
 		Endpoint: endpoint.Endpoint{Instance: instance, Addr: addr},
 	}
 }
@@ -47,7 +49,8 @@ func TestClaims(t *testing.T) {
 	}
 
 	taken := func(key, instance, of, layout string, seconds int) string {
-		return fmt.Sprintf("key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds",
+		return fmt.Sprintf(
+			"key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds",
 			key, instance, of, layout, seconds)
 	}
 	for name, rules := range map[string][]rule{
@@ -122,7 +125,8 @@ func TestClaims(t *testing.T) {
 
 				got := "shared"
 
-				switch dedicated, err := c.add(&rules[i].entry); {
+				dedicated, err := c.add(&rules[i].entry)
+				switch {
 				case err != nil:
 					got = err.Error()
 				case dedicated:

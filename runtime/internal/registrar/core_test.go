@@ -33,11 +33,8 @@ func TestPublish(t *testing.T) {
 		{published(t, "a.A", "b"), Details{}, "service a.A is published twice"},
 		{published(t, "a.B", "a/b"), Details{},
 			`services a.A and a.B: the key "a/b" is nested under the key "a"`},
-		{
-			published(t, "a.B", "a", endpoint.Plain),
-			Details{},
-			`services a.A and a.B share the key "a" and must agree on the layout: [endpoint_json] and [plain]`,
-		},
+		{published(t, "a.B", "a", endpoint.Plain), Details{},
+			`services a.A and a.B share the key "a" and must agree on the layout: [endpoint_json] and [plain]`},
 		{Entry{
 			Key:      "a",
 			Layouts:  []endpoint.Layout{endpoint.EndpointJSON},

@@ -59,13 +59,15 @@ func TestDetails(t *testing.T) {
 		want endpoint.Endpoint
 	}{
 		"nothing": {Details{}, given},
-		"everything": {Details{ptr("j"), ptr("v2"), ptr(""), ptr(uint32(0)),
-			map[string]string{"b": "2", "c": "2"}},
+		"everything": {
+			Details{ptr("j"), ptr("v2"), ptr(""), ptr(uint32(0)),
+				map[string]string{"b": "2", "c": "2"}},
 			endpoint.Endpoint{
 				Instance: "j",
 				Version:  "v2",
 				Metadata: map[string]string{"a": "1", "b": "2", "c": "2"},
-			}},
+			},
+		},
 	} {
 		if got, err := tt.d.Apply(given); err != nil || !got.Equal(tt.want) {
 			t.Errorf("%s: Apply = %+v, %v, want %+v", name, got, err, tt.want)
@@ -101,8 +103,8 @@ func TestItems(t *testing.T) {
 	}
 
 	full := at("a", "i", "h:1", 15)
-	full.Endpoint.Metadata = map[string]string{"m": strings.Repeat("x",
-		endpoint.MaxValue-len(`{"Op":0,"Addr":"h:1","Metadata":{"m":""}}`))}
+	room := endpoint.MaxValue - len(`{"Op":0,"Addr":"h:1","Metadata":{"m":""}}`)
+	full.Endpoint.Metadata = map[string]string{"m": strings.Repeat("x", room)}
 
 	items, err = full.items("")
 	if err != nil || len(items[0].Value) != endpoint.MaxValue || items[0].Leaving != "" {
@@ -112,23 +114,22 @@ func TestItems(t *testing.T) {
 }
 
 func TestItemsAreRefused(t *testing.T) {
+	json := endpoint.EndpointJSON
 	for want, e := range map[string]Entry{
-		"no address":        at("a", "i", "", 15),
-		"nobody can dial":   at("a", "i", "0.0.0.0:1", 15),
-		"instance":          at("a", "i/j", "h:1", 15),
-		"layout plain":      at("a", "i", "h", 15, endpoint.Plain),
-		"without a scheme":  at("a", "", "http://10.0.0.7:9000", 15),
-		"from 1 to 65535":   at("a", "", "unix:x", 15),
-		"must not have ' '": at("a", "", "10.0.0.7 :9000", 15),
-		"would write one key": at("a", "i", "h:1", 15, endpoint.EndpointJSON,
-			endpoint.Plain),
-		"on the lease 1": at("a", "1", "h:1", 15, endpoint.EndpointJSON,
-			endpoint.GoZero),
-		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON,
-			endpoint.Kitex),
+		"no address":          at("a", "i", "", 15),
+		"nobody can dial":     at("a", "i", "0.0.0.0:1", 15),
+		"instance":            at("a", "i/j", "h:1", 15),
+		"layout plain":        at("a", "i", "h", 15, endpoint.Plain),
+		"without a scheme":    at("a", "", "http://10.0.0.7:9000", 15),
+		"from 1 to 65535":     at("a", "", "unix:x", 15),
+		"must not have ' '":   at("a", "", "10.0.0.7 :9000", 15),
+		"would write one key": at("a", "i", "h:1", 15, json, endpoint.Plain),
+		"on the lease 1":      at("a", "1", "h:1", 15, json, endpoint.GoZero),
+
+		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, json, endpoint.Kitex),
+
 		// Another instance id would make GoFrame's own callers panic.
-		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON,
-			endpoint.GoFrame),
+		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, json, endpoint.GoFrame),
 	} {
 		_, err := e.complete().items("")
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -177,9 +178,9 @@ func TestAtAnAddress(t *testing.T) {
 	}
 }
 
-// Registrations and servers accept the same metadata: metadata of the runtime
-// is left out if it would leave no room for the mark of leaving. An error names
-// the piece of metadata that is too large (G34).
+// Registrations and servers accept the same metadata: the runtime omits its own
+// if the mark of leaving would not fit. An error names the piece of metadata
+// that is too large (G34).
 func TestOneRuleForMetadata(t *testing.T) {
 	methods := map[string][]string{"a.A": {strings.Repeat("Say", 100)}}
 	pieces := func(n int) map[string]string {
@@ -261,11 +262,12 @@ func TestUpdate(t *testing.T) {
 	}
 
 	for want, err := range map[string]error{
-		"cannot change the layouts": second(e.update([]endpoint.Layout{endpoint.Plain},
-			Details{})),
-		"cannot change the instance id": second(e.update(nil, Details{Instance: ptr("j")})),
-		"reserved": second(e.update(nil,
-			Details{Metadata: map[string]string{"zone": "z"}})),
+		"cannot change the layouts": second(
+			e.update([]endpoint.Layout{endpoint.Plain}, Details{})),
+		"cannot change the instance id": second(
+			e.update(nil, Details{Instance: ptr("j")})),
+		"reserved": second(
+			e.update(nil, Details{Metadata: map[string]string{"zone": "z"}})),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error of an update is %v, want %q", err, want)

@@ -77,7 +77,7 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 
-	_ = g.Withdraw(ctx) // ctx is over, so this does not wait for etcd
+	_ = g.Withdraw(ctx) // ctx ends soon, so this does not wait for etcd
 
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
 		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
@@ -89,15 +89,18 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group(t, New(Config{Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}}))
 		up := time.Now().Add(2 * addressPause)
-		a := RunConfig{Listen: ":80", Advertise: advertise.Config{
-			Etcd: []string{"10.0.0.1"},
-			Local: func(context.Context, string, string) (netip.Addr, error) {
-				if time.Now().Before(up) {
-					return netip.Addr{}, errors.New("no route")
-				}
+		local := func(context.Context, string, string) (netip.Addr, error) {
+			if time.Now().Before(up) {
+				return netip.Addr{}, errors.New("no route")
+			}
 
-				return netip.MustParseAddr("10.0.0.9"), nil
-			}}}
+			return netip.MustParseAddr("10.0.0.9"), nil
+		}
+
+		a := RunConfig{
+			Listen:    ":80",
+			Advertise: advertise.Config{Etcd: []string{"10.0.0.1"}, Local: local},
+		}
 
 		run, _ := g.begin(serve)
 		addr, err := run.address(t.Context(), a)
@@ -116,11 +119,11 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 	})
 }
 
-// Withdraw also waits for entries that an earlier Withdraw has left in etcd
+// Withdraw also waits for entries that an earlier Withdraw could not remove
 // (G24).
 func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 	g := group(t, offline(t))
-	var left []*Registration
+	var dropped []*Registration
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
 		run, err := g.begin(announce)
 		must.Succeed(t, err)
@@ -128,11 +131,11 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 
 		// so that drop does nothing, as if etcd did not answer
 		g.with(func(*core) { clear(g.registrar.registrations) })
-		_, left = g.step(event{kind: withdraw, run: run.number, why: errWithdrawn})
+		_, dropped = g.step(event{kind: withdraw, run: run.number, why: errWithdrawn})
 	}
 
-	if len(left) != 2 {
-		t.Errorf("Withdraw waits for %d entries, want one of each announcement", len(left))
+	if len(dropped) != 2 {
+		t.Errorf("Withdraw waits for %d entries, want one of each announcement", len(dropped))
 	}
 }
 
@@ -141,7 +144,7 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	g := offline(t).NewGroup()
 
-	// which fails until the server is withdrawn
+	// begin fails until the server is withdrawn
 	a := RunConfig{Listen: here.Listen, Report: func(bool) { _, _ = g.begin(announce) }}
 	must.Succeed(t, g.Announce(within(t), a))
 
@@ -223,6 +226,7 @@ func TestUnhealthyEntryIsPaused(t *testing.T) {
 	g := group(t, offline(t))
 	run, err := g.Begin()
 	must.Succeed(t, err)
+
 	state := func() lease.State { return g.Status()[0].State }
 	run.hear(0, healthcheck.Health{})
 	run.made[0].entry = at("a", "i", "h:1", 15)
@@ -301,7 +305,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 		cancel()
 
 		if all := r.Status(); len(all) > 0 {
-			t.Fatalf("the entries %v are left after all calls, want none", all)
+			t.Fatalf("the entries %v remain after all calls, want none", all)
 		}
 	}
 }
@@ -311,13 +315,13 @@ func TestCallsInAnyOrder(t *testing.T) {
 func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var logs bytes.Buffer
 	var g *Group
-	logger := slog.New(slog.NewTextHandler(lockFree{&logs, func() {
+	ask := func() {
 		g.Status()
 		g.registrar.Status()
-	}}, nil))
+	}
 
-	r := New(Config{Options: lease.Options{Logger: logger}})
-	g = r.NewGroup()
+	logger := slog.New(slog.NewTextHandler(lockFree{&logs, ask}, nil))
+	g = New(Config{Options: lease.Options{Logger: logger}}).NewGroup()
 	must.Succeed(t, g.Announce(t.Context(), here))
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))
 	must.Succeed(t, g.Withdraw(t.Context()))
@@ -326,9 +330,9 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 		t.Errorf("the next announcement: %v, want nil", err)
 	}
 
+	const late = "service a.A is published after the server was announced: publish first"
 	for line := range strings.Lines(logs.String()) {
-		if !strings.Contains(line, "RegisterXxxServerToEtcd") && !strings.Contains(line,
-			"service a.A is published after the server was announced: publish first") {
+		if !strings.Contains(line, "RegisterXxxServerToEtcd") && !strings.Contains(line, late) {
 			t.Errorf("logged %s, want lines about the late Publish and about nothing to announce",
 				line)
 		}

@@ -39,20 +39,24 @@ func (w *walked) rule(rule string, holds bool) {
 // step passes an event to the core, and carries out its effects.
 func (w *walked) step(e event) {
 	first := w.core.run == 0
-	late := first && e.kind > serve || e.run != 0 && (e.run != w.core.run || !w.announcing)
+	ended := e.run != w.core.run || !w.announcing
+	late := first && e.kind > serve || e.run != 0 && ended
 	do, err := w.core.step(e)
 
 	switch {
 	case late:
 		w.rule("events outside of their announcement do nothing", do == effects{})
 	case e.kind <= serve:
-		w.rule("one announcement begins at a time, after the entries of the last one have left, none while the server ends, and Serve's only as the first",
-			(err == nil) == (!w.announcing &&
-				!w.ending &&
-				(!w.located || w.withdrawn) &&
-				(e.kind == announce || first)))
+		can := !w.announcing &&
+			!w.ending &&
+			(!w.located || w.withdrawn) &&
+			(e.kind == announce || first)
 
-		if n := len(w.core.entries); err == nil {
+		w.rule("one announcement begins at a time, after the entries of the last one are dropped, none while the server ends, and Serve's only as the first",
+			can == (err == nil))
+
+		if err == nil {
+			n := len(w.core.entries)
 			w.announcing = true
 			w.located = false
 			w.withdrawn = false
@@ -116,23 +120,22 @@ func events() (all []modelcheck.Event[walked]) {
 	add("a service is published", always, func(w *walked) {
 		name := fmt.Sprint("a.A", len(w.core.entries))
 		err := w.core.publish(Entry{Key: name + "/", Services: []string{name}}, Details{})
-		w.rule("services are published between announcements", (err == nil) == (!w.announcing &&
-			!w.ending))
+		can := !w.announcing && !w.ending
+		w.rule("services are published between announcements", can == (err == nil))
 	})
 
 	add("Announce", always, func(w *walked) { w.step(event{kind: announce}) })
 	add("Serve", always, func(w *walked) { w.step(event{kind: serve}) })
 	add("Withdraw", always, func(w *walked) { w.step(event{kind: withdraw}) })
 	add("the end", always, func(w *walked) { w.step(event{kind: end}) })
-	add("Serve returns", func(w *walked) bool {
-		return w.ending
-	}, func(w *walked) { w.step(event{kind: drained}) })
+
+	ending := func(w *walked) bool { return w.ending }
+	add("Serve returns", ending, func(w *walked) { w.step(event{kind: drained}) })
 
 	for back, of := range []string{"", "of an earlier announcement: "} {
 		begun := func(w *walked) bool { return w.core.run > back }
-		add(of+"located", func(w *walked) bool {
-			return begun(w) && (back > 0 || !w.located)
-		}, func(w *walked) {
+		locatable := func(w *walked) bool { return begun(w) && (back > 0 || !w.located) }
+		add(of+"located", locatable, func(w *walked) {
 			w.step(event{kind: located, run: w.core.run - back})
 		})
 
@@ -140,11 +143,13 @@ func events() (all []modelcheck.Event[walked]) {
 			w.step(event{kind: withdraw, run: w.core.run - back})
 		})
 
-		for _, h := range []healthcheck.Health{{OK: true}, {OK: false},
-			{OK: true, Problem: "it fails"}} {
-			add(fmt.Sprintf("%sthe last one has %+v", of, h), func(w *walked) bool {
-				return begun(w) && len(w.heard) > 0
-			}, func(w *walked) {
+		followed := func(w *walked) bool { return begun(w) && len(w.heard) > 0 }
+		for _, h := range []healthcheck.Health{
+			{OK: true},
+			{OK: false},
+			{OK: true, Problem: "it fails"},
+		} {
+			add(fmt.Sprintf("%sthe last one has %+v", of, h), followed, func(w *walked) {
 				w.step(event{
 					kind:   heard,
 					run:    w.core.run - back,
@@ -188,7 +193,7 @@ func TestWalkServer(t *testing.T) {
 		Rules: []modelcheck.Rule[walked]{
 			{Name: "a rule of an event", Broken: func(w *walked) string { return w.fault }},
 			{
-				Name: "an entry leaves at the latest when the server is withdrawn",
+				Name: "an entry is dropped at the latest when the server is withdrawn",
 				Broken: func(w *walked) string {
 					return every(w, func(_ int, k kept) bool { return k.dropped || !w.withdrawn })
 				}},
@@ -210,9 +215,10 @@ func TestWalkServer(t *testing.T) {
 					all := every(w, func(_ int, k kept) bool {
 						return k.state == lease.Registered
 					}) == ""
+					want := w.announcing && len(w.kept) == len(w.core.entries) && all
 
 					got := w.core.registered(slices.Values(states))
-					if got != (w.announcing && len(w.kept) == len(w.core.entries) && all) ||
+					if got != want ||
 						len(states) > 0 && w.core.registered(slices.Values(states[1:])) {
 						return fmt.Sprintf("registered with the states %v: %v", states, got)
 					}

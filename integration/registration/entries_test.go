@@ -48,8 +48,15 @@ func TestUnreadableKey(t *testing.T) {
 	leak.Parallel(t)
 	const n = 20
 
-	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{
-		etcdtest.ReadWrite("svc/"), {Prefix: "blind/", Write: true}}}
+	user := etcdtest.User{
+		Name:     "svc",
+		Password: "p",
+		Permissions: []etcdtest.Permission{
+			etcdtest.ReadWrite("svc/"),
+			{Prefix: "blind/", Write: true},
+		},
+	}
+
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
 	registry := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p")))
 	_, want := w.services(registry, n, "v1", runtime.WithVersion("v1"))
@@ -82,8 +89,8 @@ func TestForeignKeyOnLease(t *testing.T) {
 	}
 
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
-	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0),
-		runtime.WithVersion("v1"))
+	registry := w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p")))
+	g := register(t, registry, "b/svc", addr(0), runtime.WithVersion("v1"))
 	was := g.Status().LeaseID
 	w.put("a/key", "x", clientv3.WithLease(was))
 	kit.Must(t, g.Update(kit.Context(t), runtime.WithVersion("v2")))
@@ -129,18 +136,20 @@ func TestAddRemove(t *testing.T) {
 	kit.Must(t, w.registry.Remove(ctx, "svc", "bad"))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(1)))
 
-	if got, want := w.keys(
-		"ns/"), []string{"ns/svc-admin/i", "ns/svc/nested/i"}; !slices.Equal(got, want) {
-		t.Errorf("keys after Remove: %v, want %v", got, want)
+	keys := w.keys("ns/")
+
+	want := []string{"ns/svc-admin/i", "ns/svc/nested/i"}
+	if !slices.Equal(keys, want) {
+		t.Errorf("keys after Remove: %v, want %v", keys, want)
 	}
 
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix, runtime.Plain))
 
 	for part, err := range map[string]error{
-		"go_zero needs a lease": w.registry.Add(ctx, "svc",
-			runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)),
-		`"ns/svc/10.0.0.3:9000"] has an entry on a lease`: w.registry.Add(ctx, "svc",
-			runtime.Endpoint{Addr: addr(2)}),
+		"go_zero needs a lease": w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)},
+			runtime.WithLayouts(runtime.GoZero)),
+		`"ns/svc/10.0.0.3:9000"] has an entry on a lease`: w.registry.Add(
+			ctx, "svc", runtime.Endpoint{Addr: addr(2)}),
 		"nested/i": w.registry.Remove(ctx, "svc", "nested/i"), // the entry of another key
 		addr(1):    w.registry.Remove(ctx, "svc", addr(1)),    // a missing entry
 	} {

@@ -61,8 +61,8 @@ func register(
 
 	g, err := r.Register(kit.Context(t), key, runtime.Endpoint{Addr: addr}, opts...)
 	kit.Must(t, err)
-	st := g.Status()
 
+	st := g.Status()
 	unread := st.Err != nil && strings.Contains(st.Err.Error(), "does not let this process read it")
 	if st.State != runtime.StateRegistered ||
 		st.Err != nil && !unread ||
@@ -92,8 +92,9 @@ func (w *world) get(etcdKey string) *kv {
 		return nil
 	}
 
-	return &kv{string(resp.Kvs[0].Value), clientv3.LeaseID(resp.Kvs[0].Lease),
-		resp.Kvs[0].ModRevision}
+	got := resp.Kvs[0]
+
+	return &kv{string(got.Value), clientv3.LeaseID(got.Lease), got.ModRevision}
 }
 
 // keys returns all keys that begin with prefix.
@@ -122,7 +123,9 @@ func (w *world) leases() []clientv3.LeaseID {
 func (w *world) nothing(when string) {
 	w.t.Helper()
 
-	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+	keys := w.keys("")
+	leases := w.leases()
+	if len(keys)+len(leases) > 0 {
 		w.t.Errorf("%s: etcd has the keys %v and the leases %v, want none", when, keys, leases)
 	}
 }

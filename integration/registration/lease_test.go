@@ -17,9 +17,9 @@ import (
 const entry = key + "/" + "10.0.0.1:9000"
 
 // TestEntries_AreRestored overwrites the entry of one service, and then of one
-// among twenty, which are too many for a watch each (G1, G2, G18), and deletes
-// it after a wipe, which leaves etcd's revision lower than that of the watches.
-// TestWorstDay deletes all entries.
+// among twenty, which are too many for a watch each (G1, G2, G18). It deletes
+// the entry after a wipe: then etcd's revision is lower than that of the
+// watches. TestWorstDay deletes all entries.
 func TestEntries_AreRestored(t *testing.T) {
 	leak.Parallel(t)
 
@@ -29,10 +29,12 @@ func TestEntries_AreRestored(t *testing.T) {
 		first := service(0) + "/" + addr(0)
 		w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease())
 		w.becomes("svc/", want, "after the key was overwritten")
+
 		was := all[0].Status().LeaseID
 		kit.Must(t, w.etcd.Wipe())
 		w.there(first, was)
 		w.becomes("svc/", want, "after etcd was wiped")
+
 		w.delete(first)
 		w.becomes("svc/", want, "after the key was deleted")
 
@@ -66,8 +68,8 @@ func TestClose_Retries(t *testing.T) {
 }
 
 // TestNewerProcessTakesOver runs two processes with one instance id. The newer
-// process has the entry until it closes its registration. Meanwhile status and
-// log of the older process report a conflict (G4, G38).
+// process has the entry until it closes its registration. Until then the status
+// and the log of the older process report a conflict (G4, G38).
 func TestNewerProcessTakesOver(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -106,15 +108,15 @@ func TestNewerProcessTakesOver(t *testing.T) {
 	w.state(older, runtime.StateRegistered)
 
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
-		t.Errorf("entry after the newer process left: %s, want \"older\" in it, from the Update",
+		t.Errorf("entry after the newer process closed it: %s, want \"older\", from the Update",
 			got.value)
 	}
 }
 
-// unheard is a Watcher whose watches never report an event.
-type unheard struct{ clientv3.Watcher }
+// silent is a Watcher whose watches never report an event.
+type silent struct{ clientv3.Watcher }
 
-func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
+func (silent) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	answers := make(chan clientv3.WatchResponse)
 	context.AfterFunc(ctx, func() { close(answers) })
 
@@ -125,41 +127,33 @@ func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clie
 // watch has reported that. Only the condition in the transaction protects the
 // entry of the newer process.
 func TestStaleOwner_CannotOverwrite(t *testing.T) {
+	update := func(older *runtime.Registration, ctx context.Context) error {
+		return older.Update(ctx, runtime.WithVersion("older"))
+	}
 	for _, tt := range []struct {
 		name    string
 		layout  runtime.Layout
-		write   func(ctx context.Context, older *runtime.Registration) error
+		write   func(older *runtime.Registration, ctx context.Context) error
 		refused bool
 	}{
-		{"update", runtime.EndpointJSON, func(
-			ctx context.Context,
-			older *runtime.Registration,
-		) error {
-			return older.Update(ctx, runtime.WithVersion("older"))
-		}, true},
-		{"mark and delete", runtime.EndpointJSON, func(
-			ctx context.Context,
-			older *runtime.Registration,
-		) error {
-			return older.Close(ctx)
-		}, false},
-		{"delete", runtime.Plain, func(ctx context.Context, older *runtime.Registration) error {
-			return older.Close(ctx)
-		}, false},
+		{"update", runtime.EndpointJSON, update, true},
+		{"mark and delete", runtime.EndpointJSON, (*runtime.Registration).Close, false},
+		{"delete", runtime.Plain, (*runtime.Registration).Close, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, nil)
 			client := w.etcd.Client(t)
-			client.Watcher = unheard{client.Watcher}
+			client.Watcher = silent{client.Watcher}
 			deaf := w.newRegistry(client)
 			older := register(t, deaf, key, addr(0), runtime.WithLayouts(tt.layout))
 
 			// a second entry, so that Close does not revoke the lease
 			register(t, deaf, "another", addr(0))
+
 			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
 			want := *w.get(entry)
 
-			if err := tt.write(kit.Context(t), older); (err != nil) != tt.refused {
+			if err := tt.write(older, kit.Context(t)); (err != nil) != tt.refused {
 				t.Errorf("%s by the older process: %v, want an error: %v", tt.name, err, tt.refused)
 			}
 
@@ -211,7 +205,7 @@ func TestClose_EndedContext(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 
-	kit.Eventually(t, "nothing is left by a Close", func() bool {
+	kit.Eventually(t, "nothing remains after a Close", func() bool {
 		registry := w.newRegistry(w.client)
 		register(t, registry, key, addr(0))
 

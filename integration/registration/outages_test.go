@@ -15,9 +15,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestRestoredFromABackup restores a backup that has the lease of the process
-// and its keys of that time. The process must put its keys of today, and delete
-// those that it has closed or paused.
+// TestRestoredFromABackup restores a backup with the lease of the process and
+// its keys of that time. The process must put its present keys, and delete the
+// keys of registrations that it has closed or paused.
 func TestRestoredFromABackup(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -95,12 +95,12 @@ func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 func TestOneMemberIsABlackHole(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
-	const processes, ttl = 3, 3 * time.Second
+	const processes = 3
 
 	var all []*runtime.Registration
 	for i := range processes { // each renews its lease
-		all = append(all, register(t, w.newRegistry(w.etcd.Client(t), runtime.WithLeaseTTL(ttl)),
-			service(i), addr(0)))
+		r := w.newRegistry(w.etcd.Client(t), runtime.WithLeaseTTL(3*time.Second))
+		all = append(all, register(t, r, service(i), addr(0)))
 	}
 
 	check := w.untouched("svc/", clientv3.WithFilterPut())
@@ -129,7 +129,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 }
 
 // untouched watches the keys that begin with prefix. check fails the test for
-// each change of them since then.
+// each change of them since the call of untouched.
 func (w *world) untouched(prefix string, opts ...clientv3.OpOption) (check func()) {
 	w.t.Helper()
 

@@ -19,7 +19,7 @@ import (
 )
 
 // TestContextEnds ends the context of calls that etcd does not answer. Once
-// etcd answers, no entry and no lease is left.
+// etcd answers, no entry and no lease remains.
 func TestContextEnds(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -27,6 +27,7 @@ func TestContextEnds(t *testing.T) {
 	s := w.registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(s, greeter{})
 	w.etcd.Pause()
+
 	const short = 200 * time.Millisecond
 	ends := func(what string, call func(context.Context) error) {
 		t.Helper()
@@ -62,7 +63,7 @@ func TestContextEnds(t *testing.T) {
 		}
 	}
 
-	kit.Eventually(t, "no lease is left", func() bool { return len(w.leases()) == 0 })
+	kit.Eventually(t, "no lease remains", func() bool { return len(w.leases()) == 0 })
 }
 
 // leavingMark is in the value of an entry that its process is about to delete.
@@ -94,11 +95,12 @@ func (w *world) onWrites(hook func()) *runtime.Registry {
 
 // puts reports whether a transaction can put a key.
 func puts(txn *etcdserverpb.TxnRequest) bool {
-	return slices.ContainsFunc(slices.Concat(txn.GetSuccess(), txn.GetFailure()),
-		func(op *etcdserverpb.RequestOp) bool {
-			return op.GetRequestPut() != nil ||
-				op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
-		})
+	ops := slices.Concat(txn.GetSuccess(), txn.GetFailure())
+
+	return slices.ContainsFunc(ops, func(op *etcdserverpb.RequestOp) bool {
+		return op.GetRequestPut() != nil ||
+			op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
+	})
 }
 
 // TestResumeDuringAPause calls Resume while etcd does not answer the write of
@@ -141,19 +143,21 @@ func TestResumeDuringAPause(t *testing.T) {
 // order. The hook may call the registry, even close it.
 func TestOnStatus(t *testing.T) {
 	leak.Parallel(t)
-	changes := make(chan runtime.Status)
 	var registry *runtime.Registry
 
+	changes := make(chan runtime.Status)
 	closed := make(chan error, 1)
-	w := newWorld(t, nil)
-	registry = w.newRegistry(w.client, runtime.WithOnStatus(func(s runtime.Status) {
+	onStatus := func(s runtime.Status) {
 		if s.State == runtime.StateLost {
 			// while this hook runs, nobody receives changes
 			closed <- registry.Close(kit.Context(t))
 		}
 
 		changes <- s
-	}))
+	}
+
+	w := newWorld(t, nil)
+	registry = w.newRegistry(w.client, runtime.WithOnStatus(onStatus))
 
 	next := func(want ...runtime.State) (s runtime.Status) {
 		t.Helper()
@@ -173,10 +177,12 @@ func TestOnStatus(t *testing.T) {
 
 	g := register(t, registry, key, addr(0)) // nobody receives changes yet
 	next(runtime.StateRegistering, runtime.StateRegistered)
-	kit.Must(t,
-		errors.Join(g.Pause(kit.Context(t)), g.Resume(kit.Context(t)), g.Close(kit.Context(t))))
+	kit.Must(t, g.Pause(kit.Context(t)))
+	kit.Must(t, g.Resume(kit.Context(t)))
+	kit.Must(t, g.Close(kit.Context(t)))
 	next(runtime.StatePaused, runtime.StateRegistering, runtime.StateRegistered,
 		runtime.StateClosed)
+
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{})
 	kit.Must(t, server.Announce(kit.Context(t), addr(1)))

@@ -34,11 +34,13 @@ func TestAdvertisedAddress(t *testing.T) {
 
 		lis, err := net.Listen("tcp", "0.0.0.0:0")
 		kit.Must(t, err)
+
 		s := w.registry.NewServer(grpc.NewServer(), append(opts, runtime.WithDrainDelay(0))...)
 		basic.RegisterGreeterServerToEtcd(s, greeter{})
 		stop := kit.Run(t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
 		t.Cleanup(func() { kit.Must(t, stop()) })
 		kit.Registered(t, s)
+
 		_, port, err := net.SplitHostPort(lis.Addr().String())
 		kit.Must(t, err)
 		want = strings.ReplaceAll(want, "PORT", port)
@@ -54,6 +56,7 @@ func TestAdvertisedAddress(t *testing.T) {
 	announced("svc.local:80", runtime.WithAdvertiseAddress("svc.local:80"))
 	t.Setenv("GRPC_ADVERTISE_ADDR", "10.1.2.3:9000")
 	announced("10.1.2.3:9000")
+
 	lis := kit.Listen(t)
 	second := w.registry.NewServer(grpc.NewServer())
 	second.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
@@ -82,7 +85,8 @@ func TestWithdraw_IsBounded(t *testing.T) {
 	kit.Must(t, s.Announce(kit.Context(t), addr(0)))
 	w.etcd.Pause()
 
-	// the service for which Withdraw still waits then has no error
+	// if the bound is for each service, Withdraw then has an error for one
+	// alone
 	defer time.AfterFunc(8*time.Second, w.etcd.Resume).Stop()
 
 	err := s.Withdraw(t.Context())
@@ -134,25 +138,21 @@ func TestSteadyStateIsSilent(t *testing.T) {
 func TestQuestionableHealthService_Warns(t *testing.T) {
 	leak.Parallel(t)
 
+	const unset = `SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`
+	const elsewhere = "healthpb.RegisterHealthServer(server, healthServer)"
+
 	h := health.NewServer()
-	for cure, register := range map[string]func(s *runtime.Server, g *grpc.Server){
-		`SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`: func(
-			s *runtime.Server,
-			_ *grpc.Server,
-		) {
-			healthpb.RegisterHealthServer(s, h)
-		},
-		"healthpb.RegisterHealthServer(server, healthServer)": func(
-			_ *runtime.Server,
-			g *grpc.Server,
-		) {
-			healthpb.RegisterHealthServer(g, h)
-		},
-	} {
+	for _, cure := range []string{unset, elsewhere} {
 		w := newWorld(t, nil)
 		g := grpc.NewServer()
 		s := w.registry.NewServer(g)
-		register(s, g)
+
+		if cure == unset {
+			healthpb.RegisterHealthServer(s, h)
+		} else {
+			healthpb.RegisterHealthServer(g, h)
+		}
+
 		basic.RegisterGreeterServer(s, greeter{})
 
 		s.Publish(&runtime.ServiceDesc{
@@ -171,7 +171,7 @@ func TestQuestionableHealthService_Warns(t *testing.T) {
 				cure)
 		}
 
-		if strings.HasPrefix(cure, "Set") {
+		if cure == unset {
 			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
 			kit.Eventually(t, "the error is gone", func() bool { return s.Status()[0].Err == nil })
 			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)

@@ -143,8 +143,8 @@ func (s *Session) grant(ctx context.Context) reconcile.Answer {
 }
 
 // request requests a lease. It passes the lease to grant or, if grant no longer
-// waits, to run. It waits longer than grant does: a slow etcd grants the lease
-// all the same, and only the answer has the lease's id.
+// waits, to run. It waits longer than grant does: a slow etcd may still grant
+// the lease, and only the answer has the id by which the lease can be revoked.
 func (s *Session) request(failed chan<- error) {
 	ctx, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
 	defer cancel()

@@ -10,8 +10,8 @@ import (
 )
 
 // claims decides which entries of the process collide, and which share a lease
-// session. Adding an entry takes time for each service key, but not for each
-// entry.
+// session. The time to add an entry grows with the number of service keys, but
+// not with the number of entries.
 type claims struct {
 	names map[string]*Entry // by [Entry.names]
 

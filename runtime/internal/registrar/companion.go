@@ -16,8 +16,8 @@ type Companion interface {
 	// called while that is unknown, and must not block.
 	Registered(bool)
 
-	// End begins the end of the companion, before its entry is removed. It does
-	// not wait: calls under way that need the companion end first.
+	// End makes the companion end, before its entry is removed. It does not
+	// wait: the companion ends after the calls under way that need it.
 	End()
 
 	// Wait returns once the companion has ended and nothing of it remains in
@@ -46,7 +46,7 @@ func (r *Registrar) endCompanion(reg *Registration) {
 	}
 
 	r.tasks.Go(func() {
-		ctx := context.Background() // never ends, so there are no errors
+		ctx := context.Background() // never ends, so neither call returns an error
 		_ = reg.companion.Wait(ctx)
 		_ = reg.companion.Close(ctx)
 

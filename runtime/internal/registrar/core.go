@@ -94,6 +94,7 @@ func (c *core) step(e event) (do effects, err error) {
 		return do, nil // nothing was announced yet
 	}
 
+	// an event of an announcement comes too late once that has ended
 	ended := e.run != c.run || c.phase != announced
 	if e.run != 0 && ended {
 		return do, nil

@@ -71,8 +71,8 @@ type (
 	}
 )
 
-// step is a write of a key, or a read. A transaction makes all of its steps or,
-// if a guard fails, none. Then it returns the keys.
+// step is a write of a key, or a read. A transaction makes all of its steps. If
+// a guard fails, it makes none, and returns the values of the keys.
 type step struct {
 	r *record
 	write

@@ -3,6 +3,7 @@ package gen
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -118,8 +119,8 @@ func (s *service) lower(
 ) serviceconfig.Policy {
 	config := fieldsOf(m)
 	maps.Copy(config, given)
-	p, faults := serviceconfig.ReadPolicy(policy, config)
-	s.report(at, faults)
+	p, err := serviceconfig.ReadPolicy(policy, config)
+	s.report(at, err)
 
 	return p
 }
@@ -152,10 +153,19 @@ func fieldsOf(m proto.Message) map[string]any {
 	return fields
 }
 
-// report reports faults of the message at a position, except missing fields of
-// options that are newer than this plugin.
-func (s *service) report(at position, faults []*serviceconfig.Fault) {
-	for _, f := range faults {
+// report reports the faults of the message at a position, except missing fields
+// of options that are newer than this plugin.
+func (s *service) report(at position, err error) {
+	if err == nil {
+		return
+	}
+
+	var faults *serviceconfig.Faults
+	if !errors.As(err, &faults) {
+		faults = &serviceconfig.Faults{{Text: err.Error()}}
+	}
+
+	for _, f := range *faults {
 		// of the child policy, which lower has checked
 		inChild := len(f.Path) > 0 && f.Path[0] == "childPolicy"
 		if !inChild && (!s.newer || !f.Missing) {
@@ -174,8 +184,8 @@ func (s *service) throttling() *serviceconfig.RetryThrottling {
 	}
 
 	config := new(serviceconfig.RetryThrottling)
-	faults := serviceconfig.Read(config, fieldsOf(options))
-	s.report(s.option.in("retry_throttling"), faults)
+	err := serviceconfig.Read(config, fieldsOf(options))
+	s.report(s.option.in("retry_throttling"), err)
 
 	return config
 }

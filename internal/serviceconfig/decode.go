@@ -48,10 +48,10 @@ func (f *Fault) Error() string {
 	return path + ": " + f.Text
 }
 
-// faults are all faults of a config. The error has the text of the first fault.
-type faults []*Fault
+// Faults are all Faults of a config. The error has the text of the first fault.
+type Faults []*Fault
 
-func (f *faults) Error() string {
+func (f *Faults) Error() string {
 	return (*f)[0].Error()
 }
 
@@ -75,7 +75,7 @@ const maxFaults = 100
 type place struct {
 	path   []string
 	parent string // the policy around this place, or top
-	faults *faults
+	faults *Faults
 	live   bool // the limits of live configs apply
 
 	// written says that somebody has written the config as it is, so that
@@ -101,7 +101,7 @@ func decode(text string, dst any, p place) error {
 		return err
 	}
 
-	p.faults = new(faults)
+	p.faults = new(Faults)
 	p.decode(o, reflect.ValueOf(dst).Elem(), "")
 
 	return p.err()

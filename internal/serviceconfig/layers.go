@@ -162,7 +162,7 @@ func wrap(
 	layer object,
 	registered func(policy string) bool,
 ) (top string, config, etcd object, err error) {
-	p := place{faults: new(faults)}
+	p := place{faults: new(Faults)}
 	policies := p.policies(layer)
 	top, config, etcd = p.in(configField).wrap(policies, registered)
 

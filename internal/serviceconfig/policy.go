@@ -2,7 +2,6 @@ package serviceconfig
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -119,12 +118,6 @@ func rulesWith(lists ...[]PolicyRule) map[string]PolicyRule {
 	}
 
 	return rules
-}
-
-// Ours reports whether "etcd" implements a policy itself, over its own
-// connections.
-func Ours(policy string) bool {
-	return policyRules[policy].Proto != ""
 }
 
 // Known reports whether a config may name a policy.
@@ -344,35 +337,21 @@ func (p place) misplaced(name, parent string) {
 }
 
 // ReadPolicy decodes the config of a policy in a proto file, in protobuf's
-// JSON, and returns all faults.
-func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
+// JSON. The error may be [Faults].
+func ReadPolicy(name string, config map[string]any) (Policy, error) {
 	to := reflect.New(policyRules[name].config).Interface()
 	return Policy{name, to}, read(to, config, place{parent: name, written: true})
 }
 
 // Read decodes another part of a config in a proto file into a struct of this
-// package, and returns all faults.
-func Read(to any, part map[string]any) []*Fault {
+// package. The error may be [Faults].
+func Read(to any, part map[string]any) error {
 	return read(to, part, place{})
 }
 
-func read(to any, part object, p place) []*Fault {
-	if part == nil {
-		part = object{}
-	}
-
+func read(to any, part object, p place) error {
 	text, err := marshal(part)
-	err = cmp.Or(err, decode(string(text), to, p))
-
-	var all *faults
-	switch {
-	case errors.As(err, &all):
-		return *all
-	case err != nil:
-		return []*Fault{{Text: err.Error()}}
-	}
-
-	return nil
+	return cmp.Or(err, decode(string(text), to, p))
 }
 
 // Linked returns an error if a config names policies, but no registered one.

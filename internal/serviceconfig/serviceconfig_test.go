@@ -2,6 +2,7 @@ package serviceconfig
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -379,7 +380,7 @@ func TestReadPolicy(t *testing.T) {
 		config map[string]any
 		want   string
 	}{
-		RoundRobinName: {},
+		RoundRobinName: {map[string]any{}, ""},
 		RingHashName: {
 			map[string]any{"maxRingSize": 8<<20 + 1},
 			"maxRingSize: want a whole number from 1 to 8388608, not 8388609; requestHashHeader: is missing",
@@ -404,9 +405,11 @@ func TestReadPolicy(t *testing.T) {
 				"route[0]: want an object, not 7; route[1].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane; " +
 				"maxConcurrentRequests: want a whole number from 1 to 4294967295, not 0; minHealthyPercent: want a whole number from 1 to 100, not 101; zoneMinPercent: has no effect without preferZone: set that too"},
 	} {
-		_, faults := ReadPolicy(name, tt.config)
 		var got []string
-		for _, f := range faults {
+		faults := new(Faults)
+		_, err := ReadPolicy(name, tt.config)
+		_ = errors.As(err, &faults) // err may be nil
+		for _, f := range *faults {
 			got = append(got, f.Error())
 		}
 

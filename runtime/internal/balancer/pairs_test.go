@@ -64,7 +64,9 @@ var features = []feature{
 
 func init() {
 	for _, p := range serviceconfig.Picking {
-		policy, _ := serviceconfig.ReadPolicy(p.Name, p.Given)
+		given := map[string]any{}
+		maps.Copy(given, p.Given)
+		policy, _ := serviceconfig.ReadPolicy(p.Name, given)
 		text, _ := json.Marshal([]serviceconfig.Policy{policy})
 		features = append(features, feature{name: p.Name, config: `"childPolicy":` + string(text)})
 	}

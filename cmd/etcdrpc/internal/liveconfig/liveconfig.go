@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -137,7 +138,8 @@ func Linked(c *serviceconfig.Config) error {
 
 // isLinked reports whether every client of this project links a policy.
 func isLinked(policy string) bool {
-	return policy == serviceconfig.EtcdName || serviceconfig.Ours(policy)
+	isNamed := func(rule serviceconfig.PolicyRule) bool { return rule.Name == policy }
+	return policy == serviceconfig.EtcdName || slices.ContainsFunc(serviceconfig.Picking, isNamed)
 }
 
 // TooDeep reports whether JSON is nested deeper than a live config may be.

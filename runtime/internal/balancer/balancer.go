@@ -79,8 +79,9 @@ func (p *policy) do(f func()) {
 }
 
 // carryOut applies the core's effects and passes queued events to the core,
-// until no effect and no event is left. Then it gives gRPC a new picker, if one
-// is due.
+// until no effect and no event is left. Effects come first, so that events of
+// connections that the core has closed are dropped. Then carryOut gives gRPC a
+// new picker, if one is due.
 func (p *policy) carryOut() {
 	publish := p.act()
 	for {
@@ -122,8 +123,7 @@ func (p *policy) notifyFailover(failsOver bool) {
 }
 
 // act applies the core's effects, and the effects that these cause in turn. It
-// reports whether a new picker is due. It runs before the next event is handled:
-// events of connections that it closes are then dropped.
+// reports whether a new picker is due.
 func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
@@ -231,8 +231,9 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		p.store(s.ResolverState, c)
 		p.replan()
 
-		// Statistics of calls under way stay. If each address has a connection,
-		// all stay, so that updates need not visit all addresses.
+		// Statistics of addresses without a connection go, unless calls are
+		// under way. With equal numbers there are none, so that most updates
+		// need not visit all addresses.
 		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) {
 			p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 		}
@@ -259,7 +260,7 @@ func (p *policy) store(s resolver.State, c *config) {
 func (p *policy) replan() {
 	var next *connPlan
 
-	in := *p.in
+	in := *p.in // plus the departed endpoints, which each plan collects itself
 	in.Departed = p.core.departures(&in)
 
 	if in.state.Client.TargetsOnly {
@@ -268,7 +269,7 @@ func (p *policy) replan() {
 		next = makePlan(&in)
 	}
 
-	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
+	next.demanded = func() { p.queue.put(func() { p.core.demanded() }) }
 
 	// otherwise the drain list and the lanes would seem to name endpoints that
 	// do not exist
@@ -321,7 +322,7 @@ type queue struct {
 
 	mu        sync.Mutex
 	events    []func()
-	scheduled bool // start was called, and each takeAll since then has returned events
+	scheduled bool // a call of takeAll is due
 }
 
 // put appends an event. It may be called with any lock held.

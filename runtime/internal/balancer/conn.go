@@ -21,8 +21,8 @@ type conn struct {
 	// connection has not ended since
 	reached atomic.Bool
 
-	// unused for linger: if the instance has left, only calls that name it use
-	// conn
+	// unused for linger; once the instance has left, only calls that name it
+	// use conn
 	spare atomic.Bool
 
 	// set by the shell; nil before the dial and after the shutdown
@@ -51,7 +51,7 @@ type conn struct {
 	outlasts bool
 
 	// when conn was dialed, or its health became unknown, for the first time
-	// since it was ready or failing
+	// since it was ready or failing, or its server restarted
 	triedAt time.Time
 
 	closeAt time.Time // when to close the unused conn; zero means never
@@ -111,7 +111,8 @@ func (conn *conn) readiness() readiness {
 	return conn.current.Load().readiness
 }
 
-// isSilent reports whether conn has been connecting for readyTimeout.
+// isSilent reports whether conn is connecting, and has been tried for
+// readyTimeout.
 func (conn *conn) isSilent(now time.Time) bool {
 	return conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout
 }

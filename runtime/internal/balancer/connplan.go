@@ -89,15 +89,15 @@ type connPlan struct {
 	base   *view
 	views  map[*planner.Lane]*view // nil without lanes
 
-	// called when a call is the first to need some connections
-	opened func()
+	// makes the core select again: a call is the first to need some connections
+	demanded func()
 
 	sequence picking.Sequence // for the choices among groups
 	rings    picking.Rings
 	differ   bool // the endpoints serve different methods
 
 	mu      sync.Mutex // guards the fields below
-	open    []*view    // the base, and views that calls have used
+	open    []*view    // see openViews
 	methods []string   // methods that calls need and some endpoints lack
 }
 
@@ -154,7 +154,7 @@ func targetsOnly(in *input) *connPlan {
 func (p *connPlan) adopt(previous *connPlan) {
 	p.base.open()
 
-	for _, v := range previous.called() {
+	for _, v := range previous.openViews() {
 		if v := p.views[p.Lane(v.Name)]; v != nil {
 			v.open()
 		}
@@ -165,8 +165,8 @@ func (p *connPlan) adopt(previous *connPlan) {
 	}
 }
 
-// called returns the views that calls have used.
-func (p *connPlan) called() []*view {
+// openViews returns the base, and the views that calls have used.
+func (p *connPlan) openViews() []*view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -179,12 +179,13 @@ func (p *connPlan) picksSome() bool {
 	return p.traits.Single || p.traits.Rings || p.Chooses()
 }
 
-// reach records that a call has reached conn, to which the core then connects.
-func (p *connPlan) reach(conn *conn) {
+// arrive records that a call under ring_hash has reached conn. The core then
+// connects to it.
+func (p *connPlan) arrive(conn *conn) {
 	if !conn.reached.Load() &&
 		conn.reached.CompareAndSwap(false, true) &&
 		!conn.is(ready) {
-		p.opened()
+		p.demanded()
 	}
 }
 
@@ -194,8 +195,9 @@ func (p *connPlan) selectsByReadiness() bool {
 	return p.picksSome() || p.Live < len(p.All)
 }
 
-// outside yields the indexes in All, except those of the first prefix and of
-// the last suffix live endpoints.
+// outside yields the indexes in All but those of prefix live endpoints at the
+// start and of suffix live endpoints at the end. Endpoints that are not live
+// come after these, and are never left out.
 func (p *connPlan) outside(prefix, suffix int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := prefix; i < len(p.All)-suffix; i++ {

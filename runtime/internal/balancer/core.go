@@ -31,7 +31,7 @@ const (
 	readyTimeout = time.Second
 
 	// minSilent is the minimum of the limit on late endpoints that are tried
-	// concurrently in a tier: see core.reach.
+	// concurrently in a tier: see core.reachable.
 	minSilent = 32
 )
 
@@ -119,11 +119,12 @@ func (c *core) update(next *connPlan, now time.Time) {
 	suffix := 0
 	serving := c.counts[ready] > 0
 
+	// otherwise conn.always changes for each live endpoint, so none is skipped
 	if previous.picksSome() == next.picksSome() {
 		prefix, suffix = commonLengths(previous.All[:previous.Live], next.All[:next.Live])
 	}
 
-	next.conns = c.connsOf(next, prefix, suffix, now)
+	next.conns = c.renewConns(next, prefix, suffix, now)
 	next.differ = next.methodsDiffer(previous, prefix, suffix)
 
 	for i := range previous.outside(prefix, suffix) {
@@ -141,13 +142,12 @@ func (c *core) update(next *connPlan, now time.Time) {
 	c.publish()
 }
 
-// connsOf returns the connections to the endpoints of the next plan.
-// Connections outside its prefix and suffix get new endpoints.
-func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*conn {
+// renewConns gives the connections outside the prefix and the suffix of the next
+// plan their new endpoints. It makes missing connections, and returns the
+// connections to all endpoints of the plan.
+func (c *core) renewConns(next *connPlan, prefix, suffix int, now time.Time) []*conn {
 	previous := c.plan
 	var changed []*conn
-
-	same := len(next.All) == len(previous.All) && next.Live == previous.Live
 	for i := range next.outside(prefix, suffix) {
 		conn := c.connTo(next.All[i])
 		c.renew(conn, next.All[i], now)
@@ -159,18 +159,12 @@ func (c *core) connsOf(next *connPlan, prefix, suffix int, now time.Time) []*con
 		}
 
 		changed = append(changed, conn)
-		same = same && conn == previous.conns[i]
 	}
 
-	if same {
-		return previous.conns
-	}
-
-	begin := previous.conns[:prefix]
 	end := previous.conns[previous.Live-suffix : previous.Live]
 	middle := next.Live - suffix - prefix
 
-	return slices.Concat(begin, changed[:middle], end, changed[middle:])
+	return slices.Concat(previous.conns[:prefix], changed[:middle], end, changed[middle:])
 }
 
 // setRole sets whether the endpoint of conn is in the plan, or has left, and
@@ -212,6 +206,7 @@ func (c *core) departures(next *input) (departed []*model.Backend) {
 
 	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix],
 		previous.Departed)
+	// a client that has no fallback any more does not call its endpoints
 	if next.state.Away != nil {
 		before = append(before, previous.Away...)
 	}
@@ -241,12 +236,14 @@ func (c *core) renew(conn *conn, ep *model.Backend, now time.Time) {
 	}
 }
 
-// restart handles a restart of the server of conn. It ends an attempt to
-// connect or a backoff, which concerns the old server.
+// restart handles a restart of the server of conn. It ends a backoff, or a
+// silent attempt to connect: both concern the old server. The next attempt is a
+// young one.
 func (c *core) restart(conn *conn, now time.Time) {
 	if conn.state == connectivity.TransientFailure || conn.isSilent(now) {
 		c.do(shutDown, conn)
 		conn.state = connectivity.Idle
+		conn.triedAt = time.Time{}
 		c.loosen(conn)
 		c.stale = true
 	}
@@ -260,6 +257,7 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 		return
 	}
 
+	// it is untried itself until an attempt changes the condition
 	if joins && conn.current.Load() == untried {
 		c.set(conn, &condition{readiness: joining})
 	}
@@ -304,8 +302,8 @@ func (c *core) pin(conn *conn, ep *model.Backend, now time.Time) {
 	c.renew(conn, ep, now)
 }
 
-// unpin handles the removal of the instance for which conn is pinned. left
-// reports whether the instance has left, not moved.
+// unpin handles the removal of the instance for which conn is pinned. departed
+// reports whether the instance has left, rather than moved.
 func (c *core) unpin(conn *conn, departed bool) {
 	conn.named = false
 	conn.outlasts = departed
@@ -319,12 +317,11 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	conn.state = s.ConnectivityState
 
 	switch s.ConnectivityState {
-	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, conn)
 
-		// without a health check, calls that name the instance may use conn at
-		// once
+		// Without a health check, calls that name the instance may use conn at
+		// once. Other calls wait for the report on its health.
 		if c.plan.in.state.Health == "" {
 			next := *conn.current.Load()
 			next.subConn = conn.subConn
@@ -364,9 +361,9 @@ func (c *core) markStale() {
 	c.stale = c.stale || c.plan.selectsByReadiness()
 }
 
-// opened handles the first call that needs a view, a connection, or a method
+// demanded handles the first call that needs a view, a connection, or a method
 // that some endpoints lack.
-func (c *core) opened() {
+func (c *core) demanded() {
 	c.stale = true
 	c.publish()
 }
@@ -426,8 +423,8 @@ func (c *core) closeAll() {
 	}
 
 	c.conns = nil
-	c.loose = nil
 	c.plan = nil
+	c.stale = false
 }
 
 // publish makes a new picker due. When gRPC gets the picker, it picks again for
@@ -441,19 +438,19 @@ func (c *core) do(a action, conn *conn) {
 	c.out.steps = append(c.out.steps, step{a, conn})
 }
 
-// set sets the condition of conn.
+// set sets the condition of conn. No new picker is due if a failing connection
+// fails again while others are ready.
 func (c *core) set(conn *conn, next *condition) {
-	was := conn.readiness()
+	was := conn.current.Load()
 	is := next.readiness
 
 	if c.isSelected(conn) {
-		c.counts[was]--
+		c.counts[was.readiness]--
 		c.counts[is]++
 	}
 
-	// No new picker is due if a failing connection fails again while others are
-	// ready.
-	if was != is || is == ready || c.counts[ready] == 0 {
+	// the SubConn matters, too: snapshots may count an ejected connection as ready
+	if was.readiness != is || was.subConn != next.subConn || c.counts[ready] == 0 {
 		c.publish()
 	}
 
@@ -484,13 +481,14 @@ func earliest(a, b time.Time) time.Time {
 // state returns the connectivity state for gRPC.
 func (c *core) state() connectivity.State {
 	in := c.plan.in
+	isEmpty := len(c.plan.All) == 0
+
 	switch {
 	case c.counts[ready] > 0, in.state.Client.TargetsOnly:
 		return connectivity.Ready
-	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.state.Pending() &&
-		len(c.plan.All) == 0:
+	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0 || isEmpty && in.state.Pending():
 		return connectivity.Connecting
-	case c.plan.traits.Rings && c.counts[failing] == 0 && len(c.plan.All) > 0:
+	case c.plan.traits.Rings && c.counts[failing] == 0 && !isEmpty:
 		return connectivity.Idle // no call has reached an endpoint
 	}
 

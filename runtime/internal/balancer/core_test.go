@@ -180,7 +180,7 @@ func (w *walked) picks() (all []picked) {
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 
-		for _, v := range p.plan.called() { // makes the pick refresh the view
+		for _, v := range p.plan.openViews() { // makes the pick refresh the view
 			v.last.Store(nil)
 		}
 
@@ -225,7 +225,7 @@ func (w *walked) mayServe(conn *conn, call int) bool {
 			return conn.endpoint.Endpoint.Zone == "x" || !v.awaitsZone()
 		}
 
-		if !v.refresh(1, lacking).toBase {
+		if !v.makeSnapshot(1, lacking).toBase {
 			return false
 		}
 	}
@@ -280,7 +280,7 @@ func (w *walked) update() {
 
 	in.Departed = w.core.departures(in)
 	next := makePlan(in)
-	next.opened = func() { w.asks = true }
+	next.demanded = func() { w.asks = true }
 	w.core.update(next, w.now)
 	w.carryOut()
 }
@@ -466,7 +466,7 @@ func (w *walked) carryOut() {
 		}
 
 		w.asks = false
-		w.core.opened()
+		w.core.demanded()
 	}
 }
 

@@ -130,6 +130,33 @@ func TestLastResort_UsesEjectedEndpoints(t *testing.T) {
 	}
 }
 
+// TestLastResort_FailedEjectedEndpoints lets the health check of an ejected
+// endpoint fail, which was the only one of its group. No call waits for it.
+func TestLastResort_FailedEjectedEndpoints(t *testing.T) {
+	r := newRig(t)
+	r.update(byVersion, "a v1", "b v2")
+
+	for _, step := range []struct {
+		err  error
+		want string
+	}{{nil, "ab"}, {errRefused, "a"}} {
+		r.last("b:1").health(balancer.SubConnState{
+			ConnectivityState: connectivity.TransientFailure,
+			ConnectionError:   step.err,
+		})
+		r.settle()
+
+		got := ""
+		for range 20 { // b is in the group with a tenth of the calls
+			got += r.where(t.Context())
+		}
+
+		if strings.Trim(got, step.want) != "" {
+			t.Errorf("after the report %v calls went to %s, want only %s", step.err, got, step.want)
+		}
+	}
+}
+
 // TestLastResort_KeepsServing replaces an unreachable server by another
 // unreachable one, many times. The fallback, or a drained instance, keeps
 // serving.

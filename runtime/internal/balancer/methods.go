@@ -85,9 +85,9 @@ func (p *connPlan) need(method string) {
 	defer p.mu.Unlock()
 
 	if !slices.Contains(p.methods, method) {
-		p.methods = append(p.methods[max(
-			0, len(p.methods)+1-maxMethods):len(p.methods):len(p.methods)], method)
-		p.opened()
+		oldest := max(0, len(p.methods)+1-maxMethods) // of those that stay
+		p.methods = append(slices.Clip(p.methods[oldest:]), method)
+		p.demanded()
 	}
 }
 

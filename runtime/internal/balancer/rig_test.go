@@ -172,7 +172,7 @@ func (r *rig) whereBy(ctx context.Context, method string) string {
 // reachAll makes ring_hash connect to every endpoint.
 func (r *rig) reachAll() {
 	for _, conn := range r.policy.core.conns {
-		r.policy.core.plan.reach(conn)
+		r.policy.core.plan.arrive(conn)
 	}
 
 	r.settle()

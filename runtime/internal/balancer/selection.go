@@ -26,7 +26,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 	c.clearSelection()
 
 	if c.plan.selectsByReadiness() {
-		for _, v := range c.plan.called() {
+		for _, v := range c.plan.openViews() {
 			whole := !c.plan.traits.Rings || c.isStuck(v, now)
 			for _, tiers := range v.groups {
 				c.selectTiers(v, tiers, whole, now)
@@ -37,7 +37,9 @@ func (c *core) selectConns(now time.Time, joins bool) {
 	}
 
 	unused := 0
-	c.loose = slices.DeleteFunc(c.loose, func(conn *conn) bool {
+	loose := c.loose
+	c.loose = loose[:0]
+	for _, conn := range loose {
 		if c.isUsed(conn) {
 			conn.closeAt = time.Time{}
 			c.connect(conn, joins, now)
@@ -46,8 +48,12 @@ func (c *core) selectConns(now time.Time, joins bool) {
 			conn.loose = c.keepUnused(conn, &unused, now)
 		}
 
-		return !conn.loose
-	})
+		if conn.loose {
+			c.loose = append(c.loose, conn)
+		}
+	}
+
+	clear(loose[len(c.loose):])
 }
 
 // countLate marks conn as late if it has been awaited for readyTimeout.
@@ -67,7 +73,7 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// keepUnused closes conn once it has been unused for linger, and reports whether
+// keepUnused closes conn once it has been unused for linger. It reports whether
 // conn stays open until then. kept counts the unused connections that stay open.
 //
 //   - conn stays longer if a call had named its instance before that departed,
@@ -83,17 +89,10 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 			conn.closeAt = now.Add(linger)
 		}
 
-		useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
-		limit := c.plan.in.Client.Most
-		lingers := now.Before(conn.closeAt)
-
-		outlasts := conn.departed &&
-			conn.outlasts &&
-			(limit == 0 || len(c.conns) <= limit)
-		if useful && (lingers || outlasts) && (limit == 0 || *kept < limit) {
+		if c.mayStay(conn, *kept, now) {
 			*kept++
 
-			if lingers {
+			if now.Before(conn.closeAt) {
 				c.lookAt = earliest(c.lookAt, conn.closeAt)
 			}
 
@@ -110,6 +109,16 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	}
 
 	return false
+}
+
+// mayStay reports whether the unused conn stays open beside kept others.
+func (c *core) mayStay(conn *conn, kept int, now time.Time) bool {
+	limit := c.plan.in.Client.Most
+	useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
+	outlasts := conn.departed && conn.outlasts && (limit == 0 || len(c.conns) <= limit)
+	stays := outlasts || now.Before(conn.closeAt)
+
+	return useful && stays && (limit == 0 || kept < limit)
 }
 
 // isUsed reports whether the plan uses conn, or calls have named its instance.
@@ -151,15 +160,12 @@ func (c *core) clearSelection() {
 // Unless whole is set, the group uses only connections that calls have reached.
 //
 // Under pick_first, the group uses one connection for all calls. While none is
-// ready, a tier is tried after all members of the previous tier.
+// ready, a tier is tried after all members of the previous tier. Once a tier
+// takes the calls, later tiers only add members that chooseMembers selects for
+// methods that this tier lacks.
 func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
-	// under pick_first, whether the next tier of live endpoints may be tried,
-	// too
-	next := true
-
-	// under pick_first, whether a tier takes the calls; later tiers then only
-	// serve methods that this tier lacks
-	served := false
+	mayTryNext := true // under pick_first, the next tier of live endpoints
+	served := false    // under pick_first, a tier takes the calls
 	for _, t := range tiers {
 		switch {
 		case served && !t.Class.IsLive():
@@ -189,20 +195,20 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 		switch {
 		case single && (served || c.selectReady(t, members)):
 			served = true
-		case !single || next || !t.Class.IsLive():
+		case !single || mayTryNext || !t.Class.IsLive():
 			for _, m := range members {
 				if conn := c.plan.conns[m]; whole || conn.reached.Load() {
 					c.addSelected(conn)
 				}
 			}
 
-			next = short
+			mayTryNext = short
 		}
 	}
 }
 
-// isStuck reports whether a live endpoint that a call has reached under ring_hash
-// does not answer within attemptDelay. All endpoints are then tried at once.
+// isStuck reports whether an endpoint that a call has reached under ring_hash does
+// not answer within attemptDelay. All endpoints are then tried at once.
 // Otherwise, if others do not answer either, calls would wait for one after the
 // other.
 func (c *core) isStuck(v *view, now time.Time) bool {
@@ -233,6 +239,8 @@ func (c *core) isDue(v *view, t *tier) bool {
 		return true
 	}
 
+	// the tier is in use if a member serves: one that has left does while it is
+	// in the plan
 	serves := func(m int32) bool {
 		return t.Class == planner.Departed || c.plan.conns[m].is(ready)
 	}
@@ -270,24 +278,24 @@ func (c *core) chooseMembers(
 		wanted = max(wanted, expected)
 	}
 
-	chosen, short := c.reach(ranking, wanted, now)
+	chosen, short := c.reachable(ranking, wanted, now)
 	t.setMembers(c.plan, chosen)
 
 	return t.used.Load().Members, short
 }
 
-// reach returns the shortest prefix of a ranking with wanted members that are
-// ready or may soon be. So later members replace unreachable ones. short reports
-// whether the prefix has fewer such members than wanted.
+// reachable returns the shortest prefix of a ranking with enough members that are
+// ready or may soon be: wanted ones, and the extra attempts. So later members
+// replace unreachable ones. short reports whether the prefix has fewer.
 //
-// The prefix also ends after max(wanted, minSilent) members that do not respond
-// within readyTimeout, because each of them holds a socket until gRPC gives up. A
-// failed member does not count as silent while it is tried again and soon fails
-// again.
+// The prefix also ends after max(wanted, minSilent) silent members, because each
+// of them holds a socket until gRPC gives up. A failed member does not count as
+// silent while it is tried again and soon fails again.
 //
-// Ready members behind the prefix stay until wanted members are ready. Under
-// pick_first they always stay, since one may be the connection in use.
-func (c *core) reach(
+// Ready members behind the prefix are returned, too, until wanted members are
+// ready. Under pick_first they always are, since one may be the connection in
+// use.
+func (c *core) reachable(
 	ranking []int32,
 	wanted int,
 	now time.Time,
@@ -335,7 +343,7 @@ func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected
 		lacks := func(m int32) bool {
 			return slices.Contains(lacking, c.plan.All[m].Methods)
 		}
-		some, _ := c.reach(slices.DeleteFunc(slices.Clone(t.Members), lacks), 1, now)
+		some, _ := c.reachable(slices.DeleteFunc(slices.Clone(t.Members), lacks), 1, now)
 
 		i := slices.IndexFunc(some, func(m int32) bool {
 			return c.plan.conns[m].is(ready)
@@ -397,12 +405,14 @@ func (c *core) selectReady(t *tier, members []int32) bool {
 	before := t.first.Load()
 	var first *conn
 
+	// in this selection or the last
 	wasSelected := func(conn *conn) bool { return conn.selected >= c.selection-1 }
 	for _, m := range members {
 		conn := c.plan.conns[m]
-		if conn.is(ready) && (first == nil ||
-			conn == before ||
-			wasSelected(conn) && !wasSelected(first) && first != before) {
+
+		switch {
+		case !conn.is(ready) || first != nil && first == before:
+		case first == nil || conn == before || wasSelected(conn) && !wasSelected(first):
 			first = conn
 		}
 	}

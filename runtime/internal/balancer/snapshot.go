@@ -73,7 +73,7 @@ type readySet struct {
 func (v *view) asOf(epoch uint64, method string) *snapshot {
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
-		s = v.renew(epoch)
+		s = v.makeLast(epoch)
 	}
 
 	if method == "" {
@@ -83,17 +83,17 @@ func (v *view) asOf(epoch uint64, method string) *snapshot {
 	return v.forMethod(s, method)
 }
 
-func (v *view) renew(epoch uint64) *snapshot {
+func (v *view) makeLast(epoch uint64) *snapshot {
 	v.making.Lock()
 	defer v.making.Unlock()
 
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
 		if v.open() && v.plan.selectsByReadiness() {
-			v.plan.opened()
+			v.plan.demanded()
 		}
 
-		s = v.refresh(epoch, nil)
+		s = v.makeSnapshot(epoch, nil)
 		v.last.Store(s)
 	}
 
@@ -112,7 +112,7 @@ func (v *view) forMethod(s *snapshot, method string) *snapshot {
 
 	if lacking := v.lacking(method); lacking != nil {
 		v.plan.need(method)
-		of = v.refresh(s.epoch, lacking)
+		of = v.makeSnapshot(s.epoch, lacking)
 	}
 
 	next := map[string]*snapshot{method: of}
@@ -125,9 +125,9 @@ func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	return of
 }
 
-// refresh makes a snapshot. It leaves out the endpoints whose method lists are
+// makeSnapshot makes a snapshot. It leaves out the endpoints whose method lists are
 // in lacking.
-func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
+func (v *view) makeSnapshot(epoch uint64, lacking []string) *snapshot {
 	s := &snapshot{epoch: epoch}
 	groups := make([]readyGroup, len(v.groups))
 
@@ -138,7 +138,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	}
 
 	anyServes := false
-	anyLive := false
+	liveServe := false // live groups are among those that serve, if any does
 	weighted := false
 	all := counts{}
 
@@ -157,14 +157,14 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	}
 
 	for _, g := range groups {
-		anyLive = anyLive || g.live && g.serves == anyServes
+		liveServe = liveServe || g.live && g.serves == anyServes
 		weighted = weighted || g.Weight > 0 && (g.live || g.awaited > 0)
 	}
 
 	for _, g := range groups {
 		// Calls rather wait for a group with a weight than go to one without.
 		// If no group has a weight, all have equal shares.
-		if g.live && (g.Weight > 0 || !weighted) || len(g.sets) > 0 && !anyLive {
+		if g.live && (g.Weight > 0 || !weighted) || len(g.sets) > 0 && !liveServe {
 			s.add(max(1, g.Weight), g)
 		}
 	}
@@ -220,16 +220,19 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 			n.err = nil
 		}
 
-		// nothing precedes the tier, which is not live
-		first := v.plan.Live == 0 &&
+		// no tier that the plan has precedes this one, which is not live
+		isFirst := v.plan.Live == 0 &&
 			(t.Class == planner.Away || len(v.plan.Fallback()) == 0)
-		waits := t.Class.IsLive() ||
-			t.Class != planner.Departed && (lacking == nil || first)
-		if waits { // calls may wait for an endpoint of the tier
+
+		// Calls may wait for an endpoint that is live or in the fallback. Calls of
+		// a method wait for the fallback only if nothing else can have the method.
+		mayWait := t.Class.IsLive() ||
+			t.Class != planner.Departed && (lacking == nil || isFirst)
+		if mayWait {
 			g.addAll(n)
 		}
 
-		if n.ready == 0 && !(v.plan.traits.Rings && waits && n.awaited > 0) {
+		if n.ready == 0 && !(v.plan.traits.Rings && mayWait && n.awaited > 0) {
 			continue
 		}
 
@@ -329,7 +332,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 	s.SlowStart = p.Config.SlowStart
 
 	if p.traits.Rings {
-		s.Reach = func(member int) { p.reach(p.conns[used.Members[member]]) }
+		s.Reach = func(member int) { p.arrive(p.conns[used.Members[member]]) }
 	}
 
 	first := t.first.Load()
@@ -376,9 +379,9 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		s.conns = append(s.conns, member)
 	}
 
-	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members,
-		func(m int32) bool { return !slices.Contains(lacking, p.All[m].Methods) }) {
-		// the core will soon connect to a member that has the method
+	// the core will soon connect to a member that has the method
+	serves := func(m int32) bool { return !slices.Contains(lacking, p.All[m].Methods) }
+	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, serves) {
 		n = counts{members: 1, trying: 1, awaited: 1}
 	}
 
@@ -421,7 +424,7 @@ func (p *connPlan) pickFrom(
 	s *snapshot,
 ) (conn *conn, passOn bool, err error) {
 	chosen, outOfZone := s.chooseGroup(o, &p.sequence)
-	waits := false
+	someConnect := false // all endpoints of some set are connecting
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && g.waits {
@@ -436,7 +439,7 @@ func (p *connPlan) pickFrom(
 
 		for i := range g.sets {
 			set := &g.sets[i]
-			if waits && len(set.conns) == 0 {
+			if someConnect && len(set.conns) == 0 {
 				continue
 			}
 
@@ -445,11 +448,11 @@ func (p *connPlan) pickFrom(
 				return conn, false, err
 			}
 
-			waits = waits || len(set.conns) == 0
+			someConnect = someConnect || len(set.conns) == 0
 		}
 	}
 
-	if waits {
+	if someConnect {
 		return nil, false, balancer.ErrNoSubConnAvailable
 	}
 

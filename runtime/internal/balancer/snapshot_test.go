@@ -68,7 +68,7 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		}
 
 		p.base.open()
-		s := p.base.refresh(1, nil)
+		s := p.base.makeSnapshot(1, nil)
 		got := map[string]int{}
 		ofKey := map[string]int{}
 

@@ -44,16 +44,16 @@ func (t *targets) pick(
 ) (balancer.PickResult, error) {
 	x, ok := t.conns.Load(targetKey{target.Instance, target.Addr})
 	if !ok {
-		return t.open(p, target, role)
+		return t.request(p, target, role)
 	}
 
-	c := x.(*conn)
-	switch now := c.current.Load(); {
-	case now.subConn != nil:
-		return p.underLimit(target.Instance, c, now.subConn)
-	case now.readiness == failing:
+	conn := x.(*conn)
+	switch is := conn.current.Load(); {
+	case is.subConn != nil:
+		return p.underLimit(target.Instance, conn, is.subConn)
+	case is.readiness == failing:
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w",
-			target.Instance, c.addr, now.err)
+			target.Instance, conn.addr, is.err)
 	}
 
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
@@ -81,10 +81,10 @@ func (p *connPlan) underLimit(
 		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, p.Service, limit)
 }
 
-// open queues an event that connects to an instance, and returns the error for
+// request queues an event that connects to an instance, and returns the error for
 // the call that named the instance. If the instance has departed, but is still
-// connected, open picks that connection. A departed leader gets no calls.
-func (t *targets) open(
+// connected, request picks that connection. A departed leader gets no calls.
+func (t *targets) request(
 	p *connPlan,
 	target calloptions.Target,
 	role string,
@@ -98,23 +98,31 @@ func (t *targets) open(
 		return none, err
 	}
 
-	if most := p.Client.Most; role == "" && most > 0 && t.named.Load() >= int64(most) {
+	if t.isFull(p, role) {
 		return none, status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", most, p.Service)
+			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits",
+			p.Client.Most, p.Service)
 	}
 
 	// An event makes the connection, because gRPC takes locks to make a
 	// SubConn, and a pick must not wait for locks.
-	t.queue.put(func() { t.connect(target) })
+	t.queue.put(func() { t.connect(target, role) })
 
 	return none, balancer.ErrNoSubConnAvailable
+}
+
+// isFull reports whether calls may name no further instance. A route may.
+func (t *targets) isFull(p *connPlan, role string) bool {
+	most := p.Client.Most
+	return role == "" && most > 0 && t.named.Load() >= int64(most)
 }
 
 // departedAt returns the connection to a target that has left, and its SubConn,
 // which is nil unless it takes calls.
 func (p *connPlan) departedAt(target calloptions.Target) (*conn, balancer.SubConn) {
+	// if all endpoints have left, the plan counts the last ones as live
 	begin := p.Live
-	if len(p.in.state.Endpoints) == 0 { // those that have left last are live
+	if len(p.in.state.Endpoints) == 0 {
 		begin = 0
 	}
 
@@ -130,10 +138,17 @@ func (p *connPlan) departedAt(target calloptions.Target) (*conn, balancer.SubCon
 	return nil, nil
 }
 
-// connect handles the event of targets.open: it makes the connection.
-func (t *targets) connect(target calloptions.Target) {
+// connect handles the event of targets.request: it makes the connection. It
+// checks the limit again, because many calls may make requests before the first
+// event is handled.
+func (t *targets) connect(target calloptions.Target, role string) {
 	key := targetKey{target.Instance, target.Addr}
 	if _, ok := t.conns.Load(key); ok {
+		return
+	}
+
+	if t.isFull(t.core.plan, role) {
+		t.core.publish() // the call picks again, and fails
 		return
 	}
 
@@ -149,8 +164,9 @@ func (t *targets) connect(target calloptions.Target) {
 func (in *input) find(target calloptions.Target, role string) (*model.Backend, error) {
 	var found *model.Backend
 
+	// the first endpoint with the id, and the one at target.Addr, which takes
+	// precedence
 	all := in.state.Endpoints
-	// an endpoint at target.Addr takes precedence over the first with the id
 	for _, addr := range [...]string{"", target.Addr} {
 		i, _ := slices.BinarySearchFunc(all, &model.Backend{
 			Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr},

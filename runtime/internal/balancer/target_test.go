@@ -161,9 +161,14 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 		return r.whereNamed(calloptions.Target{Instance: instance})
 	}
 	update("a", "b", "c", "d")
-	_, _ = to("a"), to("b")
 
-	got := to("c")
+	for _, name := range []string{"a", "b", "c"} { // before a connection is made
+		r.expect(named(name), "first", "waits")
+	}
+
+	r.settle()
+
+	got := r.where(named("c"))
 	if !strings.Contains(got, "code = Unavailable") ||
 		!strings.Contains(got, "runtime.WithLimits") {
 		t.Errorf("a call to a third instance got %q, want Unavailable by runtime.WithLimits", got)

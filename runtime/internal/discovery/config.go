@@ -27,7 +27,7 @@ type configCore struct {
 
 	latest  *liveConfig // the value in etcd; nil if there is none
 	value   *liveConfig // the value that was checked last; nil if there is none
-	checked time.Time   // when value was checked
+	checked time.Time   // when value was checked; zero to check the next value at once
 	until   time.Time   // when to check it again, zero for never
 
 	lines loglimit.Limiter // limits log lines about invalid values
@@ -40,7 +40,7 @@ type warning struct {
 }
 
 // take handles an update of the config in etcd, which settle then checks. A
-// config that etcd denies us counts as absent.
+// denial is an answer, too: a config in force stays.
 func (c *configCore) take(s *State, u listwatch.Update[liveConfig]) {
 	if u.Snapshot == nil {
 		if Refused(u.Err) {
@@ -92,7 +92,7 @@ func (c *configCore) settle(s *State, now time.Time) warning {
 	s.LiveErr = err
 
 	if err != nil && s.Live != "" {
-		// it was valid, but its drains may have ended
+		// the last valid one stays, without drains that have ended
 		json, until, _ = c.read(liveConfig{s.Live, len(s.Live)}, now)
 	}
 

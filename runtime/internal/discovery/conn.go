@@ -77,7 +77,7 @@ type conn struct {
 	closed  bool
 
 	// Only deliver, and rested after it, use the fields below.
-	list *list // the key's last list; nil unless the resolver is bare
+	list *grpcList // the key's last list; nil unless the resolver is bare
 
 	begun bool        // a state was sent
 	sent  uint64      // the sequence number of the last state sent
@@ -86,8 +86,8 @@ type conn struct {
 	// the fallback's state sent with the last state; nil without a fallback
 	away *State
 
-	served bool   // a state with known endpoints was sent
-	bad    string // the last unusable live config, "" if there is none
+	updated bool   // gRPC has got an update
+	bad     string // the last unusable live config, "" if there is none
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at
@@ -166,7 +166,7 @@ func (c *conn) deliver() {
 	var until time.Time
 
 	if c.opts.Client == nil {
-		c.list = c.key.listed()
+		c.list = c.key.latestList()
 		s = c.list.State
 		until = c.list.until
 	}
@@ -187,6 +187,7 @@ func (c *conn) deliver() {
 // state.
 func (c *conn) rested() {
 	c.mu.Lock()
+	// a bare resolver may have sent an older list
 	again := (c.missed || c.sent != c.key.State().Sequence) && !c.closed
 	c.running = again
 	c.missed = false
@@ -209,13 +210,14 @@ func (c *conn) send(s *State) {
 
 	state.Route.Instance = s.NameOf(c.route.Instance)
 
+	// Calls do not wait for an etcd in trouble. But if it has provisional
+	// endpoints, they are about to be used.
 	away := c.away
-	// calls do not wait for an etcd in trouble
 	if away != nil && (s.Known || s.Err != nil && !s.Provisional) {
 		state.Away = &model.State{KeyState: away.KeyState, Err: away.Err}
 	}
 
-	config := c.config(s)
+	config := c.chooseConfig(s)
 	var update resolver.State
 
 	ok := true
@@ -234,7 +236,7 @@ func (c *conn) send(s *State) {
 		update.ServiceConfig = config.parsed
 	}
 
-	c.served = c.served || s.Known
+	c.updated = true
 	c.opts.Given.Store(config)
 
 	// An error of UpdateState requests another resolution, which would find
@@ -264,10 +266,10 @@ func (c *conn) update(s *model.State, config *effectiveConfig) resolver.State {
 	return model.SetState(update, s)
 }
 
-// config returns the service config to give to gRPC, nil for gRPC's default
-// one. While the live config is unknown or unusable, config returns the last
-// one that gRPC was given.
-func (c *conn) config(s *State) *effectiveConfig {
+// chooseConfig returns the service config to give to gRPC, nil for gRPC's default
+// one. While the live config is unknown or unusable, that is the last one that
+// gRPC was given. An unusable one is logged.
+func (c *conn) chooseConfig(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
 	}
@@ -305,9 +307,8 @@ type effectiveConfig struct {
 }
 
 // merge merges a live config into the default config, and lets gRPC parse the
-// result. A bare resolver does not know gRPC's default config. If the result
-// names no policy, the policy is round_robin, not gRPC's pick_first. live is ""
-// if the live config was deleted.
+// result. live is "" if the live config was deleted. A bare resolver does not
+// know gRPC's default config: its default is round_robin, not gRPC's pick_first.
 func (c *conn) merge(live string) (next *effectiveConfig, err error) {
 	next = &effectiveConfig{live: live}
 	if c.opts.Default.JSON != "" {

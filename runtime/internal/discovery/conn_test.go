@@ -230,6 +230,24 @@ func TestConn_SharesLists(t *testing.T) {
 	})
 }
 
+// TestConn_EmptiesABareList gives a bare resolver endpoints that etcd, when it
+// answers, no longer has.
+func TestConn_EmptiesABareList(t *testing.T) {
+	s := newSide(t)
+	c := &conn{
+		key:  silentKeys(t).Key("acme/user", endpoint.Reader{}),
+		cc:   s,
+		opts: Options{Given: new(Given)},
+		list: &grpcList{State: &State{}},
+	}
+	c.send(&State{KeyState: model.KeyState{Endpoints: set("a")}, Provisional: true})
+	c.send(&State{KeyState: model.KeyState{Known: true}})
+
+	if got := s.last().Endpoints; len(got) != 0 {
+		t.Errorf("gRPC has the endpoints %v, want none", got)
+	}
+}
+
 // TestConn_ParsesALiveConfigOnce sends a live config several times: it is
 // parsed once, and stays in force after an invalid one.
 func TestConn_ParsesALiveConfigOnce(t *testing.T) {
@@ -293,7 +311,7 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 		}}
 		if top == "" {
 			c.opts.Client = nil
-			c.list = &list{State: &State{}}
+			c.list = &grpcList{State: &State{}}
 		}
 
 		c.send(&State{})

@@ -42,26 +42,27 @@ type core struct {
 	// when to stop following the key; zero unless the last reader has left
 	unfollow time.Time
 
-	entries  entries
+	truth    truth
 	diskRead bool // the disk was read since following began
 	marks    marks
 	hold     hold
 
 	config configCore
 
-	// until when the first endpoints wait for the live config, and readers for
-	// etcd; may be zero
-	configDeadline time.Time
+	// until when a wait lasts: of calls for etcd, after the key was followed
+	// before, or else of the first endpoints for the live config; zero before
+	// either begins
+	waitUntil time.Time
 }
 
-// entries are the endpoints of a key, from etcd or from the disk, without held
+// truth has the endpoints of a key, from etcd or from the disk, without held
 // ones.
-type entries struct {
-	// set may be published: it was read, or could not be confirmed, since
-	// following began
+type truth struct {
+	// set may be used: since following began it was read, or etcd has failed to
+	// confirm it
 	known bool
 
-	set   []*Backend
+	set   []*Backend        // nil until it was read from etcd or the disk
 	names map[string]string // see State.names
 
 	// makes set from etcd's entries; has no items while set is from the disk
@@ -73,7 +74,7 @@ type effects struct {
 	changed  bool      // notify the readers
 	follow   bool      // start to follow the key
 	unfollow bool      // stop following the key
-	load     bool      // read the disk, and call loaded before listed is called again
+	load     bool      // read the disk, and call onLoaded before onEntries is called again
 	save     *saved    // what to write to disk; may be nil
 	warn     warning   // what to log, if it has an error
 	wake     time.Time // when to call tick, zero for never
@@ -98,16 +99,16 @@ func newCore(
 	}
 }
 
-// joined adds a reader. If the key was not followed, its last endpoints may be
+// onReaderAdded adds a reader. If the key was not followed, its last endpoints may be
 // out of date: calls use them only after silentGrace, and they do not count as
 // known until etcd has answered, or has failed to answer.
-func (c *core) joined(now time.Time) effects {
+func (c *core) onReaderAdded(now time.Time) effects {
 	e := effects{follow: !c.followed()}
 	c.readers++
 	c.unfollow = time.Time{}
 
 	if e.follow {
-		c.entries.known = false
+		c.truth.known = false
 
 		next := *c.state
 		if next.Known {
@@ -123,7 +124,7 @@ func (c *core) joined(now time.Time) effects {
 		c.state = &next
 
 		if len(next.Backends) > 0 {
-			c.configDeadline = now.Add(silentGrace)
+			c.waitUntil = now.Add(silentGrace)
 		}
 	}
 
@@ -145,29 +146,29 @@ func (c *core) onReaderClosed(now time.Time) effects {
 	return c.due(effects{})
 }
 
-// listed handles an update of the key's entries.
-func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
+// onEntries handles an update of the key's entries.
+func (c *core) onEntries(u listwatch.Update[*Backend], now time.Time) effects {
 	next := *c.state
 	next.Err = u.Err
 	var withdrawn map[string]struct{}
 
 	switch {
 	case u.Snapshot != nil:
-		c.entries.known = true
+		c.truth.known = true
 		next.Provisional = u.Snapshot.Provisional
 		var items []*item
 		items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items,
 			u.Snapshot.Removed)
-		c.entries.set, c.entries.names = c.entries.merge(items)
+		c.truth.set, c.truth.names = c.truth.merge(items)
 
-	case !c.entries.known && c.entries.set != nil:
-		c.entries.known = true
+	case !c.truth.known && c.truth.set != nil: // etcd fails: the last set serves
+		c.truth.known = true
 		next.Provisional = true
 	}
 
 	e := c.update(next, withdrawn, now)
 
-	if !c.entries.known && u.Err != nil && !Refused(u.Err) && !c.diskRead {
+	if !c.truth.known && u.Err != nil && !Refused(u.Err) && !c.diskRead {
 		c.diskRead = true
 		e.load = true
 	}
@@ -175,14 +176,14 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded handles s, which was read from the disk. It ignores s if s has no
-// endpoints.
-func (c *core) loaded(s saved, now time.Time) effects {
+// onLoaded handles s, which was read from the disk. It ignores s if s has no
+// endpoints. Those that etcd's first answer lacks may be held.
+func (c *core) onLoaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
 	}
 
-	c.entries = entries{known: true, set: s.set}
+	c.truth = truth{known: true, set: s.set}
 	next := *c.state
 	next.Provisional = true
 	c.config.recall(&next, s.live, now)
@@ -190,8 +191,8 @@ func (c *core) loaded(s saved, now time.Time) effects {
 	return c.update(next, nil, now)
 }
 
-// configured handles an update of the key's live service config.
-func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects {
+// onConfig handles an update of the key's live service config.
+func (c *core) onConfig(u listwatch.Update[liveConfig], now time.Time) effects {
 	next := *c.state
 	c.config.take(&next, u)
 
@@ -217,7 +218,7 @@ func (c *core) tick(now time.Time) effects {
 // vanished one by one.
 func (c *core) stop() effects {
 	c.unfollow = time.Time{}
-	c.configDeadline = time.Time{}
+	c.waitUntil = time.Time{}
 	c.diskRead = false
 	c.hold = hold{grace: c.hold.grace}
 	c.marks = marks{}
@@ -234,13 +235,15 @@ func (c *core) stop() effects {
 
 // due returns e with wake set to the time when tick must be called next.
 func (c *core) due(e effects) effects {
-	configDeadline := c.configDeadline
-	if c.state.Known || c.state.Provisional && !c.entries.known {
-		configDeadline = time.Time{} // nothing waits
+	waitUntil := c.waitUntil
+
+	// endpoints are in use: known ones, or the last ones, as etcd is silent
+	if c.state.Known || c.state.Provisional && !c.truth.known {
+		waitUntil = time.Time{}
 	}
 
 	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(),
-		configDeadline, c.state.departedUntil()} {
+		waitUntil, c.state.departedUntil()} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
 			e.wake = at
 		}
@@ -250,23 +253,22 @@ func (c *core) due(e effects) effects {
 }
 
 // update completes next, the old state with an event's changes, and makes it
-// the current state. withdrawn holds the addresses of endpoints that their
-// owners have withdrawn since the last update.
+// the current state. withdrawn is that of [marks.apply].
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
 	e := effects{warn: c.config.settle(&next, now)}
 
 	c.wait(&next, now)
-	same := c.publish(&next, withdrawn, now)
+	same := c.useEndpoints(&next, withdrawn, now)
 
-	e.changed = !same ||
+	changesCalls := !same ||
 		next.changesCalls(old) ||
-		!c.entries.known && next.Provisional != old.Provisional
-	if e.changed {
+		!c.truth.known && next.Provisional != old.Provisional
+	if changesCalls {
 		next.Sequence++
 	}
 
-	e.changed = e.changed || next.changesStatus(old)
+	e.changed = changesCalls || next.changesStatus(old)
 
 	confirmed := next.Known && !next.Provisional
 	if confirmed && (!same || next.Live != old.Live || old.Provisional) {
@@ -278,26 +280,26 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	return c.due(e)
 }
 
-// wait begins the wait for the live config once the endpoints are known. Until
-// then it ends the wait for etcd when that is due: calls then use the endpoints
-// that may be out of date.
+// wait begins the wait for the live config once the endpoints are known, unless
+// calls have waited for etcd. It ends the wait for etcd when that is due: calls
+// then use the last endpoints, which may be out of date.
 func (c *core) wait(next *State, now time.Time) {
 	switch {
-	case c.entries.known && c.configDeadline.IsZero():
-		c.configDeadline = now.Add(configGrace)
-	case !c.entries.known &&
+	case c.truth.known && c.waitUntil.IsZero():
+		c.waitUntil = now.Add(configGrace)
+	case !c.truth.known &&
 		!c.state.Provisional &&
-		!c.configDeadline.IsZero() &&
-		!now.Before(c.configDeadline):
+		!c.waitUntil.IsZero() &&
+		!now.Before(c.waitUntil):
 		next.Provisional = true
 		next.Endpoints = next.Backends
 	}
 }
 
-// publish puts the entries into next once they are known, and the first ones
-// once the live config is known or late. It reports whether the endpoints are
-// those of the old state.
-func (c *core) publish(
+// useEndpoints puts the endpoints of truth, and held ones, into next. The first
+// endpoints wait until the live config is known or late. useEndpoints reports
+// whether the endpoints are those of the old state, and notes a change.
+func (c *core) useEndpoints(
 	next *State,
 	withdrawn map[string]struct{},
 	now time.Time,
@@ -308,14 +310,14 @@ func (c *core) publish(
 	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional
 	var published []*Backend
 
-	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
+	if c.truth.known && (old.Known || configSettled || !now.Before(c.waitUntil)) {
 		if old.Known {
 			published = old.Backends
 		}
 
 		next.Known = true
-		next.names = c.entries.names
-		next.Backends = c.hold.filter(published, c.entries.set, c.entries.items,
+		next.names = c.truth.names
+		next.Backends = c.hold.filter(published, c.truth.set, c.truth.items,
 			withdrawn, now)
 		next.Held = c.hold.held()
 	}

@@ -85,31 +85,31 @@ func (d *driven) do(event string) effects {
 			s.Items = append(s.Items, &listwatch.Item[liveConfig]{Value: v})
 		}
 
-		return d.configured(listwatch.Update[liveConfig]{Snapshot: s}, d.now)
+		return d.onConfig(listwatch.Update[liveConfig]{Snapshot: s}, d.now)
 	}
 
 	switch verb {
 	case "join":
-		return d.joined(d.now)
+		return d.onReaderAdded(d.now)
 	case "leave":
 		return d.onReaderClosed(d.now)
 	case "list":
-		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(rest)}, d.now)
+		return d.onEntries(listwatch.Update[*Backend]{Snapshot: d.snapshot(rest)}, d.now)
 
 	case "lagging":
 		s := d.snapshot(rest)
 		s.Provisional = true
 
-		return d.listed(listwatch.Update[*Backend]{Snapshot: s, Err: errors.New("no leader")},
+		return d.onEntries(listwatch.Update[*Backend]{Snapshot: s, Err: errors.New("no leader")},
 			d.now)
 
 	case "lost":
-		return d.listed(listwatch.Update[*Backend]{Err: errors.New(rest)}, d.now)
+		return d.onEntries(listwatch.Update[*Backend]{Err: errors.New(rest)}, d.now)
 	case "denied":
-		return d.listed(listwatch.Update[*Backend]{Err: rpctypes.ErrPermissionDenied}, d.now)
+		return d.onEntries(listwatch.Update[*Backend]{Err: rpctypes.ErrPermissionDenied}, d.now)
 	case "disk":
 		names, live, _ := strings.Cut(rest, " ")
-		return d.loaded(saved{set: set(names), live: live}, d.now)
+		return d.onLoaded(saved{set: set(names), live: live}, d.now)
 	case "config":
 		return config(liveConfig{raw: rest})
 	case "badconfig":
@@ -117,9 +117,9 @@ func (d *driven) do(event string) effects {
 	case "noconfig":
 		return config()
 	case "lostconfig":
-		return d.configured(listwatch.Update[liveConfig]{Err: errors.New("away")}, d.now)
+		return d.onConfig(listwatch.Update[liveConfig]{Err: errors.New("away")}, d.now)
 	case "deniedconfig":
-		return d.configured(listwatch.Update[liveConfig]{Err: rpctypes.ErrPermissionDenied}, d.now)
+		return d.onConfig(listwatch.Update[liveConfig]{Err: rpctypes.ErrPermissionDenied}, d.now)
 
 	case "wait":
 		wait, err := time.ParseDuration(rest)
@@ -331,8 +331,8 @@ func TestCoreSequence(t *testing.T) {
 // address.
 func TestCore_NamesOfSharedAddresses(t *testing.T) {
 	c := newCore(0, readTest)
-	c.joined(start)
-	c.configured(listwatch.Update[liveConfig]{Snapshot: &listwatch.Snapshot[liveConfig]{}}, start)
+	c.onReaderAdded(start)
+	c.onConfig(listwatch.Update[liveConfig]{Snapshot: &listwatch.Snapshot[liveConfig]{}}, start)
 
 	var items []*item
 	for _, step := range []struct {
@@ -351,7 +351,7 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 		b := model.New(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
 		items = append(slices.Clone(items), &item{Key: "k/" + step.id, Value: b, CreateRevision: n})
 		before := c.state.Sequence
-		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}},
+		c.onEntries(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}},
 			start)
 
 		var names []string

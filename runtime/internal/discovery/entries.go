@@ -26,7 +26,7 @@ func entryOf(i *item) endpoint.Entry {
 type merger struct {
 	items []*item        // the items of the last merge
 	addrs map[string]int // the number of items at each address
-	plain []*Backend     // the last set; nil if items shared an address
+	plain []*Backend     // the last set; nil without one, or if items shared an address
 }
 
 // merge returns the set of endpoints in items. items must be sorted by key, and
@@ -152,6 +152,7 @@ func replace(set, gone, came []*Backend) []*Backend {
 		rest = rest[n+1:]
 	}
 
+	// the room behind rest takes came: it is filled from the end
 	rest = append(next, rest...)
 	next = rest[:cap(rest)]
 	for i, b := range slices.Backward(came) {
@@ -223,8 +224,9 @@ func (m *marks) apply(
 	return rest, leaving, withdrawn
 }
 
-// note records the mark of item i in place of the mark of an earlier entry
-// under i's key. If i has no mark, note removes that mark.
+// note records the mark of item i. It replaces the mark of an earlier entry under
+// the same key, but not that of an earlier write of this entry. If i has no mark,
+// note removes the one under its key.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.Leaving:

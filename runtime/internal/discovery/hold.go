@@ -26,19 +26,21 @@ type hold struct {
 	// the size of the set in etcd before the loss, if any endpoint is held
 	size int
 
-	// recent sizes of the set in etcd, the oldest and largest first
+	present int // the size of the set in etcd
+
+	// larger sizes within peakWindow, the largest first
 	peak []sample
 }
 
+// sample is a size that the set had until a time.
 type sample struct {
-	at   time.Time
-	size int
+	ended time.Time
+	size  int
 }
 
-// filter returns the set to publish. truth is the set in etcd, merged from
-// items, where an instance may have several ids. published is the set published
-// last. Both sets are sorted. withdrawn holds the addresses of endpoints that
-// their owners have withdrawn since the last call.
+// filter returns the set to use, and records what it holds. truth is the set in
+// etcd, merged from items, where an instance may have several ids. published is
+// the set in use. Both sets are sorted. withdrawn is that of [marks.apply].
 func (h *hold) filter(
 	published, truth []*Backend,
 	items []*item,
@@ -46,10 +48,11 @@ func (h *hold) filter(
 	now time.Time,
 ) []*Backend {
 	h.discount(published, withdrawn)
-	suspicious := h.suspicious(len(truth), now)
+	h.record(len(truth), now)
+	suspicious := h.isSuspicious()
 
 	if len(h.until) == 0 {
-		h.size = 0
+		h.size = 0 // of an earlier loss
 	}
 
 	if suspicious {
@@ -127,8 +130,9 @@ func (h *hold) discount(published []*Backend, withdrawn map[string]struct{}) {
 		}
 	}
 
+	h.present -= n
 	for i := range h.peak {
-		h.peak[i].size = max(0, h.peak[i].size-n)
+		h.peak[i].size -= n
 	}
 }
 
@@ -146,24 +150,27 @@ func (h *hold) held() map[string]struct{} {
 	return held
 }
 
-// suspicious records the present size of the set, and reports whether the set
-// has lost too many endpoints within peakWindow.
-func (h *hold) suspicious(size int, now time.Time) bool {
-	oldest := slices.IndexFunc(h.peak, func(s sample) bool {
-		return now.Sub(s.at) <= peakWindow
+// record records the size of the set in etcd.
+func (h *hold) record(size int, now time.Time) {
+	if size < h.present {
+		h.peak = append(h.peak, sample{now, h.present})
+	}
+
+	h.present = size
+	h.peak = slices.DeleteFunc(h.peak, func(s sample) bool {
+		return s.size <= size || now.Sub(s.ended) > peakWindow
 	})
-	if oldest < 0 {
-		oldest = len(h.peak)
+}
+
+// isSuspicious reports whether the set has lost too many endpoints within
+// peakWindow.
+func (h *hold) isSuspicious() bool {
+	if len(h.peak) == 0 {
+		return false
 	}
 
-	h.peak = h.peak[max(oldest-1, 0):] // keeps the size at the start of the window
-	for len(h.peak) > 0 && h.peak[len(h.peak)-1].size <= size {
-		h.peak = h.peak[:len(h.peak)-1]
-	}
-
-	h.peak = append(h.peak, sample{now, size})
 	peak := h.peak[0].size
-	lost := peak - size
+	lost := peak - h.present
 
-	return lost > 0 && (size == 0 || lost >= 2 && 2*size < peak)
+	return h.present == 0 || lost >= 2 && 2*h.present < peak
 }

@@ -60,41 +60,86 @@ func TestHold(t *testing.T) {
 		steps []step
 	}{
 		{"the last one leaves", []step{
-			{0, "a", "a", ""}, {time.Hour, "", "a", ""}, {29 * time.Second, "", "a", ""}, {
-				time.Second, "", "", ""}, {0, "", "", ""}, {0, "b", "b", ""},
+			{0, "a", "a", ""},
+			{time.Hour, "", "a", ""},
+			{29 * time.Second, "", "a", ""},
+			{time.Second, "", "", ""},
+			{0, "", "", ""},
+			{0, "b", "b", ""},
 		}},
-		{"all vanish and come back", []step{{0, "abc", "abc", ""}, {0, "", "abc", ""},
-			{time.Second, "b", "abc", ""}, {time.Second, "abc", "abc", ""}, {0, "ab", "ab", ""}}},
-		{"most vanish at once", []step{{0, "abcde", "abcde", ""}, {0, "ab", "abcde", ""},
-			{30 * time.Second, "ab", "ab", ""}}},
+		{"all vanish and come back", []step{
+			{0, "abc", "abc", ""},
+			{0, "", "abc", ""},
+			{time.Second, "b", "abc", ""},
+			{time.Second, "abc", "abc", ""},
+			{0, "ab", "ab", ""},
+		}},
+		{"most vanish at once", []step{
+			{0, "abcde", "abcde", ""},
+			{0, "ab", "abcde", ""},
+			{30 * time.Second, "ab", "ab", ""},
+		}},
 		{"they vanish one by one", []step{
-			{0, "abcdef", "abcdef", ""}, {time.Second / 2, "abcde", "abcde", ""}, {time.Second / 2,
-				"abcd", "abcd", ""},
-			{time.Second / 2, "abc", "abc", ""}, {time.Second / 2, "ab", "abc", ""}, {
-				time.Second / 2, "a", "abc", ""}, {time.Second / 2, "", "abc", ""},
+			{0, "abcdef", "abcdef", ""},
+			{time.Second / 2, "abcde", "abcde", ""},
+			{time.Second / 2, "abcd", "abcd", ""},
+			{time.Second / 2, "abc", "abc", ""},
+			{time.Second / 2, "ab", "abc", ""},
+			{time.Second / 2, "a", "abc", ""},
+			{time.Second / 2, "", "abc", ""},
 			{29 * time.Second, "", "ab", ""},
 		}},
 		{"they leave one by one, slowly", []step{
-			{0, "abcd", "abcd", ""}, {time.Minute, "abc", "abc", ""}, {time.Minute, "ab", "ab",
-				""}, {time.Minute, "a", "a", ""}, {time.Minute, "", "a", ""},
+			{0, "abcd", "abcd", ""},
+			{time.Minute, "abc", "abc", ""},
+			{time.Minute, "ab", "ab", ""},
+			{time.Minute, "a", "a", ""},
+			{time.Minute, "", "a", ""},
 		}},
-		{"one comes back at another address",
-			[]step{{0, "abcd", "abcd", ""}, {0, "", "abcd", ""}, {0, "B", "aBcd", ""}}},
+		{"one comes back at another address", []step{
+			{0, "abcd", "abcd", ""},
+			{0, "", "abcd", ""},
+			{0, "B", "aBcd", ""},
+		}},
 		{"others take their places", []step{
-			{0, "abc", "abc", ""}, {0, "", "abc", ""}, {time.Second, "x", "abx", ""}, {time.Second,
-				"cx", "acx", ""}, {time.Second, "cxyz", "cxyz", ""},
+			{0, "abc", "abc", ""},
+			{0, "", "abc", ""},
+			{time.Second, "x", "abx", ""},
+			{time.Second, "cx", "acx", ""},
+			{time.Second, "cxyz", "cxyz", ""},
 		}},
 		{"one comes back twice", []step{
-			{0, "abcd", "abcd", ""}, {0, "a", "abcd", ""}, {10 * time.Second, "ab", "abcd", ""}, {
-				10 * time.Second, "a", "acd", ""}, {0, "ab", "abcd", ""},
+			{0, "abcd", "abcd", ""},
+			{0, "a", "abcd", ""},
+			{10 * time.Second, "ab", "abcd", ""},
+			{10 * time.Second, "a", "acd", ""},
+			{0, "ab", "abcd", ""},
 		}},
-		{"all leave in order, one by one", []step{{0, "abc", "abc", ""}, {0, "ab", "ab", "c"},
-			{0, "a", "a", "b"}, {0, "", "", "a"}}},
-		{"all leave in order at once", []step{{0, "abcd", "abcd", ""}, {0, "", "", "abcd"}}},
-		{"some leave in order while the others vanish",
-			[]step{{0, "abcd", "abcd", ""}, {0, "", "cd", "ab"}}},
-		{"most leave in order, then one vanishes",
-			[]step{{0, "abcde", "abcde", ""}, {0, "ab", "ab", "cde"}, {0, "a", "a", ""}}},
+		{"all leave in order, one by one", []step{
+			{0, "abc", "abc", ""},
+			{0, "ab", "ab", "c"},
+			{0, "a", "a", "b"},
+			{0, "", "", "a"},
+		}},
+		{"all leave in order at once", []step{
+			{0, "abcd", "abcd", ""},
+			{0, "", "", "abcd"},
+		}},
+		{"some leave in order while the others vanish", []step{
+			{0, "abcd", "abcd", ""},
+			{0, "", "cd", "ab"},
+		}},
+		{"most leave in order, then one vanishes", []step{
+			{0, "abcde", "abcde", ""},
+			{0, "ab", "ab", "cde"},
+			{0, "a", "a", ""},
+		}},
+		{"a loss is forgotten after five seconds", []step{
+			{0, "abcdefghij", "abcdefghij", ""},
+			{0, "abcdef", "abcdef", ""},
+			{4 * time.Second, "abcdef", "abcdef", ""},
+			{4 * time.Second, "abcd", "abcd", ""},
+		}},
 	} {
 		h := hold{grace: 30 * time.Second}
 		now := start

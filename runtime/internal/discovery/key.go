@@ -31,7 +31,7 @@ type Key struct {
 
 	mu      sync.Mutex
 	core    *core
-	list    *list // the last one; nil before listed is called
+	list    *grpcList // the last one; nil before latestList is called
 	readers map[*reader]struct{}
 	timer   *time.Timer
 	epoch   int    // counts subscriptions: events of older ones are dropped
@@ -56,23 +56,23 @@ func (k *Key) State() *State {
 // policies read all of it.
 const listPause = 20 * time.Microsecond
 
-// list is a state with its endpoints in gRPC's forms. All bare resolvers of a
+// grpcList is a state with its endpoints in gRPC's forms. All bare resolvers of a
 // key give gRPC the same lists, which policies do not modify.
-type list struct {
+type grpcList struct {
 	*State
 	lists resolver.State
 	until time.Time // when the next list may be made
 }
 
-// listed returns a list of the current state or, until the pause after the last
-// list is over, that list.
-func (k *Key) listed() *list {
+// latestList returns a list of the current state or, until the pause after the
+// last list is over, that list.
+func (k *Key) latestList() *grpcList {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
 	s := k.State()
 	if k.list == nil || k.list.State != s && !time.Now().Before(k.list.until) {
-		k.list = &list{s, model.Lists(s.Endpoints),
+		k.list = &grpcList{s, model.Lists(s.Endpoints),
 			time.Now().Add(listPause * time.Duration(len(s.Endpoints)))}
 	}
 
@@ -105,7 +105,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 	r := &reader{notify}
 	k.mu.Lock()
 	k.readers[r] = struct{}{}
-	k.apply(k.core.joined(time.Now()))
+	k.apply(k.core.onReaderAdded(time.Now()))
 
 	if s := k.core.state; s.Known || s.Err != nil {
 		notify()
@@ -173,12 +173,12 @@ func (k *Key) follow() {
 		k.place.Range,
 		decode,
 		func(u listwatch.Update[*Backend]) {
-			k.event(epoch, func(now time.Time) effects { return k.core.listed(u, now) })
+			k.event(epoch, func(now time.Time) effects { return k.core.onEntries(u, now) })
 		},
 	)
 
 	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {
-		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
+		k.event(epoch, func(now time.Time) effects { return k.core.onConfig(u, now) })
 	})
 	k.stop = func() {
 		stopEndpoints()
@@ -201,7 +201,7 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 
 	if e.load { // without mu, so that only the caller, list-watch, waits for the disk
 		s := k.keys.disk.load(k.place)
-		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
+		k.event(epoch, func(now time.Time) effects { return k.core.onLoaded(s, now) })
 	}
 
 	if w := e.warn; w.err != nil {

@@ -92,7 +92,7 @@ func startWalk() *walked {
 // startRead returns a walk with a reader and known endpoints.
 func startRead(names ...string) *walked {
 	w := startWalk()
-	w.take(w.core.joined(w.now))
+	w.take(w.core.onReaderAdded(w.now))
 	w.configure()
 
 	for _, name := range names {
@@ -165,7 +165,7 @@ func (w *walked) take(e effects) bool {
 		}
 	}
 
-	if w.core.entries.known && w.following && w.knownAt.IsZero() {
+	if w.core.truth.known && w.following && w.knownAt.IsZero() {
 		w.knownAt = w.now
 	}
 
@@ -228,7 +228,7 @@ func (w *walked) remove(name string) bool {
 func (w *walked) sync() bool {
 	if !w.following || w.loading || maps.Equal(w.truth, w.passed) &&
 		w.core.state.Err == nil &&
-		w.core.entries.known &&
+		w.core.truth.known &&
 		!w.core.state.Provisional {
 		return false
 	}
@@ -238,7 +238,7 @@ func (w *walked) sync() bool {
 	w.passed = maps.Clone(w.truth)
 	w.removed = nil
 
-	return w.take(w.core.listed(listwatch.Update[*Backend]{Snapshot: s}, w.now))
+	return w.take(w.core.onEntries(listwatch.Update[*Backend]{Snapshot: s}, w.now))
 }
 
 // list passes the content of etcd to the core, as a list does: it does not have
@@ -322,13 +322,13 @@ func (w *walked) configure(value ...string) bool {
 		s.Items = append(s.Items, &listwatch.Item[liveConfig]{Value: *w.config})
 	}
 
-	return w.take(w.core.configured(listwatch.Update[liveConfig]{Snapshot: s}, w.now))
+	return w.take(w.core.onConfig(listwatch.Update[liveConfig]{Snapshot: s}, w.now))
 }
 
 func (w *walked) fail(err error) bool {
 	return w.following &&
 		!w.loading &&
-		w.take(w.core.listed(listwatch.Update[*Backend]{Err: err}, w.now))
+		w.take(w.core.onEntries(listwatch.Update[*Backend]{Err: err}, w.now))
 }
 
 // load passes the content of the disk to the core.
@@ -339,7 +339,7 @@ func (w *walked) load() bool {
 
 	w.loading = false
 
-	return w.take(w.core.loaded(saved{
+	return w.take(w.core.onLoaded(saved{
 		set:  []*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]},
 		live: "x",
 	}, w.now))
@@ -372,7 +372,7 @@ func (w *walked) settle() string {
 	case w.config == nil && s.Live != "" && w.core.config.due().IsZero(): // the config is from the disk
 		w.configure()
 		return "etcd sends the config"
-	case len(s.Held) > 0 || !w.core.config.due().IsZero() || !s.Known && w.core.entries.known:
+	case len(s.Held) > 0 || !w.core.config.due().IsZero() || !s.Known && w.core.truth.known:
 		w.pass(w.wake.Sub(w.now))
 		return "time passes"
 	}
@@ -466,7 +466,7 @@ var keyRules = []modelcheck.Rule[walked]{
 				if !i.Value.Leaving &&
 					!w.orderly[addr] &&
 					(!has || held) &&
-					w.core.entries.known &&
+					w.core.truth.known &&
 					!w.core.state.Provisional {
 					return fmt.Sprintf("the endpoint of entry %s is missing or held", name)
 				}
@@ -482,7 +482,7 @@ var keyRules = []modelcheck.Rule[walked]{
 				has &&
 				!i.Value.Leaving &&
 				!w.orderly[i.Value.Endpoint.Addr] &&
-				w.core.entries.known &&
+				w.core.truth.known &&
 				!w.core.state.Provisional {
 				return fmt.Sprintf("%s is held at %s, and etcd has it at %s", b.Endpoint.Instance,
 					b.Endpoint.Addr, i.Value.Endpoint.Addr)
@@ -540,17 +540,17 @@ var keyEvents = []modelcheck.Event[walked]{
 	{Name: "a bad config", Do: func(w *walked) bool { return w.configure("bad") }},
 	{Name: "no config", Do: func(w *walked) bool { return w.configure() }},
 	{Name: "the config is denied", Do: func(w *walked) bool {
-		return w.following && w.take(w.core.configured(listwatch.Update[liveConfig]{
+		return w.following && w.take(w.core.onConfig(listwatch.Update[liveConfig]{
 			Err: rpctypes.ErrPermissionDenied,
 		}, w.now))
 	}},
 	{Name: "the config is away", Do: func(w *walked) bool {
 		return w.following &&
-			w.take(w.core.configured(listwatch.Update[liveConfig]{Err: errors.New("away")}, w.now))
+			w.take(w.core.onConfig(listwatch.Update[liveConfig]{Err: errors.New("away")}, w.now))
 	}},
 
 	{Name: "a reader joins", Do: func(w *walked) bool {
-		return w.core.readers < 2 && w.take(w.core.joined(w.now))
+		return w.core.readers < 2 && w.take(w.core.onReaderAdded(w.now))
 	}},
 	{Name: "a reader leaves", Do: func(w *walked) bool {
 		return w.core.readers > 0 && w.take(w.core.onReaderClosed(w.now))

@@ -230,9 +230,9 @@ func (p *proxy) flow(l *link) bool {
 	}
 }
 
-// poster returns the proxy of the member that posts data, or p if data is not a
-// post. A member sends its messages to another on a connection that the other
-// has opened; without one, it posts them.
+// poster returns the proxy of the member that sent data, if data is a POST of raft
+// messages, and p otherwise. A member usually sends messages on a stream that
+// the receiver has opened. Without such a stream it sends them by POST.
 func (p *proxy) poster(data []byte) *proxy {
 	if !bytes.HasPrefix(data, []byte("POST /raft")) {
 		return p

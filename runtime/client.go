@@ -174,10 +174,10 @@ func WithSubset(n int) grpc.DialOption {
 // WithDefaultServiceConfig sets a gRPC service config, as JSON. Its top-level
 // fields replace those of the generated config, and the fields of a live config
 // in etcd replace both. The constructor returns an error if gRPC refuses the
-// config, or if the config names a load balancing policy of another package:
-// such a policy picks on connections with [Registry.Resolver]. The option works
-// with [Registry.NewClient] and generated constructors, where gRPC's own option
-// of this name has no effect. Elsewhere it is ignored.
+// config, or if the config names a load balancing policy of another package: to
+// use such a policy, dial with [Registry.Resolver]. The option works with
+// [Registry.NewClient] and generated constructors, where gRPC's own option of
+// this name has no effect. Elsewhere it is ignored.
 func WithDefaultServiceConfig(json string) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
 }

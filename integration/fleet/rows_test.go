@@ -141,8 +141,8 @@ func (c *cell) throttle() {
 	})
 }
 
-// distant is a connection whose answers take 100 ms longer, or up to 200 ms if
-// they follow others.
+// distant is a connection that delays what it reads by 100 ms. Data that arrives
+// during the delay of earlier data is delayed by up to 200 ms.
 type distant struct{ net.Conn }
 
 func dialFar(ctx context.Context, addr string) (net.Conn, error) {

@@ -61,8 +61,8 @@ func (f fault) batch() int {
 	return 100
 }
 
-// faults is the table's columns. An outage that an end of a process must
-// outlast leaves 2 s of the 5 s after which Close gives up.
+// faults is the table's columns. Close gives up after 5 s. So where a process
+// ends during an outage, and succeeds after it, the outage lasts at most 3 s.
 var faults = []fault{
 	outage("cut", 2, cut, restore),
 	outage("cut", 3, cut, restore),

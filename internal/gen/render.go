@@ -29,7 +29,8 @@ const (
 	leaderPackage = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader")
 
-	// imported only for a service with the policy that it registers
+	// imported only for a service with outlier detection, the policy that the
+	// package registers
 	outlierPackage = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )

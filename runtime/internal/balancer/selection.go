@@ -232,8 +232,9 @@ func (c *core) isStuck(v *view, now time.Time) bool {
 
 // isDue reports whether a tier may be used: its endpoints are live, or no earlier
 // tier can take calls. A tier in use stays in use until an earlier one is ready.
-// A tier that is not in use waits while an earlier one may soon be ready. In a
-// subset, it waits only until an endpoint of the earlier tier is late.
+// A tier that is not in use waits while an earlier one may soon be ready. If the
+// client uses a subset, the tier stops waiting once an endpoint of the earlier
+// one is late.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true

@@ -28,7 +28,7 @@ func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	s.call(o, timeout)
 }
 
-// call is do, but returns when the call has ended.
+// call makes the request o, and returns when it has ended.
 func (s *Session) call(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()

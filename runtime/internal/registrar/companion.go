@@ -73,7 +73,7 @@ func (g *Group) Companions(key string) ([]Companion, <-chan struct{}, error) {
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
 
-	// later faults do not end companions
+	// faults that come after the group has begun do not end its companions
 	if err := errors.Join(g.core.faults...); err != nil && g.core.phase == idle {
 		return nil, nil, err
 	}

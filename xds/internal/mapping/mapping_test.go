@@ -493,8 +493,8 @@ func splitOf(n int) string {
 	return listOf(n, "split", `{"match":{"version":"v#"},"weight":1}`)
 }
 
-// listOf returns a field with a list of n elements, whose number is # in
-// element.
+// listOf returns a field with a list of n copies of element. In each copy its
+// index replaces "#".
 func listOf(n int, field, element string) string {
 	all := make([]string, n)
 	for i := range all {

@@ -16,8 +16,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
-// ErrEnded is the cause of a context that has ended with the leadership or, if
-// it is a stream's, when the leader began to resign.
+// ErrEnded is the cause of a context that ended because the leadership did. The
+// context of a stream ends earlier, with the same cause, when the leader begins
+// to resign.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
 
 // ErrClosed is the error of a closed election.
@@ -381,10 +382,10 @@ func Exit(ctx context.Context, prefix string) {
 	}
 }
 
-// Enter is Lead for a call, whose context is parent. A leader that resigns
-// refuses further calls, and ends the contexts of streams at once. For a grace,
-// it waits until unary calls are done or their contexts have ended: then nobody
-// waits for the reply.
+// Enter does for a call what Lead does for a task. parent is the call's context. A
+// leader that resigns refuses further calls, and ends the contexts of streams at
+// once. It waits for unary calls, for at most the grace, until each is done or
+// its context has ended: such a call's caller no longer waits for the reply.
 func (e *Election) Enter(
 	parent context.Context,
 	token int64,

@@ -19,8 +19,8 @@
 //	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, impl)
 //	err = server.Serve(ctx, listener)
 //
-// When ctx ends, the server withdraws the services from etcd. Then it ends as
-// net/http's own does: by Shutdown and, after the stop timeout, by Close.
+// When ctx ends, the server withdraws the services from etcd. Then it calls the
+// http.Server's Shutdown and, after the stop timeout, its Close.
 package connectetcd
 
 import (
@@ -96,9 +96,9 @@ func WithClientOptions(opts ...connect.ClientOption) grpc.DialOption {
 // an affinity field.
 //
 // procedure is the method's name, such as "/acme.user.v1.UserService/GetUser".
-// The method's requests are of type *Req, and it must not stream them. key
-// returns "" for a request without affinity. WithAffinity works with
-// [NewClient], and is ignored elsewhere.
+// The method's requests are of type *Req, and the method must not stream
+// requests. key returns "" for a request without affinity. WithAffinity works
+// with [NewClient], and is ignored elsewhere.
 func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {
 	keyOf := func(message any) string { return key(message.(*Req)) }
 

@@ -121,8 +121,9 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 	}
 }
 
-// The affinity in the context is sent like that of gRPC's clients, with the
-// request's headers, in place of the request's affinity.
+// If the context has an affinity, newCall sends that one, and not the
+// request's. The call's metadata is that of gRPC's clients, with the request's
+// headers added.
 func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	ctx := runtime.WithAffinity(t.Context(), "user-4711")
 	want, _ := metadata.FromOutgoingContext(ctx)

@@ -74,8 +74,9 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	return c.unary(call), nil
 }
 
-// repeatable lets gRPC repeat a call of any size that a net/http server had not
-// begun when the server stopped. The call's only message is in memory anyway.
+// repeatable lets gRPC repeat a call of any size. A repetition is needed if a
+// net/http server stops before it has begun the call. The call's only message
+// is in memory anyway.
 var repeatable = grpc.MaxRetryRPCBufferSize(math.MaxInt)
 
 func (c httpClient) unary(call *call) *http.Response {
@@ -179,7 +180,8 @@ func newCall(req *http.Request) (*call, error) {
 		key = *ofRequest
 	}
 
-	// Also for the context's own affinity: md has replaced its header.
+	// This also restores the header of the context's own affinity, which md has
+	// replaced.
 	if key != "" {
 		c.ctx = runtime.WithAffinity(c.ctx, key)
 	}

@@ -83,7 +83,7 @@ func handling(ctx context.Context, header http.Header, stream bool) context.Cont
 		return nil, nil
 	}
 
-	_, _ = runtime.CarryLane(ctx, nil, nil, keep) // returns the error of keep
+	_, _ = runtime.CarryLane(ctx, nil, nil, keep) // returns the results of keep
 
 	return ctx
 }
@@ -100,9 +100,9 @@ func ended(ctx context.Context) error {
 }
 
 // leaderConn is a stream whose Send and Receive return an error after the end
-// of the leadership. A Receive that is under way then is not interrupted, as it
-// is by leader.Guard: that needs a goroutine for each Receive, which may
-// outlive the handler.
+// of the leadership. Unlike leader.Guard, leaderConn does not interrupt a
+// Receive that is under way at that time: an interruption would need a
+// goroutine for each Receive, which might outlive the handler.
 type leaderConn struct {
 	connect.StreamingHandlerConn
 	ctx context.Context
@@ -169,8 +169,8 @@ type leadership = interface {
 // then fails with UNAVAILABLE, as behind leader.Guard. So does a unary call
 // whose handler returns an error.
 //
-// A leader that resigns in order waits for unary calls until their contexts
-// end: when the handler returns, or earlier if the caller cancels or the
+// A leader that resigns waits until the contexts of unary calls end. A context
+// ends when the handler returns, or earlier if the caller cancels or the
 // deadline passes. So a handler that resigns must do so in another goroutine.
 func CheckLeader(ctx context.Context, leads leadership) error {
 	call, ok := ctx.Value(handledKey{}).(handled)

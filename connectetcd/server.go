@@ -38,18 +38,20 @@ type Server struct {
 }
 
 // NewServer returns a server for s. The options are as in
-// [runtime.Registry.NewServer]. Call Serve and Shutdown of s only with
-// [Server.Announce].
+// [runtime.Registry.NewServer]. Do not call Serve and Shutdown of s, unless you
+// use [Server.Announce] in place of [Server.Serve].
 //
 // Services are registered on the Handler of s, which must be an *http.ServeMux
 // or nil: NewServer panics for another Handler. The other routes of the
 // ServeMux stay, and NewServer replaces nil by a new ServeMux. To put
 // middleware around the services, wrap the Handler after NewServer.
 //
-// All calls of a caller share one connection. So, if TLSNextProto of s is nil,
-// NewServer replaces two zeros in its HTTP2: by 10,000 streams, and by a
-// receive buffer of 4 MiB a connection. A slow upload may fill net/http's
-// buffer of 1 MiB a stream, and does not block other calls in the larger one.
+// All calls of a caller share one connection, so NewServer raises two defaults
+// of net/http: MaxConcurrentStreams becomes 10,000, and
+// MaxReceiveBufferPerConnection 4 MiB. A slow upload may fill the buffer of its
+// stream, 1 MiB by default. It does not block other calls while the
+// connection's buffer is larger. NewServer changes only fields of HTTP2 that
+// are 0, and none if TLSNextProto of s is set.
 func NewServer(
 	registry *runtime.Registry,
 	s *http.Server,
@@ -131,8 +133,9 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 // s by default), and calls the HTTP server's Shutdown. After the stop timeout
 // (20 s by default) it calls Close, which cuts open calls.
 //
-// Serve serves TLS if the TLSConfig has a certificate: lis must not do so, too.
-// It closes lis, and returns nil after a clean drain. It can be called once.
+// Serve serves TLS if the TLSConfig has a certificate: lis must then not be a
+// TLS listener. It closes lis, and returns nil after a clean drain. It can be
+// called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if err := checkHTTP2(s.below.http, lis); err != nil {
 		return errors.Join(err, lis.Close())
@@ -181,8 +184,9 @@ func WithRegisterOptions(opts ...runtime.RegisterOption) connect.HandlerOption {
 
 // health adapts a checker to gRPC's health service, which a runtime.Server
 // polls every second. Watch stays unimplemented. Values of health are
-// comparable: if several servers share a checker, runtime.Server notices that,
-// and does not change the checker's statuses.
+// comparable, so that runtime.Server notices if several servers share a
+// checker: the drain of a server then does not change the statuses of services
+// that others serve.
 type health struct {
 	healthpb.UnimplementedHealthServer
 	checker grpchealth.Checker

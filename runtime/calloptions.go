@@ -25,20 +25,21 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 
 // WithTarget sends the calls made with the returned context to the service's
 // instance with the given id, and to no other instance. An instance that has
-// left gets the calls while it is connected and healthy. Otherwise they fail
-// with Unavailable, or wait if they are wait-for-ready. In the contexts that
-// gRPC derives from it, for the call's credentials and by ClientStream.Context,
-// the target holds only for calls to the same service. WithTarget works on
-// connections made by [Registry.NewClient], as generated clients have them.
+// left etcd gets the calls while it is still connected and healthy. If the
+// instance cannot be reached, the calls fail with Unavailable or, if they are
+// wait-for-ready, wait. gRPC passes the context of a call to credentials, and
+// returns it from ClientStream.Context: in these contexts, the target holds
+// only for calls to the same service. WithTarget works on connections made by
+// [Registry.NewClient], which generated clients use.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
 }
 
 // WithLane sends the calls made with the returned context to the instances in a
 // lane, if the routes of the service's policy put instances in lanes.
-// Connections made by [Registry.NewClient], as generated clients have them,
-// also send the lane to the server as request metadata: see [CarryLane]. Calls
-// with a lane that is not 1 to 128 letters, digits and "-_.:/" end with
+// Connections made by [Registry.NewClient], which generated clients use, also
+// send the lane to the server as request metadata: see [CarryLane]. Calls with
+// a lane that is not 1 to 128 letters, digits and "-_.:/" end with
 // InvalidArgument. An empty lane removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
 	return calloptions.WithLane(ctx, lane)

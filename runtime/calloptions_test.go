@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/model"
 )
 
-// contextOfOthers is a context of a type that == panics on, such as another
-// interceptor may make.
+// contextOfOthers is a context whose comparison by == panics. Interceptors of
+// other libraries may make such contexts.
 type contextOfOthers struct {
 	context.Context
 	_ []any
@@ -72,8 +72,8 @@ func TestSendLane(t *testing.T) {
 	}
 }
 
-// TestContextOfAnotherCall makes calls with the context of a stream, which is
-// also that of its credentials.
+// TestContextOfAnotherCall makes calls with the context of a stream. gRPC
+// passes that context to the stream's credentials, too.
 func TestContextOfAnotherCall(t *testing.T) {
 	users := &clientBuilder{service: "users", client: new(model.Client)}
 	orders := &clientBuilder{service: "orders", client: new(model.Client)}

@@ -9,9 +9,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// CarryLane is a server's interceptor of unary calls that passes on lanes: the
-// calls that a handler makes with its context have the lane of the call that it
-// handles. An invalid lane is ignored.
+// CarryLane is a unary server interceptor that passes on lanes: the calls that
+// a handler makes with its context get the lane of the handled call. It ignores
+// an invalid lane.
 //
 //	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
 func CarryLane(
@@ -48,8 +48,8 @@ func (s serverStream) Context() context.Context {
 	return s.ctx
 }
 
-// incomingLane adds the lane that the caller of a call has sent to the call's
-// context. ok is false without a valid lane.
+// incomingLane returns ctx with the lane from the request metadata of the
+// handled call. ok is false if the metadata has no valid lane.
 func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {

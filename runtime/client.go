@@ -101,8 +101,9 @@ func (r *Registry) newClient(
 	return b, conn, nil
 }
 
-// track adds conn to the connections that Registry.Close closes. When their
-// number has doubled, it drops those that the caller has closed.
+// track adds conn to the connections that Registry.Close closes. Each time
+// their number has doubled, track drops the connections that the caller has
+// closed.
 func (r *Registry) track(conn *grpc.ClientConn) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,7 +153,7 @@ func splitDialOptions(
 // that name an instance, and by [Instances.All], but not concurrently for one
 // connection. It must return quickly, must not change the metadata, and must
 // not panic: gRPC's goroutines do not recover. If there are several
-// WithSelector options, the last is in force. It works with
+// WithSelector options, the last is in force. The option works with
 // [Registry.NewClient] and generated constructors, and is ignored elsewhere.
 // Default: all endpoints.
 func WithSelector(selector func(Endpoint) bool) grpc.DialOption {

@@ -29,7 +29,7 @@ type clientOptions struct {
 	selector      func(Endpoint) bool
 	subset        int
 	serviceConfig string
-	targetsOnly   bool // each call names its instance, as the calls of an Instances do
+	targetsOnly   bool // each call names its instance: for Instances
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and
@@ -163,9 +163,9 @@ type targetOption struct {
 	calloptions.Target
 }
 
-// addressed returns the context of a call as the policy and the server need it:
-// with the target among the call's options, and with the lane as request
-// metadata.
+// addressed returns ctx, the context of a call, with what the policy and the
+// server need: the target from opts, and the lane as request metadata. It
+// returns an error if the lane is invalid.
 func (b *clientBuilder) addressed(
 	ctx context.Context,
 	stream bool,
@@ -186,7 +186,7 @@ func (b *clientBuilder) addressed(
 			"etcd: %.40q is not a lane: want %s", o.Lane, serviceconfig.WantLane)
 	}
 
-	// the context of a stream has the header already
+	// replaces the header if ctx is that of another stream, which has one
 	return calloptions.WithHeader(ctx, serviceconfig.LaneHeader, o.Lane), nil
 }
 
@@ -226,8 +226,9 @@ func (b *clientBuilder) stream(
 	return stream, b.explain(err)
 }
 
-// explain adds to the error of a call that the endpoints are not known yet, and
-// why. If they are known, err stays as it is. err may be nil.
+// explain appends to err, the error of a call, why the endpoints are not known
+// yet, if the call failed because of that. Otherwise it returns err, which may
+// be nil.
 func (b *clientBuilder) explain(err error) error {
 	if err == nil {
 		return nil
@@ -240,7 +241,8 @@ func (b *clientBuilder) explain(err error) error {
 
 	state := key.State()
 
-	// by the last known endpoints, or in the other region
+	// the call may have reached the last known endpoints, or the fallback
+	// cluster
 	mayArrive := state.Provisional || key.Away() > 0
 	if state.Known ||
 		discovery.Refused(state.Err) ||

@@ -19,10 +19,10 @@
 //
 // # Ownership
 //
-// The etcd client is the caller's: the registry never closes it, and it must
-// outlive the registry. Connections, watches and registrations that the
-// registry made end with [Registry.Close] at the latest. Close first removes
-// the entries from etcd, and its context bounds how long Close takes.
+// The etcd client is the caller's: the registry never closes the client, and
+// the client must outlive the registry. Connections, watches and registrations
+// that the registry made end with [Registry.Close] at the latest. Close first
+// removes the entries from etcd, and its context bounds how long Close takes.
 // Everything in this package is safe for concurrent use unless its
 // documentation says otherwise.
 //
@@ -34,9 +34,9 @@
 // :authority come from the caller and the generated code alone.
 package runtime
 
-// SupportPackageIsVersion1 is referred to by generated code, so that code which
-// needs a newer runtime than the one it is linked with fails to compile instead
-// of misbehaving. The cure is
+// SupportPackageIsVersion1 appears in generated code. Code that needs a newer
+// runtime than the linked one therefore does not compile. To update the
+// runtime, run
 //
 //	go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const SupportPackageIsVersion1 = true

@@ -21,17 +21,17 @@ const errorLevel = 2
 // on, as does the default logger if ETCD_CLIENT_DEBUG is set.
 func silenceDefaultLogger(client *clientv3.Client) {
 	logger := client.GetLogger()
-	// nil in a client that was put together from parts
+	// may be nil in a client that was made without clientv3.New
 	if logger == nil || os.Getenv("ETCD_CLIENT_DEBUG") != "" {
 		return
 	}
 
-	// In the zap version of the oldest etcd client that works, only Check
+	// With the zap version of the oldest supported etcd client, only Check
 	// returns a logger's name. Check writes nothing.
 	entry := logger.Check(errorLevel, "")
 	if entry != nil && entry.LoggerName == defaultLogger {
 		// writes nothing
 		silent := clientv3.NewCtxClient(context.Background()).GetLogger()
-		client.WithLogger(silent) //nolint:staticcheck // deprecated, but nothing else changes client
+		client.WithLogger(silent) //nolint:staticcheck // deprecated, but the only way to change the logger
 	}
 }

@@ -15,9 +15,8 @@ import (
 )
 
 // Status shows the client's endpoints without their passwords. A server finds
-// its address by the endpoints that the client had at first: a member
-// advertises http://localhost:2379 by default, and the client's AutoSync then
-// uses that.
+// its address by the endpoints in the client's config, not by those that
+// AutoSync sets: a member advertises http://localhost:2379 by default.
 func TestEndpoints(t *testing.T) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"http://root:s3cret@127.0.0.1:1"},

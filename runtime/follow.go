@@ -81,9 +81,10 @@ type View struct {
 	// using that view.
 	Provisional bool
 
-	// Endpoints are the service's, sorted by instance, without endpoints that
-	// their owners are withdrawing, unless there are no others. Those that left
-	// last stay for 5 s.
+	// Endpoints are the endpoints of the service, sorted by instance. Endpoints
+	// that their owners are withdrawing are omitted, unless there are no
+	// others. If the owners have withdrawn all endpoints, the last ones stay
+	// for 5 s.
 	Endpoints []Endpoint
 
 	// Held are the addresses of Endpoints that have vanished from etcd, and are

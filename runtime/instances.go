@@ -72,17 +72,17 @@ func (r *Registry) NewInstances(
 // harmless.
 func (i *Instances) Close() error {
 	i.stop()
-	_ = i.conn.Close() // fails only if it is closed
+	_ = i.conn.Close() // fails only if conn is already closed
 
 	return nil
 }
 
 // All returns the registered instances that [WithSelector] and [WithSubset]
 // select, sorted by instance id. It leaves out instances that are no longer in
-// etcd, even while calls may still go to them. All opens no connections. Until
-// ctx ends, it waits while the endpoints are not known. If etcd refuses the
-// read, the error is Unavailable, as for calls. The caller may change the
-// slice, but not the maps in it, which are shared.
+// etcd, even while calls may still go to them. All opens no connections. It
+// waits until the endpoints are known, or ctx ends. If etcd refuses the read,
+// the error is Unavailable, as for calls. The caller may change the slice, but
+// not the maps in it, which are shared.
 func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	s, err := i.state(ctx)
 	if err != nil {

@@ -25,8 +25,8 @@ var (
 	// EndpointJSON is the layout of etcd itself: KEY/INSTANCE holds
 	// {"Op":0,"Addr":"10.0.0.7:9000","Metadata":{…}}, as package
 	// go.etcd.io/etcd/client/v3/naming reads and writes it. Version, zone and
-	// weight are members of Metadata. Alone among the layouts it may name a
-	// host without a port, which then means port 443.
+	// weight are members of Metadata. Only in this layout may an address lack a
+	// port; port 443 is then used.
 	EndpointJSON Layout = sealed{endpoint.EndpointJSON}
 
 	// Plain is the bare address: KEY/INSTANCE holds 10.0.0.7:9000. It carries

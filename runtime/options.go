@@ -198,9 +198,9 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// addressCheck returns the function that returns an error for addresses that
-// may not be dialed. It replaces a prefix of IPv4 addresses mapped into IPv6 by
-// the prefix of the IPv4 addresses.
+// addressCheck returns a check, which returns an error if an address may not be
+// dialed. A prefix of IPv4 addresses mapped into IPv6 counts as the prefix of
+// the IPv4 addresses.
 func (o *options) addressCheck() (check func(addr string) error, err error) {
 	if o.allowed == nil {
 		return func(string) error { return nil }, nil

@@ -36,7 +36,7 @@ func TestAllowed(t *testing.T) {
 		{"10.0.0.0/8", "11.1.2.3:9000", within},
 		{"10.0.0.0/8", "[fd00::1]:9000", within},
 		{"fd00::/8", "[fd00::1]:9000", yes},
-		// Bits behind the prefix do not count.
+		// The bits after the length of a prefix do not count.
 		{"10.1.2.3/8", "10.9.9.9:1", yes},
 		// An address may be in any of several prefixes. 0.0.0.0/0 has no IPv6
 		// addresses, and ::/0 no IPv4 addresses.
@@ -44,7 +44,7 @@ func TestAllowed(t *testing.T) {
 		{"0.0.0.0/0", "127.0.0.1:1", yes},
 		{"0.0.0.0/0", "[::1]:1", within},
 		{"::/0", "127.0.0.1:1", within},
-		// No prefix allows no address.
+		// Without a prefix, no address is allowed.
 		{"", "127.0.0.1:1", within},
 		// A mapped IPv4 address is dialed as IPv4, so it counts as IPv4, in
 		// addresses and prefixes.

@@ -64,11 +64,12 @@ type Status struct {
 	Since time.Time // when State was entered
 }
 
-// WithOnStatus calls f after each change of the State of a registration, also
-// of a server's. f runs on a goroutine of the registry, one call at a time, in
-// the order of the changes. f may block and may call any method; Close does not
-// wait for f, so calls may come after Close has returned. If 65,536 changes
-// wait, the oldest are dropped. A panic in f is not recovered. Default: none.
+// WithOnStatus calls f after each change of the State of a registration,
+// including the registrations of servers. f runs on a goroutine of the
+// registry, one call at a time, in the order of the changes. f may block and
+// may call any method; Close does not wait for f, so calls may come after Close
+// has returned. If 65,536 changes wait, the oldest are dropped. A panic in f is
+// not recovered. Default: none.
 func WithOnStatus(f func(Status)) Option {
 	return func(o *options) {
 		if f != nil {

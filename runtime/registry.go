@@ -159,12 +159,13 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 }
 
 // Close withdraws the registrations of the process and revokes their leases.
-// Then it closes the connections that the registry made, and stops watching. It
-// waits for etcd only to withdraw. If ctx ends earlier, etcd has 0.1 s more;
-// the error names the leases that are left to expire, and connections and
-// watches are closed in the background. Servers go on serving without entries.
-// A call of Announce or Register that is under way returns an error. A second
-// Close waits for the first, and returns the same error.
+// Then it closes the connections that the registry made, and stops watching.
+// Only the withdrawal waits for etcd. If ctx ends first, Close waits for 0.1 s
+// more, and returns an error that names the leases that are left to expire.
+// Connections and watches are then closed in the background. Servers go on
+// serving without entries. A call of Announce or Register that is under way
+// returns an error. A second Close waits for the first, and returns the same
+// error.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
 	if r.closed || r.client == nil {
@@ -186,7 +187,7 @@ func (r *Registry) Close(ctx context.Context) error {
 		// only now: until the entries are withdrawn, calls arrive, and their
 		// handlers may use conns
 		for _, conn := range conns {
-			closing.Go(func() { _ = conn.Close() }) // fails only if it is closed
+			closing.Go(func() { _ = conn.Close() }) // fails only if conn is already closed
 		}
 
 		closing.Wait()
@@ -246,7 +247,8 @@ func (r *Registry) start() error {
 	return nil
 }
 
-// startLeasing does what start does, for operations that need a lease.
+// startLeasing calls start, for operations that need a lease. It also returns
+// an error if the etcd client has no Lease.
 func (r *Registry) startLeasing() error {
 	if err := r.start(); err != nil {
 		return err
@@ -275,7 +277,7 @@ func (r *Registry) full(key string) string {
 }
 
 // endpoints returns the etcd client's endpoints without passwords. A client
-// that was put together from parts has no endpoints: up to etcd's client 3.6,
+// that was made without clientv3.New has no endpoints: up to etcd's client 3.6,
 // its method Endpoints panics.
 func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
@@ -344,8 +346,9 @@ func (r *Registry) checkFallback() error {
 	return nil
 }
 
-// keysForFallback returns the keys for a registry whose fallback is r, or nil
-// if r is nil or closed. The first call starts the background work of r.
+// keysForFallback returns the keys of r, for a registry whose fallback is r. It
+// returns nil if r is nil or cannot be used. The first call starts the
+// background work of r.
 func (r *Registry) keysForFallback() *discovery.Keys {
 	if r.start() != nil { // also if r is nil
 		return nil

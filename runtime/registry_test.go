@@ -192,7 +192,7 @@ func TestErrorsNameTheNamespace(t *testing.T) {
 	}
 }
 
-// A client that was put together from parts needs no Lease for discovery.
+// A client that was made without clientv3.New needs no Lease for discovery.
 func TestAClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())
 	client.KV = away(t).KV
@@ -401,8 +401,8 @@ func TestRegisterMisuse(t *testing.T) {
 	}
 }
 
-// TestYieldChanges_SetAfterError shows a Watch an error and its end. Without
-// the end, users would act on the error for good.
+// After an error has ended, yieldChanges yields the set, even if the set is the
+// same. Otherwise users would not notice the end of the error.
 func TestYieldChanges_SetAfterError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type state struct {
@@ -449,8 +449,8 @@ func TestYieldChanges_SetAfterError(t *testing.T) {
 	})
 }
 
-// A hook that hangs holds nothing up, and makes the registry keep only so many
-// changes: the oldest are left out.
+// While the function of WithOnStatus hangs, a change of status does not block,
+// and at most maxQueue changes wait: the oldest are dropped.
 func TestOnStatus_Hangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []int

@@ -33,7 +33,8 @@ const Scheme = "etcd"
 // grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`).
 // Give each connection its own Resolver, because a Resolver remembers whether
 // its connection has had a live config. All connections to a key get the same
-// lists of endpoints, and wait 20 µs for each endpoint before the next list.
+// lists of endpoints. The pause between two lists is at least 20 µs for each
+// endpoint.
 //
 // Generated code uses [Registry.NewClient], which does more.
 func (r *Registry) Resolver() resolver.Builder {
@@ -148,7 +149,7 @@ func (r *Registry) unknown(key *discovery.Key) string {
 	}
 
 	why := r.etcd.Why(context.DeadlineExceeded)
-	if why != nil { // the first read of the endpoints is under way
+	if why != nil { // no error yet: the first read is under way
 		text += ": " + why.Error()
 	}
 

@@ -61,7 +61,7 @@ func FuzzTarget(f *testing.F) {
 				target, key, layout, again, gotKey, gotLayout, err)
 		}
 
-		// net/url must parse it
+		// net/url must parse the authority
 		authority := new(builder).OverrideAuthority(resolver.Target{URL: *u})
 		parsed, err := url.Parse("https://" + strings.ReplaceAll(authority, "%", "%25"))
 		if err != nil ||

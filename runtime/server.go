@@ -30,19 +30,20 @@ type GRPCServer interface {
 }
 
 // Server is a gRPC server whose services are in etcd while it serves. Generated
-// code registers and publishes services on it. Then either its method Serve
-// serves it, once, or the application does, and calls Announce and Withdraw.
+// code registers and publishes services on it. Then call Serve, once.
+// Alternatively, the application serves the gRPC server itself, and calls
+// Announce and Withdraw.
 //
 // If a health service, grpc.health.v1.Health, is registered on the Server (not
 // on the gRPC server beneath), the entry of a service is out of etcd while the
 // health service reports NOT_SERVING for it. For a service that the health
 // service does not know, the health of the whole server counts. If neither
 // server has a health service, Serve registers gRPC's own, which reports
-// SERVING for every service until the server drains. gRPC ends the process if a
-// service is registered on a server that serves already, so register one before
-// such a server serves another listener. Under the name [RegistrationHealth],
-// gRPC's health service reports whether all entries are in etcd, for readiness
-// probes.
+// SERVING for every service until the server drains. But gRPC ends the process
+// if a service is registered on a gRPC server that already serves. So, if the
+// gRPC server serves another listener before Serve, first register a health
+// service. Under the name [RegistrationHealth], gRPC's health service reports
+// whether all entries are in etcd, for readiness probes.
 //
 // Entries list the methods that the server serves, if their layout carries
 // metadata. In a rollout that adds a method, callers call that method on the
@@ -91,9 +92,11 @@ func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	return server
 }
 
-// RegisterService registers a service on the gRPC server beneath. For misuse
-// that would make that server end the process, Serve and Announce return an
-// error. If one of them was called before, RegisterService logs the error.
+// RegisterService registers a service on the gRPC server beneath. If that
+// server would end the process because of misuse, such as a second
+// registration, RegisterService does not register the service, and Serve and
+// Announce return an error. If one of them was called before, RegisterService
+// logs the error.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +196,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 
 	if hooks := desc.hooks(); hooks.Companion != nil {
 		entry.Companion = func(e registrar.Entry, changed func()) (registrar.Companion, error) {
-			// the other half is left to other calls
+			// the other half of the timeout is for other calls
 			return hooks.Companion(s.registry.host, e, s.opts.stopTimeout/2, changed)
 		}
 	}
@@ -236,12 +239,13 @@ type serverOptions struct {
 // "host:port", or a host alone, which gets the listener's port. A network, such
 // as "10.0.0.0/8" or "fd00::/8", stands for this host's address in it, also
 // with the listener's port. Loopback addresses count only in a loopback
-// network, and link-local IPv6 addresses and those of interfaces that are down
-// never. If the host has no address there, the announcement tries again each
-// second; several are an error. The default is the environment variable
-// GRPC_ADVERTISE_ADDR. If that is not set, the default is the address of the
-// listener or, if the listener listens on all addresses, the local address that
-// this host uses to reach etcd.
+// network. Link-local IPv6 addresses, and addresses of interfaces that are
+// down, never count. If the host has no address in the network, the
+// announcement tries again each second. Several addresses in the network are an
+// error. The default is the environment variable GRPC_ADVERTISE_ADDR. If that
+// is not set, the default is the address of the listener or, if the listener
+// listens on all addresses, the local address that this host uses to reach
+// etcd.
 func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }

@@ -47,9 +47,10 @@ func (h *serverHealth) problem(services map[string][]string) string {
 }
 
 // serve registers gRPC's own health service on s, unless info, the services of
-// s, has a health service. Only serverHealth sets the statuses of gRPC's own,
-// so they are not watched. In the application's, serve sets what another server
-// has drained to SERVING.
+// s, has a health service. Only serverHealth sets the statuses of gRPC's own
+// health service, so they are not watched. If the application has registered a
+// health service, serve sets SERVING there for the services of group that
+// another server's drain has set to NOT_SERVING.
 func (h *serverHealth) serve(
 	s grpc.ServiceRegistrar,
 	info map[string]grpc.ServiceInfo,
@@ -122,9 +123,9 @@ func (h *serverHealth) reporter() func(registered bool) {
 }
 
 // drain shuts down gRPC's own health service. It does not shut down the
-// application's, which other servers may use: there, it sets the services that
-// only this server has to NOT_SERVING. They stay so until a server serves them
-// again.
+// application's health service, which other servers may use: there, it sets
+// NOT_SERVING for the services that only this server has. That status stays
+// until a server serves them again.
 func (h *serverHealth) drain(group *registrar.Group) {
 	if h.own != nil {
 		h.own.Shutdown()

@@ -23,17 +23,18 @@ const handlerTimeout = time.Second
 // until then. It closes lis. It announces the services in the background, so
 // that it serves even while etcd cannot be reached.
 //
-// When ctx ends, Serve drains. The health service turns NOT_SERVING for good:
-// only the next Serve of the registry with the same health service sets what it
-// serves to SERVING. Serve withdraws the services within 5 s, and waits for the
-// drain delay, so that callers notice. A leader refuses leader calls, and
-// resigns when those under way have ended, after 4 s or half of the stop
-// timeout at the latest. Calls may finish within the stop timeout, and are then
-// cut. Serve returns nil after a clean drain, and otherwise an error that says
-// which steps or calls were cut short. If the gRPC server fails, Serve drains
-// without the delay, and returns that error.
+// When ctx ends, Serve drains. It sets NOT_SERVING in the health service. That
+// status stays, unless another server of the registry with the same health
+// service serves the services later: its Serve sets SERVING. Serve withdraws
+// the services within 5 s, and waits for the drain delay, so that callers
+// notice. A leader refuses new leader calls, and resigns when those under way
+// have ended, or after 4 s or half of the stop timeout, whichever is shorter.
+// Calls may finish within the stop timeout, and are then cut. Serve returns nil
+// after a clean drain, and otherwise an error that says which steps or calls
+// were cut short. If the gRPC server fails, Serve drains without the delay, and
+// returns that error.
 //
-// A server is served once.
+// Serve can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if lis == nil {
 		return errors.New("etcd: Serve was given a nil listener")
@@ -70,8 +71,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 
 	select {
 	case err = <-served:
-		// drain reads this nil, and ends the calls that a failed listener
-		// leaves open
+		// drain reads this nil in place of the result, and ends the calls that
+		// a failed listener leaves open
 		served <- nil
 
 	case err = <-failed:
@@ -144,7 +145,7 @@ func (s *Server) drain(
 	served chan error,
 	conns *listener.Conns,
 ) error {
-	// precedes health.drain, so that its NOT_SERVING does not pause the entries
+	// End precedes health.drain: otherwise NOT_SERVING would pause the entries
 	s.group.End()
 	s.health.drain(s.group)
 	errs := []error{s.group.Withdraw(context.WithoutCancel(ctx))} // ctx has ended

@@ -174,8 +174,8 @@ func TestServeNothing(t *testing.T) {
 	}
 }
 
-// A listener that fails leaves the connections that it has accepted. Serve ends
-// the calls on them before it returns.
+// After a failure of the listener, its accepted connections are still open.
+// Serve ends the calls on them before it returns.
 func TestServeFailsBesideACall(t *testing.T) {
 	d := deaf{began: make(chan struct{}), released: make(chan struct{})}
 	g := grpc.NewServer()
@@ -288,8 +288,8 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 	return g
 }
 
-// A server whose gRPC server serves another listener already can be served if
-// that has a health service.
+// Serve works with a gRPC server that already serves another listener, if a
+// health service is registered on the gRPC server.
 func TestServe_AnotherListener(t *testing.T) {
 	own := grpc.NewServer()
 	healthpb.RegisterHealthServer(own, health.NewServer())
@@ -300,9 +300,10 @@ func TestServe_AnotherListener(t *testing.T) {
 	}
 }
 
-// Of the servers that share a health service, one that drains sets only what no
-// other has to NOT_SERVING, and for good. The next server sets what it serves
-// to SERVING. No server has an entry yet, since none has found its address.
+// Several servers share a health service. A server that drains sets NOT_SERVING
+// only for services that no other server has, and the status stays. A server
+// that starts later sets SERVING for its services. No server has an entry yet,
+// because none has found its address.
 func TestServe_SharesAHealthService(t *testing.T) {
 	h := health.NewServer()
 	registry := offline(t)
@@ -375,7 +376,7 @@ func TestReporter_TheLastStatusStays(t *testing.T) {
 		report := (&serverHealth{setter: h}).reporter()
 		report(false)
 		report(true)
-		time.Sleep(time.Minute) // for what is under way
+		time.Sleep(time.Minute) // for a late change
 
 		resp, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: RegistrationHealth})
 		if got := resp.GetStatus(); got != healthpb.HealthCheckResponse_SERVING {

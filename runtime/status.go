@@ -43,7 +43,7 @@ type KeyStatus struct {
 	HeldAddrs []string // the addresses of the held endpoints, sorted
 
 	// the addresses of Endpoints that the live config drains, sorted; a
-	// min_healthy_percent in a proto file is not known here
+	// min_healthy_percent that only a proto file sets is ignored
 	DrainedAddrs []string
 
 	// in etcd, but not among Endpoints, because their owners are withdrawing
@@ -115,10 +115,10 @@ func endpointsOf(backends []*discovery.Backend) []Endpoint {
 	return endpoints
 }
 
-// drained returns the addresses of the endpoints that get no new calls by the
-// live config, sorted.
+// drained returns the sorted addresses of the endpoints that the live config
+// drains.
 func drained(state *discovery.State) (addrs []string) {
-	// nil if there is no live config: one in force can be parsed
+	// config is nil without a live config; a live config in force can be parsed
 	config, _ := serviceconfig.Parse(state.Live)
 	if etcd := config.Etcd(); etcd != nil {
 		for e := range state.Drained(etcd) {

@@ -377,7 +377,8 @@ func TestEnds(t *testing.T) {
 }
 
 // A client option for a protocol other than gRPC, or for compression by
-// Connect, makes calls fail. Any host, JSON and gRPC's gzip work.
+// Connect, makes calls fail. Any host in the base URL, JSON, and gRPC's gzip
+// work.
 func TestOtherProtocols(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")

@@ -305,8 +305,9 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 	return s, leads
 }
 
-// Calls for the leader reach the leader. An instance that does not lead rejects
-// them, unary calls and streams. The end of the leadership ends them.
+// Calls for the leader reach the leader, both unary calls and streams. An
+// instance that does not lead rejects such calls. Calls under way end with the
+// leadership.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	_, leads := w.desk("a")

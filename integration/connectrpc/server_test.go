@@ -202,8 +202,8 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 	_ = chat.CloseResponse()
 }
 
-// The http.Server still serves its other routes over HTTP/1, and the services
-// by gRPC and the Connect protocol, in a middleware.
+// The http.Server serves its other routes over HTTP/1, and the services by gRPC
+// and the Connect protocol. A middleware wraps all of them.
 func TestOtherRoutes(t *testing.T) {
 	w := newWorld(t)
 	mux := http.NewServeMux()
@@ -280,7 +280,7 @@ func TestTLS(t *testing.T) {
 
 			lis := kit.Listen(t)
 			if name != "the server's" {
-				lis = struct{ net.Listener }{tls.NewListener(lis, config)} // as a program wraps it
+				lis = struct{ net.Listener }{tls.NewListener(lis, config)} // as a program may wrap it
 			}
 
 			stop := kit.Run(t, func(ctx context.Context) error { return server.Serve(ctx, lis) })
@@ -486,7 +486,7 @@ func TestAnnounce(t *testing.T) {
 		MaxReceiveBufferPerStream:     9,
 	}
 
-	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){} // as by x/net/http2
+	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){} // as x/net/http2 sets it
 
 	for i, given := range []*http.Server{{}, {HTTP2: configured}, {TLSNextProto: byHand}} {
 		connectetcd.NewServer(registry, given)

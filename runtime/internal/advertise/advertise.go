@@ -294,7 +294,7 @@ func Check(addr string) error {
 
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		host = strings.Trim(addr, "[]") // addresses of some layouts have no port
+		host = strings.Trim(addr, "[]") // in EndpointJSON, addr may lack a port
 	}
 
 	why := ""

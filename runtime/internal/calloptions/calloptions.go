@@ -65,8 +65,8 @@ func stored(ctx context.Context) *Options {
 	return &none
 }
 
-// Of returns the options of the calls to a service made with ctx, which must
-// not be written to.
+// Of returns the options that ctx gives to calls to a service. The caller must
+// not write to them.
 func Of(ctx context.Context, service string) *Options {
 	o := stored(ctx)
 	if o.Service != "" && o.Service != service {
@@ -77,8 +77,8 @@ func Of(ctx context.Context, service string) *Options {
 }
 
 // ForCall returns the context and the options of one call to a service. gRPC
-// passes the context to credentials, and returns it from ClientStream.Context.
-// Calls to other services with this context do not have the call's target.
+// passes this context to credentials, and returns it from ClientStream.Context.
+// So calls to other services may be made with it: they do not have the target.
 func ForCall(
 	ctx context.Context,
 	service string,
@@ -118,7 +118,7 @@ func WithLane(ctx context.Context, lane string) context.Context {
 	case stored(ctx).Lane == lane:
 		return ctx
 	case lane == "":
-		// the context of a stream has the header
+		// ctx may be the context of a stream, which has the header
 		ctx = WithHeader(ctx, serviceconfig.LaneHeader, "")
 	}
 

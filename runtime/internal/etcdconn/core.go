@@ -9,9 +9,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// The bound of the backoff of a failed connection is a twentieth of the time
-// that it has been down, within these limits. The backoff is between half of
-// the bound and the bound.
+// minPause and maxPause limit the pause before a failed connection is retried.
+// The bound of the pause is a twentieth of the time since the connection went
+// down, within these limits. The pause is random, from half of the bound to the
+// bound.
 const (
 	minPause = 300 * time.Millisecond
 	maxPause = time.Second
@@ -28,7 +29,7 @@ const lostAfter = time.Second
 // core decides how to react to the states of the connection. It does no I/O and
 // reads no clock.
 type core struct {
-	// the connection has been up or has failed, so that coming up is a
+	// the connection has been up or has failed; if so, the next Ready is a
 	// reconnect
 	again bool
 
@@ -44,8 +45,8 @@ type core struct {
 	reason error
 }
 
-// command lists the shell's next actions: the retry after a pause, the others
-// at once.
+// command lists the shell's next actions. The retry follows after a pause, and
+// the other actions at once.
 type command struct {
 	reconnected bool // report that the connection is back
 	restored    bool // log the end of a loss that was logged

@@ -109,8 +109,8 @@ func TestCoreTellsOfALoss(t *testing.T) {
 	}
 }
 
-// Of several causes with the same meaning, the first stays until the connection
-// is up (K11).
+// A new cause replaces the previous one only if it has another meaning. The
+// cause is cleared when the connection is up (K11).
 func TestCoreRemembersTheCause(t *testing.T) {
 	var c core
 	c.onState(connectivity.TransientFailure, start)

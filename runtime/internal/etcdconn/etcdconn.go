@@ -44,7 +44,8 @@ type Conn struct {
 }
 
 // New returns a Conn that does nothing before Run. conn is nil for an etcd
-// client made of parts; such a connection never counts as down.
+// client that was made without clientv3.New. Such a client never counts as
+// disconnected.
 func New(conn *grpc.ClientConn, client Client) *Conn {
 	return &Conn{conn: conn, client: client}
 }

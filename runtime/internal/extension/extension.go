@@ -44,8 +44,8 @@ type Routing struct {
 	Router  discovery.Router
 	Methods map[string]bool // the routed methods, by the full name
 
-	// interceptors that run before the runtime's, so that they see the errors
-	// it has explained
+	// with interceptors outside the runtime's, which see the errors after the
+	// runtime has explained them
 	Options []grpc.DialOption
 }
 
@@ -61,10 +61,10 @@ type Host struct {
 	State sync.Map
 }
 
-// CompanionsOf returns the companions of a service key's entries in a process,
-// a *runtime.Registry or *runtime.Server, as [registrar.Registrar.Companions]
-// does. Package runtime sets CompanionsOf, so that these types need no exported
-// method.
+// CompanionsOf returns the companions of the entries that process, a
+// *runtime.Registry or *runtime.Server, has under a service key: see
+// [registrar.Registrar.Companions]. Package runtime sets CompanionsOf, so that
+// these types need no exported method.
 var CompanionsOf func(
 	process any,
 	key string,

@@ -107,8 +107,8 @@ func (f *Follower) reportDue() {
 	}
 }
 
-// poll calls Check for a service until ctx ends, one call at a time. It calls
-// answered after each of them.
+// poll calls Check for a service until ctx ends, one call at a time. After each
+// Check, it calls answered.
 func (f *Follower) poll(ctx context.Context, service string, answered func()) {
 	request := &healthpb.HealthCheckRequest{Service: service}
 	sent := make(chan struct{}, 1)

@@ -42,7 +42,7 @@ func response(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthChec
 
 // follow runs test with a Follower of two groups, of service a and of b, in a
 // synctest bubble, which fails if a goroutine still runs after Stop. expect
-// compares the reports since its last call.
+// compares the reports since its last call with want.
 func follow(
 	t *testing.T,
 	server healthpb.HealthServer,
@@ -147,7 +147,7 @@ func TestHealth_FaultyServices(t *testing.T) {
 // TestHealth_OneCheckHangs checks that other services are followed while Check
 // of one hangs, and that Follow and Stop do not wait for that Check (G20).
 func TestHealth_OneCheckHangs(t *testing.T) {
-	// made in the bubble
+	// the first call makes the channel in the synctest bubble
 	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) })
 	var b atomic.Int32
 	b.Store(int32(up))

@@ -13,12 +13,12 @@ import (
 )
 
 // Conns are the open connections of a listener. They are not wrapped, because
-// gRPC and others do more for a *net.TCPConn.
+// gRPC and other libraries use more features of a *net.TCPConn.
 type Conns struct {
 	mu sync.Mutex
 
-	// whether no data has come in; a closed connection stays until the garbage
-	// collection
+	// for each connection, whether no data has come in; a closed connection
+	// stays until it is garbage-collected
 	silent map[weak.Pointer[net.TCPConn]]bool
 
 	closed bool // new connections are closed at once
@@ -90,8 +90,9 @@ func (c *Conns) onData(conn *net.TCPConn) {
 	c.silent[weak.Make(conn)] = false
 }
 
-// awaitData waits for the first data on a connection, or for its end. Until
-// then other readers of conn block, and must not begin before began is closed.
+// awaitData waits for the first data on a connection, or for its end. It closes
+// began once it waits. Other readers must not begin earlier, and block until
+// awaitData returns.
 func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.onData(conn)
 

@@ -33,8 +33,7 @@ type Backend struct {
 	Leaving  bool            // the entry is marked as leaving
 	Methods  string          // the method list in the entry, or ""
 
-	// of the entry: its lease, and the revision that created it; 0 if etcd did
-	// not say
+	// the lease and the create revision of the entry; 0 if unknown
 	Lease, Created int64
 
 	grpc atomic.Pointer[resolver.Endpoint] // see GRPC; nil until that is called
@@ -51,8 +50,8 @@ func New(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 	return b
 }
 
-// Equal reports whether b and o have equal endpoints and layouts, and are of
-// one server process.
+// Equal reports whether b and o have equal endpoints and layouts, and belong to
+// the same server process.
 func (b *Backend) Equal(o *Backend) bool {
 	return b == o ||
 		b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint) && !b.Restarted(o)
@@ -139,9 +138,9 @@ func GRPC(backends []*Backend) []resolver.Endpoint {
 }
 
 // Of returns the backend of an endpoint that a policy was given. If another
-// resolver, or a parent policy, has made the address, Of returns a new backend,
-// which keeps this address for connections. An endpoint that does not come from
-// etcd has its address as instance id.
+// resolver or a parent policy has made the address, Of returns a new backend
+// whose gRPC form is ep, so that connections use that address. An endpoint that
+// does not come from etcd has its address as instance id.
 func Of(ep resolver.Endpoint) *Backend {
 	v, ok := ep.Attributes.Value(valueKey{}).(*value)
 	b := (*Backend)(v)
@@ -167,9 +166,9 @@ func Of(ep resolver.Endpoint) *Backend {
 	return given
 }
 
-// Lists returns a state with GRPC(backends), and with the same as addresses,
-// for policies that do not read resolver.State.Endpoints, such as those on
-// gRPC's balancer/base.
+// Lists returns a resolver state with the backends as Endpoints and also as
+// Addresses: some policies do not read Endpoints, such as those on gRPC's
+// balancer/base.
 func Lists(backends []*Backend) resolver.State {
 	s := resolver.State{
 		Endpoints: GRPC(backends),
@@ -214,15 +213,15 @@ type KeyState struct {
 	Known    bool   // the endpoints are known
 
 	// Endpoints are the endpoints that calls may use, with held ones, sorted by
-	// instance. There are none while calls wait for etcd to replace the last
-	// known ones. They are shared and must not be written to.
+	// instance. Endpoints is empty while calls wait for etcd to replace the
+	// last known endpoints. It is shared and must not be written to.
 	Endpoints []*Backend
 
 	// the addresses of Endpoints that etcd no longer has; may be nil
 	Held map[string]struct{}
 
-	// Departed are the last endpoints of the key, if there are none now and the
-	// owners have just withdrawn these.
+	// Departed are the last endpoints of the key, if their owners have just
+	// withdrawn them and the key has no others.
 	Departed []*Backend
 }
 
@@ -236,7 +235,7 @@ type State struct {
 	// the service config's healthCheckConfig, which gRPC passes to no policy
 	Health string
 
-	Route Route // of the calls of Client.Routed
+	Route Route // for the methods in Client.Routed
 
 	// tells callers why the key has no endpoints; nil if the key has some, or
 	// if they are unknown
@@ -246,20 +245,21 @@ type State struct {
 	// policy
 	InState bool
 
-	// Away is the state of the key in the fallback cluster, nil without a
-	// fallback, or while the primary's etcd has neither answered nor failed to
-	// answer.
+	// Away is the state of the key in the fallback cluster. It is nil without a
+	// fallback, and until the primary's etcd has answered or failed.
 	Away *State
 }
 
-// Pending reports whether the endpoints are unknown, or etcd may have newer
-// ones: calls that they cannot serve wait.
+// Pending reports whether the endpoints of either cluster are unknown, or are
+// about to be replaced by those in etcd. Calls that the known endpoints cannot
+// serve then wait.
 func (s *State) Pending() bool {
 	return !s.Known && s.Err == nil || s.Away != nil && s.Away.Pending()
 }
 
-// Input returns the input of a plan for a connection. Its endpoints are shared,
-// unless a fallback has some of the same addresses.
+// Input returns the input of a plan for a connection. Its endpoints are shared
+// and must not be written to. If both clusters have an address, the input has
+// only the primary's endpoint.
 func (s *State) Input(
 	config *planner.Config,
 	client *planner.Client,
@@ -295,8 +295,8 @@ func (s *State) All() []*Backend {
 	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
-// primary returns the endpoints of the primary cluster that calls may go to.
-// Only while neither cluster has any, these are the ones that have left: their
+// primary returns the endpoints of the primary cluster that calls may go to. If
+// neither cluster has any, primary returns the departed endpoints: their
 // servers still take calls during the drain delay, or are soon back.
 func (s *State) primary() []*Backend {
 	if len(s.Endpoints) == 0 && (s.Away == nil || len(s.Away.Endpoints) == 0) {

@@ -42,7 +42,7 @@ func (s *Set) cheapest(now time.Duration) int {
 	switch {
 	case i == j || j < 0:
 		return s.picked(i, now)
-	case i < 0: // all were full, but then a call ended
+	case i < 0: // all were full when i was sought; then a call ended
 		return s.picked(j, now)
 	}
 
@@ -100,9 +100,11 @@ const maxDraws = 4
 
 // drawTwoByShares does the work of drawTwo while a share grows. It draws the
 // first member by the shares. If that member's share grows, the second is any
-// other member, and cheapest returns the first unless the first is much
-// costlier: with few calls under way, a growing member would be cheaper too
-// often. Otherwise the second is a member whose share does not grow.
+// other member, and cheapest prefers the first unless the first is much
+// costlier. If the first member's share does not grow, the second is a member
+// whose share does not grow either. So the calls of a growing member follow its
+// share. By cost alone, it would get too many: while few calls are under way,
+// it is often the cheaper one.
 func (s *Set) drawTwoByShares(t *table) (i, j int) {
 	i = t.find(s.tier.sequence.Next())
 	for range maxDraws {
@@ -171,8 +173,8 @@ const (
 	// healthy.
 	negligible = 1.0 / 1024
 
-	// maxLinear bounds the elapsed part of a time constant for which oldWeight
-	// uses 1 - x. It avoids math.Exp, which would take half of peak.end's time.
+	// maxLinear bounds the x for which oldWeight returns 1 - x in place of
+	// math.Exp(-x). math.Exp would take half of peak.end's time.
 	maxLinear = 1.0 / 1024
 )
 
@@ -268,7 +270,8 @@ func nextFailing(previous float64, failed bool) float64 {
 	return previous / 2
 }
 
-// oldWeight returns the weight in an average of a value that is since old.
+// oldWeight returns the weight of the previous average in the next one. since
+// is the time between them, and constant is the time constant.
 func oldWeight(since, constant time.Duration) float64 {
 	x := max(0, float64(since)) / float64(constant)
 	if x < maxLinear {

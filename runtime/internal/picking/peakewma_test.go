@@ -163,9 +163,9 @@ func TestPeak_Picks(t *testing.T) {
 	}
 }
 
-// TestPeak_StreamsAreNotTimed ends a stream after an hour. Its server still
-// gets as many calls as an equal one, as under least_request, until a stream
-// fails.
+// TestPeak_StreamsAreNotTimed ends a stream after an hour. Under both policies,
+// its server then gets as many calls as the other server. After a failed
+// stream, it gets few under peakEwma.
 func TestPeak_StreamsAreNotTimed(t *testing.T) {
 	for _, policy := range []Policy{leastRequest{2}, peakEwma{}} {
 		set := setOf(policy, nil, 1, 1)

@@ -51,8 +51,8 @@ func (ringHash) Traits() Traits {
 // Pick picks by the ring. A call with a key waits while its instance is
 // connecting, as in gRPC's ring_hash, so that all callers use that instance. A
 // call without a key takes the first ready instance on the ring. If no instance
-// is connecting, it also starts a connection to the first one that it passes
-// which is not ready.
+// is connecting, such a call also starts a connection to the first instance on
+// its way that no call has reached yet.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
 	hash, keyed := r.hash(ctx, o)

@@ -89,7 +89,7 @@ func (s *Set) Add(x *Stats, weight uint64) {
 // The values in Set.at for endpoints that are not ready.
 const (
 	notReady   = -1
-	connecting = -2 // or never reached
+	connecting = -2 // or never reached by a call
 )
 
 // LeaveOut skips an endpoint of the tier that is not ready or lacks the method.

@@ -101,8 +101,8 @@ func (t *table) grows(i int) bool {
 	return t != nil && t.shares != nil && t.shares[i] < 1
 }
 
-// find returns the index of the member whose part of the range of uint64
-// contains n.
+// find divides the range of uint64 among the members by their weights, and
+// returns the index of the member whose part contains n.
 func (t *table) find(n uint64) int {
 	at, _ := bits.Mul64(n, t.sums[len(t.sums)-1])
 	low := 0

@@ -96,7 +96,7 @@ func (s *Set) pickAt(policy Policy, now time.Duration) int {
 }
 
 // TestSlowStart_GrowsLinearly counts the picks in each second of a window of
-// ten.
+// ten seconds.
 func TestSlowStart_GrowsLinearly(t *testing.T) {
 	for _, tt := range []struct {
 		by      Policy

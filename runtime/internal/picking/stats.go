@@ -117,8 +117,9 @@ func init() {
 }
 
 // End returns the function to call at the end of a call for which Begin was
-// called. If timed is set, it measures the time since the last pick of the
-// address, except for a stream, whose outcome alone counts.
+// called. If timed is set, the function records how long the call took since
+// the last pick of the address, and its outcome. For a stream, it records only
+// the outcome.
 func (x *Stats) End(timed, stream bool) func(balancer.DoneInfo) {
 	r := records.Get().(*record)
 	r.stats = x

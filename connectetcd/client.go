@@ -1,6 +1,6 @@
 // Package connectetcd lets clients and servers of connect-go use the same etcd
-// keys as those of gRPC. Generated code, by protoc-gen-go-etcd's parameter
-// connect=true, calls [NewClient] and [Register].
+// keys as gRPC's clients and servers. The code that protoc-gen-go-etcd
+// generates with the parameter connect=true calls [NewClient] and [Register].
 //
 // A client is a [connect.HTTPClient] over a gRPC connection of the registry. So
 // the registry's load balancing policy, live configs, zones, lanes, affinity,

@@ -81,9 +81,9 @@ func (r *Registry) newClient(
 	all = append(all, b.routing.Options...)
 
 	// Our interceptors are last, so that they are innermost and see the
-	// connection's own errors. Our default service config is last, so that it
-	// replaces one in the caller's options: of these, gRPC uses the last, and
-	// we cannot read them.
+	// connection's own errors. Our default service config is last, because gRPC
+	// uses the last one, and the caller's options, which we cannot read, may
+	// have one.
 	all = append(all, grpc.WithChainUnaryInterceptor(b.unary),
 		grpc.WithChainStreamInterceptor(b.stream),
 		grpc.WithDefaultServiceConfig(config.JSON))

@@ -61,7 +61,7 @@ func TestSilenceDefaultLogger(t *testing.T) {
 		file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 		must(t, err)
 		before := os.Stderr
-		os.Stderr = file // the logger takes it when the client is made
+		os.Stderr = file // clientv3.New makes a logger on this file
 		tt.config.Endpoints = []string{"127.0.0.1:1"}
 		client, err := clientv3.New(tt.config)
 		os.Stderr = before

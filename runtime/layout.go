@@ -6,11 +6,10 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 // The layouts are the variables of this package and the results of
 // [JSONLayout]. Other packages cannot implement Layout. Layouts are comparable.
 //
-// A layout matters to writers only: every client reads entries of all layouts
-// with a slash after the service's key, in any mixture, so that servers can
-// change their layout one by one. The exceptions are [LeaseSuffix], whose keys
-// have no slash, and [JSONLayout]: clients read these only on request, in
-// addition to the others.
+// Every client reads entries of all layouts, in any mixture, so that servers
+// can change their layout one by one. The exceptions are [LeaseSuffix], whose
+// keys have no slash after the service's key, and [JSONLayout]: clients read
+// these two only on request, in addition to the others.
 type Layout interface {
 	// String returns the name by which a target selects the layout:
 	// "etcd:///hello?layout=lease_suffix". A target cannot select a JSONLayout.

@@ -72,8 +72,8 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-// The error goes to a log, whose lines the writer of the address must not be
-// able to forge.
+// The error goes to a log. The writer of the address must not be able to forge
+// lines of that log.
 func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
 	text := allowed(t, "")("a\nb\u202e" + strings.Repeat("x", 1000) + ":1").Error()
 	if len(text) > 400 || strings.ContainsAny(text, "\n\u202e") {

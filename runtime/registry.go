@@ -297,12 +297,12 @@ func (r *Registry) followed() []*discovery.Key {
 }
 
 // WithFallback makes the cluster of other the fallback of this registry's
-// cluster, the primary. A call goes to an endpoint of the same key in the
-// fallback while none of the primary endpoints that may take the call is
-// serving. Calls go to the primary again when such an endpoint serves. An
-// endpoint that neither accepts nor refuses a connection counts as not serving
-// after 1 s. Clients connect to the fallback when the primary cannot serve some
-// kind of call.
+// cluster, the primary. While no primary endpoint that may take a call serves,
+// the call goes to an endpoint of the same key in the fallback. When such a
+// primary endpoint serves again, calls go to the primary again. An endpoint
+// that neither accepts nor refuses a connection counts as not serving after 1
+// s. Clients connect to the fallback when the primary cannot serve some kind of
+// call.
 //
 // While the primary's etcd does not answer, clients keep its last endpoints.
 // Live service configs, splits and drains come from the primary. Leaders, calls

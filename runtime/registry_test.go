@@ -301,7 +301,8 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 }
 
 // TestCloseIsBounded closes a registry whose connections hang while they are
-// closed: all are closed, and the error says that it was cut short.
+// closed: Close closes all of them, and its error says that some are still
+// being closed.
 func TestCloseIsBounded(t *testing.T) {
 	const conns = 3
 

@@ -37,13 +37,13 @@ type GRPCServer interface {
 // If a health service, grpc.health.v1.Health, is registered on the Server (not
 // on the gRPC server beneath), the entry of a service is out of etcd while the
 // health service reports NOT_SERVING for it. For a service that the health
-// service does not know, the health of the whole server counts. If neither
-// server has a health service, Serve registers gRPC's own, which reports
-// SERVING for every service until the server drains. But gRPC ends the process
-// if a service is registered on a gRPC server that already serves. So, if the
-// gRPC server serves another listener before Serve, first register a health
-// service. Under the name [RegistrationHealth], gRPC's health service reports
-// whether all entries are in etcd, for readiness probes.
+// service does not know, the health of the whole server counts. If neither the
+// Server nor the gRPC server beneath has a health service, Serve registers
+// gRPC's own, which reports SERVING for every service until the server drains.
+// But gRPC ends the process if a service is registered on a gRPC server that
+// already serves. So, if the gRPC server serves another listener before Serve,
+// first register a health service. Under the name [RegistrationHealth], gRPC's
+// health service reports whether all entries are in etcd, for readiness probes.
 //
 // Entries list the methods that the server serves, if their layout carries
 // metadata. In a rollout that adds a method, callers call that method on the

@@ -12,9 +12,9 @@ import (
 )
 
 // RegistrationHealth is the name under which gRPC's health service reports
-// whether a server's entries are in etcd. A health service that several servers
-// share reports the last change of any of them. Its method SetServingStatus
-// must not block.
+// whether a server's entries are in etcd. If several servers share a health
+// service, it reports the last change of any of them. The method
+// SetServingStatus of the health service must not block.
 const RegistrationHealth = "etcd"
 
 // statusSetter is a health service whose statuses can be set, such as gRPC's

@@ -28,11 +28,11 @@ const handlerTimeout = time.Second
 // service serves the services later: its Serve sets SERVING. Serve withdraws
 // the services within 5 s, and waits for the drain delay, so that callers
 // notice. A leader refuses new leader calls, and resigns when those under way
-// have ended, or after 4 s or half of the stop timeout, whichever is shorter.
-// Calls may finish within the stop timeout, and are then cut. Serve returns nil
-// after a clean drain, and otherwise an error that says which steps or calls
-// were cut short. If the gRPC server fails, Serve drains without the delay, and
-// returns that error.
+// have ended. It waits for them at most 4 s, and at most half of the stop
+// timeout. Calls may finish within the stop timeout, and are then cut. Serve
+// returns nil after a clean drain, and otherwise an error that says which steps
+// or calls were cut short. If the gRPC server fails, Serve drains without the
+// delay, and returns that error.
 //
 // Serve can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
@@ -83,10 +83,10 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 }
 
 // Announce puts the published services in etcd for a server that the caller
-// serves. It returns when all healthy services are there. If that fails, it
-// returns an error and removes entries already written, in the background if
-// ctx has ended. addr is the address of the listener, as its method Addr
-// returns it. The address to announce is found as for Serve: see
+// serves. It returns when all healthy services are there. If the announcement
+// fails, Announce returns an error and removes the entries already written, in
+// the background if ctx has ended. addr is the address of the listener, as its
+// method Addr returns it. The address to announce is found as for Serve: see
 // [WithAdvertiseAddress].
 //
 // A Withdraw during Announce makes Announce return an error. A second Announce

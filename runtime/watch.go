@@ -100,10 +100,10 @@ func (r *Registry) Services(
 	}
 }
 
-// yieldChanges calls read after each signal of changed, and yields the set,
-// once it is known, and the error, if they differ from the last ones. It waits
-// for pause after each read. It returns when ctx or registry ends, or when
-// yield returns false.
+// yieldChanges calls read after each signal of changed, and then waits for
+// pause. It yields a known set if the set differs from the last one, or if an
+// error has ended. It yields an error if the error differs from the last one.
+// It returns when ctx or registry ends, or when yield returns false.
 func yieldChanges[T comparable, U any](
 	ctx, registry context.Context,
 	changed <-chan struct{},

@@ -49,7 +49,8 @@ func choose(routes []route) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("%w: %w", ErrUnknown, errors.Join(errs...))
 }
 
-// undialable returns why no host can dial an address, "" if one may.
+// undialable returns why no host can dial an address, or "" if some host may be
+// able to.
 func undialable(ip netip.Addr) string {
 	ip = ip.Unmap()
 	switch {

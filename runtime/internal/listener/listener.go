@@ -1,7 +1,7 @@
 // Package listener tracks the connections of a TCP listener, so that a stopping
 // server need not wait for connections without incoming data. gRPC's Stop and
-// GracefulStop would wait until these time out, and net/http treats them as
-// busy.
+// GracefulStop would wait until such connections time out, and net/http treats
+// them as busy.
 package listener
 
 import (

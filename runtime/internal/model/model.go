@@ -175,7 +175,7 @@ func Lists(backends []*Backend) resolver.State {
 		Addresses: make([]resolver.Address, len(backends)),
 	}
 	for i, ep := range s.Endpoints {
-		//nolint:staticcheck // such policies read BalancerAttributes
+		//nolint:staticcheck // policies on balancer/base read BalancerAttributes
 		s.Addresses[i] = resolver.Address{
 			Addr:               ep.Addresses[0].Addr,
 			BalancerAttributes: ep.Attributes,

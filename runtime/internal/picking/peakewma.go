@@ -223,10 +223,11 @@ func (p *peak) judge(err error) {
 }
 
 // isHealthy reports whether a code may come from a healthy endpoint: the call
-// succeeded, or every endpoint would refuse the request. Aborted is one of
-// these, because it means that two requests conflicted. Unknown is a failure,
-// since it is the code of a plain Go error. So are Unimplemented and
-// Unauthenticated, which come from misconfigured servers.
+// succeeded, or every endpoint would refuse the request. Aborted counts as
+// healthy, because it means that two requests conflicted. Unknown counts as a
+// failure, because it is the code of a plain Go error. Unimplemented and
+// Unauthenticated count as failures, because they come from misconfigured
+// servers.
 func isHealthy(code codes.Code) bool {
 	switch code {
 	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound,

@@ -290,7 +290,7 @@ func (s *httpServer) Stop() {
 // checkHTTP2 returns an error if the server would serve only HTTP/1 on a
 // listener without TLS.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
-	_, isTCP := lis.(*net.TCPListener) // others may hide a TLS listener
+	_, isTCP := lis.(*net.TCPListener) // other types may hide a TLS listener
 	unencrypted := s.Protocols != nil && s.Protocols.UnencryptedHTTP2()
 
 	if !isTCP || unencrypted || hasCertificate(s.TLSConfig) {

@@ -160,9 +160,9 @@ type Limits struct {
 
 	// Bytes is how much memory the entries of a key may take, estimated from
 	// their texts. Default: 32 MiB, or a sixty-fourth of the process's memory
-	// limit (GOMEMLIMIT) if that is less, but at least 16 MiB. Bytes alone
-	// bounds a key's candidates, and the entries under a prefix of
-	// [Registry.Services].
+	// limit (GOMEMLIMIT) if that is less, but at least 16 MiB. A key's
+	// candidates, and the entries under a prefix of [Registry.Services], are
+	// bounded by Bytes alone.
 	Bytes int
 
 	// Connections is how many endpoints of a key one client connects to. If

@@ -51,7 +51,7 @@ type GRPCServer interface {
 type Server struct {
 	registry *Registry
 
-	// nil if NewServer was given none: Serve and Announce return an error
+	// nil if NewServer was given nil; Serve and Announce then return an error
 	grpc GRPCServer
 
 	opts  serverOptions

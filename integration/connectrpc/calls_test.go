@@ -367,7 +367,7 @@ func TestEnds(t *testing.T) {
 	t.Run("a body that is never read", func(t *testing.T) {
 		chat := client.Chat(kit.Context(t))
 		kit.Must(t, chat.Send(&connect.Book{}))
-		kit.Must(t, chat.CloseResponse()) // the echoed message is not read
+		kit.Must(t, chat.CloseResponse()) // the handler's message is not read
 		over()
 
 		if err := chat.Send(&connect.Book{}); !errors.Is(err, io.EOF) {

@@ -36,7 +36,7 @@ type Backend struct {
 	// the lease and the create revision of the entry; 0 if unknown
 	Lease, Created int64
 
-	grpc atomic.Pointer[resolver.Endpoint] // see GRPC; nil until that is called
+	grpc atomic.Pointer[resolver.Endpoint] // what GRPC returns; nil before its first call
 }
 
 // New returns the backend of an endpoint. It ignores a method list that is too

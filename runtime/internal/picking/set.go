@@ -10,7 +10,7 @@ import (
 // Tier holds the endpoints of equal preference that a connection uses, and the
 // state that outlives a Set of its ready endpoints.
 type Tier struct {
-	Members   []int32 // the caller's numbers of the endpoints
+	Members   []int32 // the endpoints, by the numbers that the caller gave them
 	sequence  Sequence
 	ring      ringOf
 	rings     *Rings // the cache that holds ring

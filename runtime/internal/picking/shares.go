@@ -123,7 +123,7 @@ type start struct {
 	startTime string // the start time of the server, as text in its entry
 	valid     bool   // startTime is a valid time, so since and uptime are set
 
-	// the time since epoch at which the address was first ready after startTime
+	// when the address was first ready with startTime, since epoch
 	since time.Duration
 
 	uptime time.Duration // how long the server had run by then, if the clocks agree

@@ -120,8 +120,8 @@ func Register[H any](
 // status of the whole server, named "", counts. Without a health service,
 // entries are in etcd as long as the server is announced.
 //
-// If checker has the method SetStatus of *grpchealth.StaticChecker, its
-// services are not serving while the server drains.
+// If checker has the method SetStatus of *grpchealth.StaticChecker, a drain
+// sets the statuses of the server's services to not serving.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	s.routes.Handle(grpchealth.NewHandler(checker, opts...))
 	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
@@ -134,8 +134,8 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 // (20 s by default) it calls Close, which cuts open calls.
 //
 // Serve serves TLS if the TLSConfig has a certificate: lis must then not be a
-// TLS listener. It closes lis, and returns nil after a clean drain. It can be
-// called once.
+// TLS listener. Serve closes lis, and returns nil after a clean drain. Serve
+// can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if err := checkHTTP2(s.below.http, lis); err != nil {
 		return errors.Join(err, lis.Close())

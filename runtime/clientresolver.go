@@ -155,9 +155,9 @@ func (b *clientBuilder) reader() endpoint.Reader {
 	return reader
 }
 
-// targetOption passes the target of a call to our interceptors. It is not in
-// the context, because the caller's interceptors may use that to call other
-// services.
+// targetOption passes the target of a call to our interceptors. The target is
+// not in the context, because the caller's interceptors may call other services
+// with the context.
 type targetOption struct {
 	grpc.EmptyCallOption
 	calloptions.Target

@@ -34,9 +34,9 @@
 // :authority come from the caller and the generated code alone.
 package runtime
 
-// SupportPackageIsVersion1 appears in generated code. Code that needs a newer
-// runtime than the linked one therefore does not compile. To update the
-// runtime, run
+// Generated code refers to SupportPackageIsVersion1. Code that needs a newer
+// runtime refers to a constant that this runtime lacks, so it does not compile.
+// To update the runtime, run
 //
 //	go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const SupportPackageIsVersion1 = true

@@ -36,31 +36,31 @@ var (
 	// carries no metadata.
 	LeaseSuffix Layout = sealed{endpoint.LeaseSuffix}
 
-	// GoZero is go-zero's: KEY/LEASE holds 10.0.0.7:9000. It carries no
-	// metadata.
+	// GoZero is the layout of go-zero: KEY/LEASE holds 10.0.0.7:9000. It
+	// carries no metadata.
 	GoZero Layout = sealed{endpoint.GoZero}
 
-	// Kratos is kratos': KEY/INSTANCE holds its ServiceInstance as JSON, with
-	// the key's last segment as the service name. Zone and weight are members
-	// of its metadata.
+	// Kratos is the layout of kratos: KEY/INSTANCE holds kratos'
+	// ServiceInstance as JSON, with the key's last segment as the service name.
+	// Zone and weight are members of the metadata.
 	Kratos Layout = sealed{endpoint.Kratos}
 
-	// Kitex is kitex': KEY/ADDRESS holds
+	// Kitex is the layout of kitex: KEY/ADDRESS holds
 	// {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":{…}}.
 	// Version and zone are tags.
 	Kitex Layout = sealed{endpoint.Kitex}
 
-	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone,
+	// GoFrame is the layout of GoFrame: KEY/ADDRESS holds the metadata alone,
 	// {"version":"v2","weight":10}. GoFrame's own readers look for keys of five
 	// parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an IPv6
-	// address, so registering an IPv6 address is an error. If a key has several
-	// addresses, clients read the first.
+	// address, so registering an IPv6 address is an error. If ADDRESS is
+	// several addresses, separated by commas, clients read the first.
 	GoFrame Layout = sealed{endpoint.GoFrame}
 
-	// GoMicro is go-micro's: KEY/INSTANCE holds its Service as JSON, with one
-	// node and with the key's last segment as the service name. Zone and weight
-	// are metadata of the node. go-micro's own readers look under
-	// /micro/registry/NAME.
+	// GoMicro is the layout of go-micro: KEY/INSTANCE holds go-micro's Service
+	// as JSON, with one node and with the key's last segment as the service
+	// name. Zone and weight are metadata of the node. go-micro's own readers
+	// look under /micro/registry/NAME.
 	GoMicro Layout = sealed{endpoint.GoMicro}
 )
 

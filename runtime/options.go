@@ -170,10 +170,10 @@ type Limits struct {
 	// replaces unreachable members. While endpoints do not respond, it tries up
 	// to Connections further ones, or 32 if that is more. While addresses
 	// change, it keeps up to Connections old connections. The limit applies to
-	// each zone and each group of a split. It also bounds how many registered
-	// instances the calls of one client may name, not counting the leader. It
-	// does not apply to a bare Resolver. Default: a quarter of the file
-	// descriptors that the process may open, at least 16.
+	// each zone and each group of a split. The limit also bounds how many
+	// registered instances the calls of one client may name, not counting the
+	// leader. It does not apply to a bare Resolver. Default: a quarter of the
+	// file descriptors that the process may open, at least 16.
 	Connections int
 }
 

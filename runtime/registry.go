@@ -33,7 +33,8 @@ var (
 )
 
 // Registry connects a process to the services in one etcd cluster, and
-// registers the process's own. Make one Registry for each cluster and share it.
+// registers the services of the process there. Make one Registry for each
+// cluster and share it.
 type Registry struct {
 	client  *clientv3.Client
 	opts    options

@@ -133,8 +133,8 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 // Withdraw removes the services from etcd, and returns when they are removed. A
 // leader resigns as when Serve drains. If ctx ends or 5 s pass first, the error
 // names the entries that are left to expire. The server goes on serving calls.
-// Announce may be called again after Withdraw. If it is called during Withdraw,
-// Withdraw returns an error.
+// Announce may be called again after Withdraw. If Announce is called during
+// Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
 	return s.group.Withdraw(ctx)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// Extender is implemented by the Extension of a service's description. Extend
+// Extender is the interface of the Extension in a service's description. Extend
 // returns an error if the extension does not fit the service with this name.
 type Extender interface {
 	Extend(service string) (Hooks, error)

@@ -108,7 +108,7 @@ func (s *Set) full(i int) bool {
 	return s.MaxCalls > 0 && s.members[i].UnderWay() >= s.MaxCalls
 }
 
-// free returns i if member i is not full. If it is full, free draws other
+// free returns i if member i is not full. If member i is full, free draws other
 // members by the shares in t, which is nil if all shares are equal. If the
 // drawn members are full, too, free returns any member that is not full, or
 // Full.

@@ -376,7 +376,7 @@ func TestReporter_TheLastStatusStays(t *testing.T) {
 		report := (&serverHealth{setter: h}).reporter()
 		report(false)
 		report(true)
-		time.Sleep(time.Minute) // for a late change
+		time.Sleep(time.Minute) // a late change would come by then
 
 		resp, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: RegistrationHealth})
 		if got := resp.GetStatus(); got != healthpb.HealthCheckResponse_SERVING {

@@ -47,7 +47,7 @@ func (r *Registry) Watch(
 		changed, stop := k.Changes()
 		defer stop()
 
-		var set []*discovery.Backend // the last one that differed
+		var set []*discovery.Backend // the last set that differed from the previous one
 		read := func() (bool, []*discovery.Backend, error) {
 			s := k.State()
 			if !slices.EqualFunc(set, s.Backends, sameEndpoint) {

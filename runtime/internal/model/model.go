@@ -8,7 +8,6 @@
 package model
 
 import (
-	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -273,14 +272,8 @@ func (s *State) Input(
 		Err:       s.Err,
 		Of:        func(b **Backend) *endpoint.Endpoint { return &(*b).Endpoint },
 	}
-	if s.Away == nil {
-		return in
-	}
-
-	in.Away = except(s.Away.Endpoints, s.Endpoints)
-	if len(s.Away.Held) > 0 {
-		in.Held = maps.Clone(s.Away.Held)
-		maps.Copy(in.Held, s.Held)
+	if s.Away != nil {
+		in.Away = except(s.Away.Endpoints, s.Endpoints)
 	}
 
 	return in

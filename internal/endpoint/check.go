@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// CheckKey returns an error if a service key breaks the rules, which are those
-// of the plugin.
+// CheckKey returns an error if a service key breaks the rules that the plugin
+// checks.
 func CheckKey(key string) error {
 	if err := servicekey.Check(key); err != nil {
 		return fmt.Errorf("service key %.80q %w", key, err)
@@ -68,8 +68,8 @@ func withPort(addr string) string {
 	return net.JoinHostPort(host, defaultPort)
 }
 
-// splitAddr checks addr. bare is the host, without brackets, of an address
-// without a port.
+// splitAddr checks addr. bare is the host, without brackets, if addr has no
+// port; otherwise it is "".
 func splitAddr(addr string, needPort bool) (bare string, err error) {
 	if addr == "" {
 		return "", errors.New("empty")
@@ -105,7 +105,8 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 	return "", checkHost(host)
 }
 
-// bareHost returns the host of an address without a port.
+// bareHost returns the host of an address without a port, and whether addr is
+// such an address.
 func bareHost(addr string) (string, bool) {
 	if servicekey.IsIPv6(addr) {
 		return addr, true
@@ -119,8 +120,8 @@ func bareHost(addr string) (string, bool) {
 	return addr, !strings.Contains(addr, ":") && checkHost(addr) == nil
 }
 
-// checkHost accepts only names of hosts that mean the same to every resolver,
-// URL parser and dialer, and are safe in a log.
+// checkHost returns an error unless host means the same to every resolver, URL
+// parser and dialer, and is safe in a log.
 func checkHost(host string) error {
 	switch {
 	case host == "":

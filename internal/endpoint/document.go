@@ -20,22 +20,22 @@ type dialect struct {
 	// port
 	address []field
 
-	// whether the address is in an array; those of home-made JSON never are
+	// whether the address is in an array; false for home-made JSON
 	array bool
 
-	// fields that hold no address in an entry with the address fields of this
-	// layout, although they do in other layouts
+	// address fields of other layouts that have another meaning in an entry
+	// with the address fields of this layout
 	hides []field
 
-	// fields that only entries in this layout have together, even without an
-	// address
+	// fields that identify the layout of an entry without an address: no other
+	// layout has all of them
 	claims []field
 
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
 
 	// readAt reads an entry whose address is in its etcd key alone. ok is false
-	// if the key has none. Only one layout has such entries.
+	// if the key has no address. Only GoFrame has such entries.
 	readAt func(key, instance string, value []byte) (e Endpoint, ok bool, err error)
 }
 
@@ -127,25 +127,27 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	return Endpoint{}, Layout{}, r.noAddress()
 }
 
-// layout returns the first layout whose address fields satisfy test, and hold
-// the address in this document.
+// layout returns the first layout whose address fields all satisfy test in this
+// document and are not hidden.
 func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
 	return find(func(l Layout) bool {
 		return l.address != nil && d.all(l.address, test) && !d.hidden(l)
 	})
 }
 
-// hidden reports whether the address field of l has another meaning, because
-// the document has the address fields of another layout: with nodes, it is from
-// go-micro, whose endpoints are methods and not addresses as in kratos.
+// hidden reports whether the address field of l has another meaning in this
+// document, because the document has the address fields of another layout. For
+// example, endpoints are addresses in kratos, but methods in go-micro: next to
+// nodes, they are go-micro's.
 func (d *document) hidden(l Layout) bool {
 	return slices.ContainsFunc(table, func(o Layout) bool {
 		return slices.Contains(o.hides, l.address[0]) && d.all(o.address, given)
 	})
 }
 
-// claimed returns the layout of a document that gives no address: the address
-// fields may be null, or only the fields that the layout claims are given.
+// claimed returns the layout of a document without an address. Such a document
+// has the address fields of the layout, perhaps with null, or the fields that
+// the layout claims.
 func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true

@@ -49,10 +49,10 @@ func (d document) dubbo(string) (Endpoint, error) {
 	return e, err
 }
 
-// dubboPort returns the port for gRPC calls. list has an instance's protocols,
-// such as [{"port":20000,"protocol":"tri"}]: gRPC and Triple accept such calls.
-// Without a list, dubboPort returns the instance's port, which may speak
-// another protocol.
+// dubboPort returns the port for gRPC calls. list has the ports and protocols
+// of an instance, such as [{"port":20000,"protocol":"tri"}]. The protocols gRPC
+// and Triple, which is "tri", accept gRPC calls. Without a list, dubboPort
+// returns the instance's port, although its protocol is unknown.
 func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
 	var all []struct {
 		Port     json.RawMessage

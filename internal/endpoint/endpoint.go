@@ -15,25 +15,26 @@ import (
 	"unicode/utf8"
 )
 
-// MaxValue bounds a value that is written or read, in bytes. A longer one is
+// MaxValue bounds a value that is written or read, in bytes. A longer value is
 // malformed. The bound is high for go-micro, whose values have the types of all
 // methods.
 const MaxValue = 512 << 10
 
-// MaxMetadata bounds the number of pieces of metadata that an endpoint is
-// written or read with. An entry with more is malformed.
+// MaxMetadata bounds the number of pieces of metadata of an endpoint. An
+// endpoint with more is not written, and an entry with more is malformed.
 const MaxMetadata = 256
 
 // MaxInstance bounds an instance id that is written or read from a key, in
-// bytes. An entry with a longer one is malformed.
+// bytes. An entry with a longer id is malformed.
 const MaxInstance = 2 << 10
 
 // MethodsName is the piece of metadata in which servers publish the methods
 // they serve, as "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
 const MethodsName = "grpc_methods"
 
-// MaxMethods bounds the value of MethodsName, in bytes. A longer one is neither
-// written nor read: callers then send any method to the endpoint.
+// MaxMethods bounds the value of MethodsName, in bytes. A longer value is
+// neither written nor read: callers then send calls of any method to the
+// endpoint.
 const MaxMethods = 16 << 10
 
 // LeavingName is the piece of metadata that marks an entry as leaving: its
@@ -54,8 +55,9 @@ type Endpoint struct {
 	Metadata                      map[string]string
 }
 
-// Field returns the value that matches and labels of a service config name: a
-// field of the endpoint or a piece of its metadata, "" if there is neither.
+// Field returns the field of the endpoint or the piece of its metadata that has
+// the name, "" if there is neither. The matches and labels of service configs
+// contain such names.
 func (e *Endpoint) Field(name string) string {
 	switch name {
 	case nameVersion:
@@ -131,9 +133,8 @@ func RingName(id, addr, previous string) string {
 	return id
 }
 
-// CheckMetadataName rejects names of metadata that are reserved: those under
-// which a value keeps Endpoint's own fields, and those that the runtime sets
-// itself.
+// CheckMetadataName returns an error for a reserved name of metadata: the name
+// of one of Endpoint's own fields, or a name that only the runtime sets.
 func CheckMetadataName(name string) error {
 	switch name {
 	case MethodsName, LeavingName, StartedName:
@@ -206,9 +207,10 @@ type Entry struct {
 
 // Merge returns the indexes of the entries that make up the endpoints of a
 // service key: one entry per address, sorted by instance, then address. So an
-// instance that is written in several layouts is one endpoint. An entry with
-// more than an address wins over a bare one, then a layout with metadata over
-// one without, then the newer entry.
+// instance that is written in several layouts is one endpoint. Among the
+// entries of an address, an entry with more than an address wins over a bare
+// address. Next, a layout with metadata wins over a layout without. Last, the
+// newer entry wins.
 func Merge(entries []Entry) []int {
 	best := make(map[string]int, len(entries))
 	for i := range entries {
@@ -262,8 +264,8 @@ func (e *Endpoint) detailed() bool {
 	return e.Version != "" || e.Zone != "" || e.Weight != 0 || len(e.Metadata) > 0
 }
 
-// compare orders endpoints by their fields. The one with more fields set is
-// likely to come first.
+// compare orders endpoints by their fields. The endpoint with more fields set
+// is likely to come first.
 func (e *Endpoint) compare(o *Endpoint) int {
 	order := cmp.Or(
 		cmp.Compare(len(o.Metadata), len(e.Metadata)),
@@ -281,10 +283,10 @@ func (e *Endpoint) compare(o *Endpoint) int {
 }
 
 // Marks holds the marks of entries that are leaving. Not every layout can carry
-// a mark. So a mark covers all entries that the owner had at the address at
-// that time: those of the instance, and those without an instance id on the
-// owner's lease. A mark covers neither newer entries nor other instances, which
-// may reuse or share the address.
+// a mark. So a mark covers all entries that the owner had at the address when
+// it set the mark: the entries with the owner's instance id, and the entries on
+// the owner's lease whose layout has no instance id. A mark covers neither
+// newer entries nor other instances, which may reuse or share the address.
 type Marks map[owner]int64 // the revision of the latest mark
 
 // owner identifies the owner of entries at an address by its instance or its

@@ -43,8 +43,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// The same entry of an address wins in every order of the input, because any
-// two entries have a winner.
+// TestMergeOrder checks that of any two entries of an address, one wins. So the
+// winner of all entries does not depend on the order of the input.
 func TestMergeOrder(t *testing.T) {
 	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver"})
 	entries := []Entry{ // each wins over all later ones
@@ -215,7 +215,7 @@ func TestEncodeRefuses(t *testing.T) {
 }
 
 // TestMarks_Cover checks that a mark covers the entries of its owner at the
-// address, but neither newer entries nor those of others.
+// address, but neither newer entries nor entries of other owners.
 func TestMarks_Cover(t *testing.T) {
 	m := Marks{}
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 5})

@@ -109,9 +109,9 @@ func FuzzRoundTrip(f *testing.F) {
 }
 
 // means reports whether r can read an entry written in a layout. Some layouts
-// are read only if r enables them. The home-made JSON of r must not find an
-// address in the entry, unless it has the address field of the layout and
-// renames no other field.
+// are read only if r enables them. The home-made JSON of r must find no address
+// in the entry, unless the home-made JSON has the address fields of the layout
+// and renames no other field of the entry.
 func (r Reader) means(layout Layout, written []byte) bool {
 	switch {
 	case layout == LeaseSuffix:
@@ -193,8 +193,9 @@ var mappedLayouts = []Layout{
 	}),
 }
 
-// FuzzDecodeKey reads entries at any key. Decoding and encoding returns the
-// same key, and no other service reads the entry unless the keys overlap.
+// FuzzDecodeKey reads entries at any key. It checks that the key of a decoded
+// endpoint is the key that was read, and that no other service reads the entry
+// unless the service keys overlap.
 func FuzzDecodeKey(f *testing.F) {
 	f.Add("svc", "svc/a", int64(0), "other")
 	f.Add("svc", "svc12", int64(12), "svc1")
@@ -238,8 +239,8 @@ func FuzzDecodeKey(f *testing.F) {
 	})
 }
 
-// checkDecoded writes an accepted entry again, reads it back and compares the
-// two.
+// checkDecoded decodes an entry. If the entry is accepted, checkDecoded encodes
+// the endpoint, decodes the result and compares the two endpoints.
 func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte, lease int64) {
 	t.Helper()
 
@@ -284,7 +285,7 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 
 	again, err := layout.Encode(key, e)
 	if err != nil {
-		// Escapes can make a value that was just short enough too long.
+		// Escapes can lengthen a value beyond the limit.
 		if len(value) > MaxValue/12 {
 			return
 		}

@@ -61,8 +61,8 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 }
 
 // goFrameAddr returns the first address in instance, the last segment of a
-// GoFrame key. That is host:port or, separated by commas, several addresses of
-// one server.
+// GoFrame key. The segment is host:port or, separated by commas, several
+// addresses of one server.
 func goFrameAddr(instance string) (addr string, ok bool) {
 	addr, _, _ = strings.Cut(instance, ",")
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
@@ -75,8 +75,8 @@ func IsGoFrameKey(key string) bool {
 }
 
 // goFrame reads a GoFrame entry. ok is false if the key does not end in an
-// address. err says why the value is likely JSON of another format, whose key
-// ends in an address, too.
+// address. err says why the value is likely JSON of another format: its keys
+// may end in an address, too.
 func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
 	if !ok {

@@ -65,8 +65,8 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	})
 }
 
-// goMicro reads the node of a go-micro Service whose id is in the etcd key, or
-// its only node.
+// goMicro reads one node of a go-micro Service: the node whose id is in the
+// etcd key or, if the Service has only one node, that node.
 func (d document) goMicro(instance string) (Endpoint, error) {
 	nodes, err := d.microNodes()
 	if err != nil {

@@ -28,11 +28,11 @@ type format struct {
 	encode func(l Layout, key string, e Endpoint) ([]byte, error)
 
 	bareHost bool // an address may lack the port
-	json     bool // values are JSON and, unless it is home-made, can carry metadata
+	json     bool // values are JSON; see Metadata
 	dialect       // how JSON is read
 
-	// These say how the framework's own readers fail on entries in other
-	// layouts, "" if they accept the entries.
+	// These say how the framework's own readers fail on JSON and on bare
+	// addresses in other layouts, "" if the readers accept such entries.
 	onJSON, onBare string
 }
 
@@ -40,8 +40,8 @@ type format struct {
 type place struct {
 	spelled string // the form of the key in the documentation
 
-	// the key ends in the lease id, so a lease can have one such entry for each
-	// service key
+	// whether the key ends in the lease id, so that a lease has at most one
+	// such entry for each service key
 	lease bool
 
 	end func(e Endpoint, lease int64) string
@@ -59,9 +59,9 @@ var (
 )
 
 // table has all layouts except home-made JSON: first the layouts of the proto
-// enum in its order, then the layouts that are only read. GoFrame's functions
-// search it, so as the value of the variable it would depend on itself: init
-// sets it.
+// enum in its order, then the layouts that are only read. init sets the table,
+// because a value in the declaration would depend on itself: GoFrame's
+// functions search the table.
 var table []Layout
 
 func init() {
@@ -157,12 +157,12 @@ func (l Layout) Check() error {
 }
 
 // LeaseInKey reports whether the etcd key ends in the lease id, so that a lease
-// can have one such entry for each service key.
+// has at most one such entry for each service key.
 func (l Layout) LeaseInKey() bool {
 	return l.ends.lease
 }
 
-// Constant is the name of the layout's variable in package runtime, "" for
+// Constant returns the name of the layout's variable in package runtime, "" for
 // home-made JSON and layouts that are not written.
 func (l Layout) Constant() string {
 	return l.constant
@@ -251,7 +251,8 @@ func Trouble(own, other Layout) string {
 
 // Remedy returns what a user can do about two layouts with the same etcd key.
 func Remedy(a, b Layout) string {
-	// whether its own reader fails on the other entry even at another key
+	// whether the framework's own reader fails on every other layout, even at
+	// another key
 	alone := func(l Layout) bool { return l.onJSON != "" && l.onBare != "" }
 	if a.ends == b.ends || alone(a) || alone(b) {
 		return "leave one out"

@@ -71,7 +71,7 @@ func TestTrouble_MatchesDocs(t *testing.T) {
 }
 
 func TestRemedy(t *testing.T) {
-	// GoFrame's callers panic at another id
+	// GoFrame's callers panic at a key that ends in an instance id
 	for other, parts := range map[Layout]bool{Kitex: true, GoFrame: false, Plain: false} {
 		got := Remedy(EndpointJSON, other)
 		if strings.Contains(got, "instance id") != parts || got != Remedy(other, EndpointJSON) {

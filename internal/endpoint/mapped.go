@@ -187,10 +187,10 @@ func (d *mappedDocument) located() bool {
 	return present(d.addr) || present(d.host) && present(d.port)
 }
 
-// decodeMapped reads an entry with an address in the address fields of l. The
-// fields of l override those of a known layout with the same address fields:
-// the entry is read in both, so that l hides no field that a reader without l
-// would read.
+// decodeMapped reads an entry with an address in the address fields of l. If a
+// known layout has the same address fields, decodeMapped reads the entry in
+// both layouts, so that l hides no field that a reader without l would read.
+// The fields of l take precedence.
 func (l Layout) decodeMapped(
 	own *mappedDocument,
 	instance string,
@@ -210,7 +210,8 @@ func (l Layout) decodeMapped(
 
 	own.overlay(&e)
 
-	// Without a valid id here, e keeps the id that it has without l.
+	// If l's field has no valid id, e keeps the id that a reader without l
+	// would give it.
 	if id := word(own.instance); CheckInstance(id) == nil {
 		e.Instance = id
 	}
@@ -223,8 +224,8 @@ func (l Layout) decodeMapped(
 }
 
 // shared returns the known layout with the same address fields as f, or the
-// zero value. d has the address and the other fields of value in that layout.
-// foreign reports whether one of them has no name in f.
+// zero value. d has the fields of value in that layout. foreign reports whether
+// value has a field of a known layout that f does not name.
 func (f JSONFields) shared(
 	own *mappedDocument,
 	value []byte,
@@ -243,7 +244,8 @@ func (f JSONFields) shared(
 		d[layout.address[i]] = raw
 	}
 
-	// An array that holds no addresses shows that value is in another layout.
+	// If the array holds no addresses, value is in another layout: endpoints
+	// next to nodes are go-micro's methods.
 	if other, ok := d.layout(present); ok && layout.array && d.hidden(layout) {
 		layout = other
 	}
@@ -251,9 +253,9 @@ func (f JSONFields) shared(
 	return d, layout, foreign
 }
 
-// others returns the fields of value to which f gives no other meaning: fields
-// without a name in f, and the metadata under its usual name. foreign reports
-// whether known layouts have a field without a name in f.
+// others returns the fields of value to which f gives no other meaning: the
+// fields that f does not name, and the metadata under its usual name. foreign
+// reports whether value has a field of a known layout that f does not name.
 func (f JSONFields) others(value []byte) (d document, foreign bool) {
 	rawjson.Members(value, func(rawName, value []byte) bool {
 		name := string(rawName)

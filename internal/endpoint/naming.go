@@ -42,7 +42,7 @@ func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 
 // naming reads a value of etcd's naming package, or a similar one. Many
 // services write the names in lower case, or the version, zone and weight next
-// to the address. Those in the metadata take precedence.
+// to the address. The version, zone and weight in the metadata take precedence.
 func (d document) naming(string) (Endpoint, error) {
 	if present(d[fieldOp]) && string(d[fieldOp]) != "0" {
 		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0",

@@ -14,7 +14,7 @@ var Plain = layout(format{
 })
 
 // LeaseSuffix is the bare address under the lease id, without a slash between
-// it and the service key.
+// the lease id and the service key.
 var LeaseSuffix = layout(format{
 	name:     "lease_suffix",
 	constant: "LeaseSuffix",

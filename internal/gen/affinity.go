@@ -120,9 +120,9 @@ func singularField(message *protogen.Message, name string) (*protogen.Field, err
 }
 
 // renderAffinityClient writes a client that overrides the methods with an
-// affinity, if there are any. That client embeds the client of
-// protoc-gen-go-grpc under another name, because a method may have that
-// client's Go name.
+// affinity, if there are any. The written client embeds the client of
+// protoc-gen-go-grpc under an alias: an embedded field has the name of its
+// type, and a method of the service may have that name.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
@@ -181,14 +181,14 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes statements that use the value at the end of the path
-// as an affinity, if it is set. use writes a statement with key, the value's Go
-// expression.
+// renderAffinityOf writes statements that test whether the field at the end of
+// the path is set. If it is, the statement that use writes runs. key is the Go
+// expression of the affinity, which is the field's value as a string.
 //
 // The generated code follows the path by getters, which accept nil messages.
-// From the first field whose getter may have another name, it uses reflection.
-// In the opaque API a getter has another name if its field would hide it, and
-// the request does not say which API a message is generated for.
+// From the first field with a name conflict on, the code uses reflection. The
+// getter of such a field has another name in the opaque API than in the open
+// API, and the request does not say which API a message is generated for.
 func renderAffinityOf(
 	g *protogen.GeneratedFile,
 	fields []*protogen.Field,
@@ -249,9 +249,9 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// isSet returns the Go condition under which a value is used as an affinity. A
-// field's default, which its getter returns if it is unset, is not used. For an
-// enum of proto2, the default need not be 0.
+// isSet returns the Go condition that a value is an affinity: the value is
+// neither zero nor the field's default, which the getter returns for an unset
+// field. The default of a proto2 field need not be zero.
 func isSet(field protoreflect.FieldDescriptor) string {
 	byDefault := field.Default()
 

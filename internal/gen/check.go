@@ -34,9 +34,9 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 	checkTLSNames(keyed)
 }
 
-// checkServiceConfigs ends the checks. If they have found no problem, it
-// reports service configs that clients would reject. It returns all problems
-// found.
+// checkServiceConfigs returns the problems that all checks have found, nil if
+// there are none. If the earlier checks found none, it also checks that clients
+// would accept the service configs.
 func checkServiceConfigs(
 	files []*protogen.File,
 	services map[*protogen.File][]*service,
@@ -104,8 +104,8 @@ func checkLeaseTTL(s *service) {
 	}
 }
 
-// checkTokenRatio reports more decimals than the three that gRPC's
-// specification allows.
+// checkTokenRatio reports a token_ratio with more than three decimals. gRPC's
+// specification lets clients ignore the others.
 func checkTokenRatio(s *service) {
 	ratio := s.options.GetRetryThrottling().GetTokenRatio()
 	text := strconv.FormatFloat(ratio, 'f', -1, 64)

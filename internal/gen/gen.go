@@ -15,7 +15,7 @@
 //	output.go         the packages and files of the output
 //	render.go         the description and the constructors of a service
 //	affinity.go       the affinity of its methods: checks and code
-//	leader.go         the methods for its leader: checks and code
+//	leader.go         the methods whose calls go to its leader: checks and code
 //	connect.go        the code for connect-go
 //
 // The tests run from proto source to output, and need a compiler. They are in
@@ -98,7 +98,7 @@ func generate(plugin *protogen.Plugin, to target) error {
 	services := readServices(plugin, &problems)
 	checkOptions(plugin.Files, services)
 
-	// Files that collide are reported by protoc and buf.
+	// protoc and buf report output files with the same name.
 	checkPackages(plugin.Files, services, to)
 	checkNames(plugin.Files, services, to)
 

@@ -71,8 +71,8 @@ func checkKeys(services []*service) {
 	}
 }
 
-// noteOverlap reports that two keys overlap: at the inner key, or at the outer
-// key if only its file is generated.
+// noteOverlap reports that two keys overlap. The problem is at the inner key,
+// or at the outer key if only the outer key's file is generated.
 func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	at := generated(inner)
 	other := generated(outer)
@@ -175,8 +175,9 @@ func checkTLSNames(services []*service) {
 	}
 }
 
-// noteSharedName reports that the services of two keys share a TLS name: at the
-// later services, or at the earlier services if only their files are generated.
+// noteSharedName reports that the services of two keys share a TLS name. The
+// problem is at the later services, or at the earlier services if only their
+// files are generated.
 func noteSharedName(earlier, later []*service, name string) {
 	at := generated(later)
 	other := generated(earlier)

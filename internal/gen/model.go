@@ -23,7 +23,7 @@ type service struct {
 	newer    bool      // the options have fields that this plugin does not know
 
 	// the gRPC service config, which checkService builds from the options;
-	// valid if these have no problem
+	// valid if the options have no problem
 	config serviceconfig.Config
 }
 
@@ -37,7 +37,7 @@ type method struct {
 // A reader reads the options of files.
 type reader struct {
 	ours     bool // the request declares our options
-	others   bool // it declares options of others that have our numbers
+	others   bool // the request declares another project's options with our numbers
 	problems *problems
 }
 

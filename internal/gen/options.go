@@ -16,14 +16,15 @@ import (
 
 // Another project's option may have the number of one of ours, and a request
 // identifies options only by number. So the request is parsed without our
-// options, and this file parses them:
+// options. This file parses the options with our numbers, if they are ours:
 //
-//   - If the request declares only another project's, they are not ours.
+//   - If the request declares only another project's options, the options are
+//     not ours.
 //   - If no file declares the options, they are ours, and must not be ignored:
 //     buf leaves out files that are imported only for options, and images lack
 //     these imports, too.
-//   - If the request declares both, all are ours. buf refuses such a request,
-//     and protoc warns of it.
+//   - If the request declares our options and another project's, the options
+//     are ours. buf refuses such a request, and protoc warns of it.
 
 // unmarshaler leaves our options unparsed.
 var unmarshaler = proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}
@@ -139,9 +140,8 @@ func rawOption(
 // upgrade is the cure for options that come from a newer options.proto.
 const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
 
-// checkNewer reports fields and enum values that this plugin does not know,
-// instead of ignoring them, and invalid durations. It returns whether it
-// reported a problem.
+// checkNewer reports invalid durations, and fields and enum values that this
+// plugin does not know. It returns whether it reported a problem.
 func checkNewer(at position, options protoreflect.Message) bool {
 	before := len(at.problems.list)
 	checkUnknownFields(at, options)

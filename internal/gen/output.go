@@ -26,7 +26,7 @@ const connectSuffix = "connect"
 // A target says which plugin's code the generated code accompanies, and in
 // which package it is.
 type target struct {
-	// for protoc-gen-connect-go's code, in the same package; otherwise for
+	// whether the code accompanies protoc-gen-connect-go's code, instead of
 	// protoc-gen-go-grpc's
 	connect bool
 
@@ -70,8 +70,9 @@ func (t target) place(file *protogen.File, extension string) output {
 	}
 }
 
-// checkPackages reports packages of the output that cannot be imported, or
-// whose directory has another package.
+// checkPackages reports packages of the output that cannot be imported, that
+// cannot import the messages, or that have the import path of another proto
+// file's package.
 func checkPackages(
 	files []*protogen.File,
 	services map[*protogen.File][]*service,

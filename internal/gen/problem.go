@@ -21,7 +21,7 @@ type problems struct {
 	list   []problem
 	places map[*protogen.File]places // of the files with problems
 
-	// whether no file declares an option that has the number of ours
+	// whether no file declares an option with the number of one of ours
 	undeclared bool
 }
 
@@ -129,8 +129,9 @@ func (p position) in(field protoreflect.Name) position {
 	return p
 }
 
-// fault reports a fault of a field below the message at p, in the names that
-// proto files use. policy replaces the gRPC name of each picking policy.
+// fault reports a fault of a field below the message at p. The report has the
+// names that proto files use: policy replaces the gRPC name of each picking
+// policy.
 func (p position) fault(f *serviceconfig.Fault, policy string) {
 	at, field := p.follow(f.Path)
 	text := faultText(f, field)
@@ -280,8 +281,8 @@ func exactly(file *protogen.File, path protoreflect.SourcePath) (line, column in
 	return location.StartLine + 1, location.StartColumn + 1
 }
 
-// places maps a path in a file's services to the place of the first element at
-// or below the path.
+// places maps a path in a file's services to the place of the first element
+// below the path.
 type places map[string]place
 
 type place struct{ line, column int }
@@ -314,7 +315,7 @@ func (p *problems) placesIn(file *protogen.File) places {
 // servicesField is the number of the services in the descriptor of a file.
 const servicesField = 6
 
-// add records the location for its path and each path above, unless an earlier
+// add records the location for each path above its own, unless an earlier
 // location is recorded there.
 func (f places) add(location protoreflect.SourceLocation) {
 	at := place{location.StartLine + 1, location.StartColumn + 1}

@@ -29,8 +29,8 @@ const (
 	leaderPackage = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader")
 
-	// imported only for a service with outlier detection, the policy that the
-	// package registers
+	// imported only for a service with outlier detection: the package registers
+	// that policy
 	outlierPackage = protogen.GoImportPath(
 		"github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
@@ -91,7 +91,7 @@ func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 	g.P("// This fails to compile if the ", path.Base(string(pkg)),
 		" package is too old for this file.")
 
-	// the other packages have the paths of their modules
+	// a package other than runtime has the path of its module
 	module := strings.TrimSuffix(string(pkg), "/runtime")
 	g.P("// To upgrade it: go get ", module, "@latest")
 	g.P("const _ = ", pkg.Ident("SupportPackageIsVersion1"))
@@ -227,8 +227,9 @@ func renderRegister(g *protogen.GeneratedFile, s *service) {
 	g.P()
 }
 
-// notHiding returns a function that names a parameter or variable. It adds an
-// underscore to a name that would hide the package of one of the identifiers.
+// notHiding returns a function that names a parameter or variable. The function
+// adds an underscore to a name that would hide the package of a used
+// identifier.
 func notHiding(
 	g *protogen.GeneratedFile,
 	used ...protogen.GoIdent,

@@ -18,8 +18,8 @@ import (
 )
 
 // addMethodConfig adds the config of a method, if its options give one, to the
-// service's config. gRPC uses only the most specific config of a method. So
-// this config repeats the values that the method does not set of byDefault, the
+// service's config. gRPC uses only the most specific config of a method. So the
+// config takes the values that the method does not set from byDefault, the
 // config of default_method.
 func (s *service) addMethodConfig(m *method, byDefault serviceconfig.Method) {
 	config := s.methodConfig(m.option, string(m.proto.Desc.Name()), m.options)
@@ -44,9 +44,9 @@ func configures(options *discoveryv1.MethodOptions) bool {
 		options.GetRetry() != nil
 }
 
-// loadBalancing returns the policy of a service. If the options need the policy
-// "etcd", that has the picking policy as its child. If the options enable
-// outlier detection, that policy is at the top.
+// loadBalancing returns the policy of a service, with its child policies. The
+// picking policy is at the bottom. The policy "etcd" is above it if the options
+// need "etcd". Outlier detection is at the top if the options enable it.
 func loadBalancing(s *service) serviceconfig.Policy {
 	at := s.option.in("load_balancing")
 	lb := s.options.GetLoadBalancing()
@@ -63,7 +63,8 @@ func loadBalancing(s *service) serviceconfig.Policy {
 	return policy
 }
 
-// child returns the field of a config that has policy as its child.
+// child returns the field childPolicy of a config, with policy as the only
+// child.
 func child(policy serviceconfig.Policy) map[string]any {
 	return map[string]any{"childPolicy": []any{policy}}
 }
@@ -166,7 +167,8 @@ func (s *service) report(at position, err error) {
 	}
 
 	for _, f := range *faults {
-		// of the child policy, which lower has checked
+		// a fault of the child policy, which was reported when the child was
+		// built
 		inChild := len(f.Path) > 0 && f.Path[0] == "childPolicy"
 		if !inChild && (!s.newer || !f.Missing) {
 			policy := string(policyName(s.options.GetLoadBalancing()))
@@ -216,7 +218,7 @@ func (s *service) methodConfig(
 		{Service: string(s.proto.Desc.FullName()), Method: name},
 	}
 
-	// a method turns off the retry of default_method by a single attempt
+	// a method with a single attempt turns off the retry of default_method
 	byDefault := s.options.GetDefaultMethod()
 	retry := options.GetRetry()
 	off := options != byDefault &&

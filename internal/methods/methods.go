@@ -36,11 +36,11 @@ func Names(text, service, method string) bool {
 	})
 }
 
-// Lacking returns those of texts whose endpoints must not get calls of a
-// method. If some text names the method, these are the nonempty texts that do
-// not name it. Otherwise they are the texts that name a different method of the
-// same service. others has the texts of further endpoints that could get the
-// calls. If no endpoint at all could get the calls, Lacking returns nil.
+// Lacking returns the texts whose endpoints must not get calls of a method. If
+// some text names the method, Lacking returns the nonempty texts that do not
+// name the method. Otherwise it returns the texts that name a different method
+// of the same service. others has the texts of further endpoints that could get
+// the calls. If no endpoint at all could get the calls, Lacking returns nil.
 func Lacking(method string, texts, others []string) (lacking []string) {
 	service, name := Split(method)
 	names := func(text string) bool { return Names(text, service, name) }

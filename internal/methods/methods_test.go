@@ -8,9 +8,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// FuzzMethods reads the texts of endpoints, one a line. A call goes to all
+// FuzzMethods reads the texts of endpoints, one a line. The lines after an
+// empty line are the argument others of Lacking. A call must go to all
 // endpoints that name its method or publish no methods, and to at least one
-// endpoint. The lines after an empty line are the argument others of Lacking.
+// endpoint.
 func FuzzMethods(f *testing.F) {
 	for _, lines := range []string{
 		"helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do\nhelloworld.Greeter/SayHello", "\na/b", "a/b\na/c\nb/c;a/c", "/\n;,\n//", "a/b;a/c\na/b", "a\nb",

@@ -1,6 +1,6 @@
-// Package quickstart holds the files of a first service. They are those of
-// examples/quickstart, and for Connect of examples/quickstart-connect, modules
-// that are generated, built and tested like any other.
+// Package quickstart holds the files of a first service. The files are those of
+// examples/quickstart or, for Connect, of examples/quickstart-connect. Both are
+// modules that are generated, built and tested like any other.
 package quickstart
 
 import (
@@ -36,7 +36,7 @@ type example struct {
 	// below this module
 	needs []string
 
-	protoc string // the commands of generate.go, in place of ownBuf, to run protoc
+	protoc string // the commands that replace ownBuf in generate.go, to run protoc
 }
 
 // "go test ./internal/quickstart -update" writes the archives.
@@ -79,7 +79,7 @@ const options = "etcd/discovery/v1/options.proto"
 // A Project is a module with a first service.
 type Project struct {
 	Module string // the module path
-	Key    string // the service's key; "" means one that is named after the module
+	Key    string // the service's key; "" selects a key named after the module
 
 	// the version of this repository's module to require; ignored if Replace is
 	// set
@@ -122,8 +122,8 @@ var packageName = regexp.MustCompile(`^[a-z][a-z0-9]{0,62}$`)
 // WebShopService of package webshop, key web-shop.
 type Names struct{ Service, Package, Key string }
 
-// Names returns the names that the last element of the key or, without a key,
-// of the module path gives.
+// Names derives the names from the last element of the key or, without a key,
+// of the module path.
 func (p Project) Names() (Names, error) {
 	if !modulePath.MatchString(p.Module) || reserved.MatchString(p.Module) {
 		return Names{}, fmt.Errorf("%.80q cannot be the path of the new module: want a host name with a dot, then names between slashes that Windows does not reserve, as in example.com/greeter", p.Module)
@@ -210,8 +210,8 @@ func (p Project) render(name, text string) (string, error) {
 	return text, nil
 }
 
-// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins. That
-// takes minutes, so -v prints the packages as they are compiled.
+// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins. The
+// build takes minutes, so -v prints the packages as they are compiled.
 const ownBuf = "//go:generate go -C tools build -v -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
 
 // These build the plugins and run protoc. Each plugin writes below the module's

@@ -48,15 +48,16 @@ func (f *Fault) Error() string {
 	return path + ": " + f.Text
 }
 
-// Faults are all Faults of a config. The error has the text of the first fault.
+// Faults holds all faults of a config. The error has the text of the first
+// fault.
 type Faults []*Fault
 
 func (f *Faults) Error() string {
 	return (*f)[0].Error()
 }
 
-// maxFaults bounds the faults of a config. Beyond it, the elements of lists are
-// not decoded.
+// maxFaults bounds the faults of a config. After that many faults, no further
+// elements of lists are decoded.
 const maxFaults = 100
 
 // place is a place in a config that is being decoded.
@@ -78,8 +79,8 @@ type place struct {
 	faults *Faults
 	live   bool // the limits of live configs apply
 
-	// written says that somebody has written the config as it is, so that
-	// options without effect are faults.
+	// options without effect are faults, because somebody has written the
+	// config as it is; false for a config that may be merged
 	written bool
 }
 
@@ -94,7 +95,7 @@ type decoder interface{ decode(p place, v any) }
 type absent struct{}
 
 // decode decodes text, a JSON object, into the struct that dst points at. An
-// error of type faults holds all faults.
+// error of type *Faults holds all faults.
 func decode(text string, dst any, p place) error {
 	o, err := parseObject(text)
 	if err != nil {

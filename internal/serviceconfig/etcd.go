@@ -62,9 +62,9 @@ type Etcd struct {
 	// Drain names instances, or addresses, that get no new calls.
 	Drain []Drained `json:"drain,omitzero" of:"instances or addresses" min:"0"`
 
-	// ChildPolicy lists policies. The first one that is linked picks among the
-	// remaining endpoints. The default is round_robin, so the list is empty
-	// only in a live config, which then is an overlay: see [Merge].
+	// ChildPolicy lists policies. The first policy that is linked picks among
+	// the remaining endpoints. The default is round_robin. Only an overlay,
+	// which is a live config, has an empty list: see [Merge].
 	ChildPolicy []Policy `json:"childPolicy,omitempty" of:"policies"`
 }
 

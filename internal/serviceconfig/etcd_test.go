@@ -32,7 +32,7 @@ func TestSplit_KeysDiffer(t *testing.T) {
 	}
 }
 
-// A drain ends at its time, in any zone of clocks.
+// A drain ends at its time, whatever time zone the time is written in.
 func TestEtcd_EndDrains(t *testing.T) {
 	drains := []Drained{{Instance: "a"}, {Instance: "b", Until: "2026-12-01T10:00:00Z"},
 		{Instance: "c", Until: "2026-12-01T10:00:00+01:00"}}

@@ -12,7 +12,8 @@ const generated = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHa
 	`"methodConfig":[{"name":[{"service":"helloworld.Greeter","method":"SayHello"}],"timeout":"1.500s"}]}`
 
 // FuzzParseLive checks that gRPC accepts each config that ParseLive accepts,
-// alone, merged over a generated one and wrapped.
+// also if the config is merged over a generated config, and if the merged
+// config is wrapped.
 func FuzzParseLive(f *testing.F) {
 	for _, tt := range accepted {
 		f.Add(tt.text)
@@ -27,7 +28,7 @@ func FuzzParseLive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := ParseLive(text)
 		if err != nil {
-			// It fits in a line of a log.
+			// The error must fit in a line of a log.
 			text := err.Error()
 			if len(text) > 2000 || strings.ContainsFunc(text, func(r rune) bool {
 				return !unicode.IsPrint(r)

@@ -46,8 +46,8 @@ func parseLayer(text string) (object, error) {
 // Merge merges configs: each top-level field is taken as a whole from the last
 // config that has it, except from an overlay. An overlay changes only the
 // fields of "etcd" that it names, in the load balancing of the configs before
-// it. "" is a config without fields. Of a list of policies, gRPC uses the first
-// that is registered.
+// it. "" is a config without fields. registered reports whether a policy is
+// linked: gRPC uses the first linked policy of a list.
 func Merge(registered func(policy string) bool, configs ...string) (string, error) {
 	merged, err := merge(registered, configs)
 	if err != nil {
@@ -97,8 +97,8 @@ func merge(registered func(policy string) bool, configs []string) (object, error
 	return merged, nil
 }
 
-// overlay returns the fields of "etcd" that a config changes, nil if its load
-// balancing replaces all.
+// overlay returns the fields of "etcd" that an overlay changes, nil if the
+// config is not an overlay.
 func overlay(layer object) object {
 	policies, _ := objects(layer[configField])
 	if len(policies) == 0 {
@@ -122,10 +122,10 @@ type Wrapped struct {
 }
 
 // Wrap merges configs as [Merge] does. It puts the load balancing policies, or
-// round_robin if there are none, under the policy "etcd", as its childPolicy. An
-// "etcd" at the top keeps its config. Outlier detection stays above "etcd". Only
-// one policy remains at the top. gRPC then lets "etcd" refuse a childPolicy that
-// is not one of [Picking].
+// round_robin if there are none, under the policy "etcd", as its childPolicy.
+// An "etcd" at the top keeps its config. Outlier detection stays above "etcd".
+// Only one policy remains at the top. When gRPC parses the result, "etcd"
+// rejects a childPolicy that is not one of [Picking].
 func Wrap(registered func(policy string) bool, configs ...string) (w Wrapped, err error) {
 	layer, err := merge(registered, configs)
 	if err != nil {
@@ -230,8 +230,8 @@ func (p place) wrap(
 	return EtcdName, etcd, etcd
 }
 
-// below puts "etcd" below outlier detection, whose config is decoded as
-// strictly as in a live config.
+// below puts "etcd" between outlier detection and its child policies. It checks
+// the config of outlier detection as strictly as in a live config.
 func (p place) below(detection any) (top string, config, etcd object) {
 	p.policy(OutlierDetectionName, detection)
 	config, _ = detection.(object)

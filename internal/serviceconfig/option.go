@@ -68,8 +68,9 @@ func OptionNamed(name string) *Option {
 	return nil
 }
 
-// useless calls visit for each option that has no effect together with the
-// others, and says why. What an overlay lacks is not known.
+// useless calls visit, with the reason, for each option that has no effect
+// together with the other options. It visits no option of an overlay, because
+// the configs below the overlay may set the needed options.
 func (e *Etcd) useless(visit func(o *Option, why string)) {
 	for i := range Options {
 		o := &Options[i]
@@ -90,9 +91,9 @@ func (e *Etcd) useless(visit func(o *Option, why string)) {
 	}
 }
 
-// DropUseless unsets the options that have no effect together with the others,
-// and says why. An overlay may cause such options, although each layer is
-// valid.
+// DropUseless unsets the options that have no effect together with the other
+// options, and returns the reasons. A config that is merged with an overlay may
+// have such options, although each layer is valid.
 func (e *Etcd) DropUseless() (dropped []string) {
 	e.useless(func(o *Option, why string) {
 		dropped = append(dropped, o.Name+" "+why)

@@ -148,8 +148,9 @@ func (p Policy) children() []Policy {
 	return nil
 }
 
-// Etcd returns the config of the policy "etcd", which may be p or its child
-// below outlier detection, nil if neither is.
+// Etcd returns the config of the policy "etcd": of p or, if p is outlier
+// detection, of its first child policy. It returns nil if that is another
+// policy.
 func (p Policy) Etcd() *Etcd {
 	if detection, ok := p.Config.(*OutlierDetection); ok {
 		p = detection.ChildPolicy[0]
@@ -320,8 +321,8 @@ func (p place) policy(name string, config any) Policy {
 	return Policy{name, to.Interface()}
 }
 
-// forOthers says how a program uses a policy of another package, which picks in
-// the place of "etcd".
+// forOthers says how a program uses a policy of another package in place of
+// "etcd".
 const forOthers = `for any other, call grpc.NewClient("etcd:///KEY", grpc.WithResolvers(registry.Resolver()))`
 
 // misplaced adds the fault that a policy must not be a child of its parent. If
@@ -354,9 +355,9 @@ func read(to any, part object, p place) error {
 	return cmp.Or(err, decode(string(text), to, p))
 }
 
-// Linked returns an error if a config names policies, but no registered one.
-// The error says how to link the first policy. Child policies need no check:
-// "etcd" has all of them.
+// Linked returns an error if a config names policies, but none of them is
+// registered. The error says how to link the first policy. Child policies need
+// no check: "etcd" implements all of them.
 func (c *Config) Linked(registered func(name string) bool) error {
 	is := func(p Policy) bool { return registered(p.Name) }
 	if len(c.LoadBalancing) == 0 || slices.ContainsFunc(c.LoadBalancing, is) {

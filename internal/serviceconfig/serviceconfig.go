@@ -73,7 +73,7 @@ type Config struct {
 }
 
 // Etcd returns the config of the policy "etcd" in the first policy, nil if that
-// has none or c is nil.
+// policy has none or if c is nil.
 func (c *Config) Etcd() *Etcd {
 	if c == nil || len(c.LoadBalancing) == 0 {
 		return nil

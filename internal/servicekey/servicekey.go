@@ -95,8 +95,9 @@ func ValidTTL(ttl time.Duration) bool {
 	return minTTL <= ttl && ttl <= maxTTL && ttl%time.Second == 0
 }
 
-// Overlap is the reason why the entries of two service keys, the outer one a
-// prefix of the inner, cannot be distinguished in etcd.
+// Overlap is the reason why the entries of two service keys cannot be
+// distinguished in etcd. One key, the outer key, is a prefix of the other, the
+// inner key.
 type Overlap int
 
 // These are the ways in which two keys overlap.

@@ -161,8 +161,9 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 	return client
 }
 
-// lastPort is below the range of ephemeral ports, so that no other process
-// takes a port while its etcd is down.
+// lastPort is the port that freeAddr tried last. All its ports are below the
+// range of ephemeral ports, so that no other process takes the port of an etcd
+// that is down.
 var lastPort atomic.Int64
 
 func init() {

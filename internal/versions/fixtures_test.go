@@ -99,7 +99,7 @@ func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) 
 }
 
 // newCaller starts a caller of the greeters that the registry finds. The test
-// must stop it before the last of them.
+// must stop the caller before the last greeter.
 func newCaller(t *testing.T, registry *runtime.Registry) *loadtest.Caller {
 	t.Helper()
 
@@ -113,7 +113,7 @@ func newCaller(t *testing.T, registry *runtime.Registry) *loadtest.Caller {
 	})
 }
 
-// watchUntil watches a key until its endpoints are as wanted.
+// watchUntil watches a key until ok accepts its endpoints.
 func watchUntil(
 	t *testing.T,
 	registry *runtime.Registry,

@@ -100,7 +100,7 @@ func TestCalls(t *testing.T) {
 }
 
 // TestWiped restarts etcd without data, at a lower revision. Different versions
-// of etcd show that in different ways.
+// of etcd show the lower revision in different ways.
 func TestWiped(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)

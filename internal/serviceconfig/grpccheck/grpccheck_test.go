@@ -18,7 +18,8 @@ func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, e
 	panic("no")
 }
 
-// A policy whose parser panics or fails causes only an error.
+// A policy whose parser panics causes only an error, and so does an unknown
+// policy.
 func TestLive_ReportsParserPanics(t *testing.T) {
 	balancer.Register(panics{})
 

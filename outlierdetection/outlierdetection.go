@@ -3,11 +3,12 @@
 //
 //	import _ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 //
-// The code that protoc-gen-go-etcd generates for a service whose proto file
-// sets load_balancing.outlier_detection imports it. Import it by hand if only a
-// service config names the policy: a live config in etcd, or the argument of
-// runtime.WithDefaultServiceConfig. Without the import, such a config is
-// refused: the policy outlier_detection_experimental is not known.
+// If the proto file of a service sets load_balancing.outlier_detection, the
+// code that protoc-gen-go-etcd generates imports this package. Import the
+// package by hand if only a service config names the policy: a live config in
+// etcd, or the argument of runtime.WithDefaultServiceConfig. Without the
+// import, such a config is refused: the policy outlier_detection_experimental
+// is not known.
 //
 // gRPC for Go has the policy within its xDS support, and registers it only for
 // binaries that import google.golang.org/grpc/xds. That adds about 22 MB to a

@@ -1,6 +1,7 @@
-// Package xds is an xDS management server: it serves gRPC clients in any
-// language the endpoints and the configuration of the services in etcd, by the
-// keys and service configs of package runtime. Command "etcdrpc xds" runs it.
+// Package xds is an xDS management server. From it, gRPC clients in any
+// language get the endpoints and the configuration of the services in etcd,
+// which have the keys and service configs of package runtime. Command "etcdrpc
+// xds" runs it.
 //
 //	services, err := xds.ReadImage(image) // of "buf build -o"
 //	server, err := xds.NewServer(registry, services)

@@ -15,9 +15,10 @@ import (
 
 // ReadImage returns the services with the option etcd.discovery.v1.service in
 // an image of proto files, which "buf build -o" or protoc with
-// --include_imports and --descriptor_set_out writes. They equal the
-// descriptions in generated code. ReadImage fails if no service has the option,
-// or an option is invalid.
+// --include_imports and --descriptor_set_out writes. To clients, they equal the
+// descriptions in generated code. What only servers use, such as LeaseTTL, is
+// not set. ReadImage fails if no service has the option, or an option is
+// invalid.
 func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	found, err := gen.Describe(image)
 	if err != nil {

@@ -263,8 +263,8 @@ func onPath() (name, version string) {
 		return "buf", version
 	}
 
-	// This fails in protoc 2, and where protobuf's own files are missing, which
-	// Debian has in a package of their own.
+	// This command fails with protoc 2, and without protobuf's own files, which
+	// Debian has in a separate package.
 	numbers := output("protoc",
 		"--print_free_field_numbers", "google/protobuf/descriptor.proto")
 	if numbers == "" {

@@ -50,7 +50,7 @@ func TestInit(t *testing.T) {
 	stdout, _ := runInit(t, 0, "-replace=src", "example.com/hello")
 	wantText(t, "stdout", stdout, "Your .gitignore stays as it is")
 
-	// into the directory of the first run
+	// a second run in the same directory
 	_, stderr := runInit(t, 1, "-replace=src", "example.com/hello")
 	wantText(t, "stderr", stderr, "init: the directory has a module, which init leaves as it is.")
 

@@ -111,7 +111,7 @@ func wantsHelp(args []string) bool {
 }
 
 // isTerminal reports whether f is a terminal, from which no request comes. The
-// null device, which also is a character device, is none.
+// null device is a character device, too, but not a terminal.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {

@@ -41,7 +41,7 @@ enum Kind {
 `
 
 // levelService returns a proto file with a method for each field of
-// [levelRequest], which is its affinity.
+// [levelRequest]. The field is the method's affinity.
 func levelService() string {
 	var b strings.Builder
 	b.WriteString(`syntax = "proto3";
@@ -68,8 +68,9 @@ service Levels {
 }
 
 // TestGeneratedCodeCompiles checks that generated code compiles for requests of
-// every API level, with every parameter default_api_level, with package names
-// that are identifiers in it, and in the service's package or another one.
+// every API level, and with every value of the parameter default_api_level. The
+// code must also compile if packages have the names of identifiers in the code.
+// It may be in the service's package or in a separate package.
 func TestGeneratedCodeCompiles(t *testing.T) {
 	o := overlay{}
 	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
@@ -136,8 +137,9 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 }
 
 // withRequests returns gRPC's code for a package of the given name, with the
-// requests from the given folder. It imports them under the name requests,
-// since gRPC's code does not compile with every name of that package.
+// requests from the given folder. The code imports the requests under the name
+// requests, since gRPC's code does not compile with every name of their
+// package.
 func withRequests(beside map[string]string, folder, name string) map[string]string {
 	rename := strings.NewReplacer(
 		`"`+dataPackage+`/n1/requests"`, `"`+dataPackage+"/"+folder+`"`,

@@ -50,9 +50,9 @@ func (s sources) readDir(t *testing.T, dir, prefix string) {
 	}
 }
 
-// The tests share a compiler. It caches its results for each file, which saves
-// most time for the options and protobuf's own files, until give replaces a
-// file.
+// The tests share a compiler, which caches its results for each file until give
+// replaces the file. The cache saves most time for the options and protobuf's
+// own files.
 var (
 	compiler = incremental.New()
 	session  = new(ir.Session)

@@ -119,8 +119,8 @@ func writeOthers(t *testing.T, name string, files sources) {
 	}
 }
 
-// ownPackage is the parameter of this plugin alone that puts its code into a
-// separate package.
+// ownPackage is a parameter for this plugin alone. It puts the plugin's code
+// into a separate package.
 const ownPackage = ",package_suffix=etcd"
 
 // TestGolden generates the code of each case and compares it with the committed

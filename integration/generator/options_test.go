@@ -36,10 +36,11 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// TestImportOption checks that import option, directly or by a public import,
-// gives the same code in each kind of request. Those of protoc have the
-// imported files in any order. Those of buf leave them out, and images also
-// leave out the imports.
+// TestImportOption checks that "import option" gives the same code in each kind
+// of request, whether it names options.proto or a file that imports
+// options.proto publicly. Requests of protoc have the imported files in any
+// order. Requests of buf leave out the imported files, and images also leave
+// out the imports.
 func TestImportOption(t *testing.T) {
 	const shared, service = "shared.proto", "edition2024/service.proto"
 	for _, path := range []string{optionsProto, shared} {
@@ -165,9 +166,10 @@ func TestPlainProgram(t *testing.T) {
 	}
 }
 
-// TestOptionsOfOthers checks services with other projects' options that have
-// the same number as ours. They get neither code nor an error, unless the
-// request also declares ours, or none, and they could be ours.
+// TestOptionsOfOthers checks services with another project's options that have
+// the same number as ours. If the request declares only the other project's
+// options, the services get neither code nor an error. If the request declares
+// ours, too, or none, options that can be read as ours are ours.
 func TestOptionsOfOthers(t *testing.T) {
 	request := sources{
 		"acme.proto": `syntax = "proto3";

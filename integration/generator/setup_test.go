@@ -85,8 +85,9 @@ func testSetup(t *testing.T, steps []setupStep) {
 	checkGenerated(t, dir)
 }
 
-// newProject returns a directory with the output of init for
-// example.com/greeter, if init finds this program on the PATH.
+// newProject returns a directory with the files that init writes for
+// example.com/greeter. onPath is the program that init finds on the PATH, ""
+// for none.
 func newProject(t *testing.T, onPath string) string {
 	t.Helper()
 
@@ -106,8 +107,8 @@ func newProject(t *testing.T, onPath string) string {
 	return dir
 }
 
-// inProject runs a command in the directory of a project, with a protoc in PATH
-// for machines that have none: buf with the same arguments.
+// inProject runs a command in the directory of a project. For machines without
+// protoc, the PATH ends with a protoc that runs buf with the same arguments.
 func inProject(t *testing.T, dir, name string, args ...string) {
 	t.Helper()
 
@@ -152,9 +153,9 @@ func checkGenerated(t *testing.T, dir string) {
 	}
 }
 
-// brokenSetups maps messages of buf and of the plugin, among them those of buf
-// in docs/troubleshooting.md, to commands that break a project so that buf
-// prints them.
+// brokenSetups maps messages to commands that break a project. In the broken
+// project, buf generate or go vet prints the message. All messages of buf that
+// docs/troubleshooting.md quotes are among them.
 var brokenSetups = map[string]string{
 	"cannot find … in this scope":                             "sed -i '/options.proto/d' proto/greeter/v1/greeter.proto",
 	"imported file does not exist":                            "rm -r third_party",

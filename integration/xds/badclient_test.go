@@ -52,8 +52,8 @@ func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	return r
 }
 
-// The status is current, and shows a client that rejects every response and one
-// that acknowledges none. A third gets all new endpoints.
+// The status is current. It shows a client that rejects every response, and a
+// client that acknowledges none. A third client gets all new endpoints.
 func TestBadClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")

@@ -54,8 +54,8 @@ func pick[T any](d drawer, from ...T) T {
 	return from[d.IntN(len(from))]
 }
 
-// texts has texts for the fields of each name. One endpoint is in no lane, and
-// the last one is not drained.
+// texts has the possible texts of the fields with each name. Whatever is drawn,
+// one endpoint is in no lane, and the last endpoint is not drained.
 var texts = map[string][]string{
 	"requestHashHeader": {"etcd-affinity", "x.y_z-1", strings.Repeat("h", 256)},
 	"laneHeader":        {"x-lane", "te", "content-type"},
@@ -136,7 +136,7 @@ func (d drawer) policy(field reflect.StructField) any {
 	names := slices.Sorted(maps.Keys(configs))
 
 	if nameOf(field) == "childPolicy" {
-		_, around := field.Tag.Lookup("required") // outlier detection is around "etcd"
+		_, around := field.Tag.Lookup("required") // in outlier detection, which may contain "etcd"
 		names = slices.DeleteFunc(names, func(name string) bool {
 			return name == "outlier_detection_experimental" || name == "etcd" && !around
 		})

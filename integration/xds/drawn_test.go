@@ -16,9 +16,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestDrawn calls services that have hostile entries, and 300 random service
-// configs that are valid. Clients that start accept all resources. XDS_SEED
-// draws other configs.
+// TestDrawn calls 300 services with hostile entries in etcd. Each service has a
+// random valid service config. Clients that start must accept all resources.
+// Another XDS_SEED draws other configs.
 func TestDrawn(t *testing.T) {
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("XDS_SEED"), "1"), 10, 64)
 	kit.Must(t, err)

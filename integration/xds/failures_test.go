@@ -117,8 +117,8 @@ func (w *world) change(config string) {
 	})
 }
 
-// reached returns a function that reports whether clients were sent, or have
-// acknowledged, a version other than now.
+// reached waits until clients have acknowledged all responses. It returns a
+// function that reports whether clients have been sent another version since.
 func (w *world) reached() func() bool {
 	w.t.Helper()
 
@@ -148,8 +148,8 @@ func (w *world) acked() (versions string, all bool) {
 	return versions, all
 }
 
-// noFailure makes calls during the events, and at least atLeast calls. None may
-// fail. It returns the number of answers by instance.
+// noFailure makes calls during the events, and at least atLeast calls. No call
+// may fail. It returns the number of answers by instance.
 func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by map[string]int) {
 	w.t.Helper()
 

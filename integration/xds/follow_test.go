@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// A view is Known only with its leader. If two entries have one address, its
-// endpoint and its leader have the same instance id.
+// A view is Known only with its leader. If two entries have one address, the
+// view's endpoint and leader have the same instance id.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}

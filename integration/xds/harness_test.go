@@ -49,8 +49,8 @@ type world struct {
 	bridges   []*bridge
 }
 
-// newWorld returns a world with one bridge. config is in the service's
-// description.
+// newWorld returns a world with one bridge. config is the service config in the
+// service's description.
 func newWorld(t *testing.T, config string) *world {
 	t.Helper()
 
@@ -226,7 +226,7 @@ func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 	return stream.SendMsg(wrapperspb.String(i.name))
 }
 
-// order is a client's command to make calls.
+// order is a command to a client to make calls.
 type order struct {
 	Calls    int               `json:"calls"`
 	At       int               `json:"at"` // number of concurrent calls
@@ -235,7 +235,8 @@ type order struct {
 	Timeout  int               `json:"timeout"` // in ms
 	Wait     bool              `json:"wait"`    // with wait for ready
 
-	// to dial first, by processes only; "" for the same as before
+	// the target to dial before the calls; "" keeps the last target. Only
+	// clients in other processes read this field.
 	Target string `json:"target"`
 }
 

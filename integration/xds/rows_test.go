@@ -191,7 +191,7 @@ var rows = []struct {
 		}
 	}},
 	// Of the calls of ten callers, few go to an instance that does not answer.
-	// With round robin it would get half of them.
+	// With round robin, that instance would get half of the calls.
 	{"least request", func(w *world, dial dialer) {
 		w.add("a")
 		w.add("bad")

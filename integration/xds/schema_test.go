@@ -43,8 +43,8 @@ var generated = []*runtime.ServiceDesc{
 	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
 }
 
-// image returns an image of some services as buf builds it: all files, encoded,
-// and no imports of files only for options.
+// image returns an encoded image of some services, as buf builds it: with all
+// files, but without the imports that are only for options.
 func image(t *testing.T, services ...string) []byte {
 	t.Helper()
 

@@ -104,8 +104,9 @@ func (c *Caller) More(n int) {
 	c.await(complaint, func() bool { return c.calls >= target })
 }
 
-// Reaches waits until consecutive calls reach exactly these servers: enough
-// calls for a policy that picks at random.
+// Reaches waits until the calls of a round reach exactly these servers. A round
+// has at least 20 calls for each server, enough for a policy that picks at
+// random.
 func (c *Caller) Reaches(names ...string) {
 	c.t.Helper()
 
@@ -133,7 +134,7 @@ func (c *Caller) Reaches(names ...string) {
 }
 
 // await polls until ok returns true, or fails the test with a complaint. It
-// holds mu while it calls either.
+// holds mu while it calls ok or complaint.
 func (c *Caller) await(complaint func() string, ok func() bool) {
 	c.t.Helper()
 

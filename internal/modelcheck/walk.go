@@ -17,8 +17,8 @@ import (
 
 var times = flag.Int("times", 1, "walk this many times as often")
 
-// World describes a core and a model of its surroundings, which applies the
-// core's effects and sends it events. S is a state of both.
+// World describes a core and a model of its surroundings. The model applies the
+// core's effects and sends events to the core. S is a state of both.
 type World[S any] struct {
 	Start  func() *S
 	Events []Event[S]
@@ -36,7 +36,8 @@ type World[S any] struct {
 type Event[S any] struct {
 	Name string
 
-	// changes the state, or returns false if the event is impossible in it
+	// changes the state, or returns false if the event is impossible in that
+	// state
 	Do func(*S) bool
 }
 
@@ -49,8 +50,7 @@ type Rule[S any] struct {
 // Verdict is how a transition broke a rule, "" if none did.
 type Verdict string
 
-// Record records how a transition breaks a rule, unless an earlier one broke a
-// rule, too.
+// Record sets v to how a transition breaks a rule, unless v is set already.
 func (v *Verdict) Record(format string, args ...any) {
 	if *v == "" {
 		*v = Verdict(fmt.Sprintf(format, args...))
@@ -61,9 +61,9 @@ func (v *Verdict) Record(format string, args ...any) {
 // time. It fails the test with a sequence that breaks a rule, panics, or leads
 // to a state that does not recover.
 //
-// It skips the test with -short, which the race detector's tests use: a core
-// has no goroutines, and the walks would take ten times as long. "make cores"
-// runs them.
+// Walk skips the test with -short, which the tests with the race detector use:
+// a core has no goroutines, and the walks would take ten times as long. "make
+// cores" runs the walks.
 func Walk[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
 
@@ -92,7 +92,7 @@ func Walk[S any](t *testing.T, n, events int, w World[S]) {
 }
 
 // run walks a sequence, without the events that are impossible, and returns how
-// it breaks a rule, "" if it does not. met then has the events that happened.
+// it breaks a rule, "" if it does not. run sets met[i] if event i happened.
 func (w World[S]) run(sequence []int, met []bool) (broken string) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -140,7 +140,7 @@ func (w World[S]) broken(s *S) string {
 }
 
 // shorten describes a sequence that breaks a rule, without the events that are
-// not needed for that.
+// not needed to break a rule.
 func (w World[S]) shorten(sequence []int, broken string) string {
 	for i := len(sequence) - 1; i >= 0; i-- {
 		without := slices.Delete(slices.Clone(sequence), i, i+1)

@@ -1,6 +1,7 @@
 // Package code tests generated code as its users call it: its names, and the
-// affinity of calls. It is apart from package generator, whose tests must
-// compile to replace generated code that does not.
+// affinity of calls. It is separate from package generator, because generator's
+// tests replace generated code: they must compile even if the generated code
+// does not.
 package code
 
 import (

@@ -85,8 +85,8 @@ func (r row) call(ctx context.Context, client any) error {
 	return err
 }
 
-// kinds returns rows with the value of a kind, zero and no request for each
-// kind.
+// kinds returns three rows for each kind of field: with a value, with an empty
+// request, and without a request.
 func kinds() (rows []row) {
 	const full = `string: "Ключ \n" bytes: "\000\377x" bool: true enum: ENUM_LESS int32: -2147483648 int64: -9223372036854775808 ` +
 		`uint32: 4294967295 uint64: 18446744073709551615 sint32: -3 sint64: -4 fixed32: 4294967294 fixed64: 18446744073709551614 sfixed32: -5 sfixed64: -6`
@@ -160,7 +160,7 @@ var defaults = []row{
 	{"Required", "required: 3", "3"},
 }
 
-// levels is for the opaque and the hybrid API.
+// levels has the rows for the opaque and the hybrid API.
 var levels = []row{
 	{"Field", "number: 1", "1"},
 	{"Field", "", ""},

@@ -49,8 +49,9 @@ func KindOf(url string) (k Kind, ok bool) {
 }
 
 // isWhole reports whether each answer of the kind contains all resources that
-// the client asks for: if one is missing, the client concludes that it does not
-// exist. Answers of other kinds contain only changed resources.
+// the client asks for: if a resource is missing, the client concludes that the
+// resource does not exist. Answers of other kinds contain only changed
+// resources.
 func (k Kind) isWhole() bool {
 	return k == Listeners || k == Clusters
 }
@@ -69,13 +70,15 @@ type Found struct {
 	Pending  bool              // it is not known yet whether the resource exists
 
 	// Provisional means that the resource may be out of date. Provisional loads
-	// and routes are not sent to a client that reconnects: it keeps its own.
-	// Provisional listeners and clusters are sent, because one answer contains
-	// those of all hosts, and the other hosts would wait.
+	// and routes are not sent to a client that reconnects: the client keeps
+	// those that it has. Provisional listeners and clusters are sent, because
+	// one answer contains the listeners or clusters of all hosts: the other
+	// hosts would have to wait.
 	Provisional bool
 
-	// Substitute makes a replacement of a removed resource for a client that
-	// may have it from an earlier stream. It and its result may be nil.
+	// Substitute returns a replacement for a removed resource that the client
+	// may have from an earlier stream. Substitute may be nil, and so may its
+	// result.
 	Substitute func() *mapping.Resource
 }
 
@@ -294,8 +297,9 @@ func (c *Core) beforeChange(change *upcoming, last, next *mapping.Resource) *Fou
 	clusters := &c.kinds[Clusters]
 
 	// grpc-go 1.85 loses a cluster that returns to the routes while calls from
-	// before its removal use it. So such routes wait until those calls end:
-	// then the client no longer asks for the cluster.
+	// before its removal still use the cluster. So routes to such a cluster
+	// wait until the client no longer asks for the cluster, when those calls
+	// have ended.
 	returns := func(cluster string) bool {
 		return !slices.Contains(last.Clusters, cluster) &&
 			slices.Contains(clusters.names, cluster)
@@ -304,8 +308,8 @@ func (c *Core) beforeChange(change *upcoming, last, next *mapping.Resource) *Fou
 		return &Found{Resource: last}
 	}
 
-	// After a reconnect, the clusters that the client asks for replace its
-	// unknown routes.
+	// After a reconnect, the client's routes are unknown. Routes to the
+	// clusters that the client asks for take their place.
 	if change.current == nil {
 		asked := slices.DeleteFunc(slices.Clone(clusters.names),
 			func(cluster string) bool {

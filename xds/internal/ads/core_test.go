@@ -227,8 +227,8 @@ func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 	}
 }
 
-// Sources keep what identifies a client, whose texts can be as long as a
-// message.
+// The id and the zone of a client can be as long as a message. They are cut,
+// because sources keep them.
 func TestIdentify_CutsLongTexts(t *testing.T) {
 	c := new(stream)
 	long := strings.Repeat("x", 1<<20)

@@ -220,7 +220,7 @@ func calledBy(routes *mapping.Resource) (all []string) {
 }
 
 // restart replaces the server, unless the client has no routes. The client
-// keeps its resources, and sends the nonces first.
+// keeps its resources. Its first requests have the given nonces.
 func (w *walked) restart(nonces [kinds]string) bool {
 	if !w.taken[Routes] {
 		return false

@@ -99,7 +99,7 @@ func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found
 type Host struct {
 	Authority   string
 	Key         string
-	Known       bool     // etcd has answered, perhaps that it denies permission: see Err
+	Known       bool     // etcd has answered, perhaps by denying permission: see Err
 	Endpoints   int      // the number of endpoints
 	Unsupported []string // the features in use that xDS lacks, sorted
 
@@ -152,13 +152,14 @@ type host struct {
 
 	followed []*runtime.Followed // by service; nil until a client asks
 
-	// Its services have the last valid policies: at first those of descs.
+	// the services of input have their last valid policies, at first those of
+	// descs
 	input *mapping.Host
 
 	provisional bool // input may be out of date
 
-	// Until then, a host without endpoints is provisional. It is zero until
-	// etcd has answered.
+	// the time until which a host without endpoints is provisional; zero until
+	// etcd has answered
 	graceEnds time.Time
 
 	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
@@ -332,8 +333,8 @@ func (h *host) refresh() {
 
 // The pause after a mapping lasts pauseFactor times as long as the mapping: so
 // a host uses a tenth of a processor for its mappings. The pause lasts at most
-// maxPause, so that clients receive changes soon. So a host uses more only if
-// its mappings take over 0.1 s together.
+// maxPause, so that clients receive changes soon. A host uses more than a tenth
+// only if its mappings between two pauses take over 0.1 s.
 const pauseFactor, maxPause = 9, time.Second
 
 // throttle bounds the share of time that a host spends on mappings.

@@ -56,8 +56,8 @@ func (t *serviceTargets) addCluster(name string, tiers [][]int) {
 }
 
 // setPolicy sets the policy that picks an endpoint of a cluster, round robin by
-// default. A list of policies ends in round robin, because a client rejects a
-// cluster if it knows none of the policies.
+// default. A list of policies ends in round robin, because a client that knows
+// none of the policies rejects the cluster.
 func (t *serviceTargets) setPolicy(c *clusterv3.Cluster) {
 	switch child := t.policy.child.Config.(type) {
 	case *serviceconfig.RingHash:

@@ -8,29 +8,31 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// These are the values that grpc-go 1.85, grpc-js 1.14, gRPC's C core since
-// 1.51 and gRPC-Java 1.83 all accept. A service config may have others: some
-// clients then refuse a whole resource, or fail every call.
+// These bound the values that grpc-go 1.85, grpc-js 1.14, gRPC's C core since
+// 1.51 and gRPC-Java 1.83 all accept. A service config may have values out of
+// these bounds: some clients would then refuse a whole resource, or fail every
+// call.
 //
 // Retried codes, names, weights, percentages and sizes of rings need no bounds
 // here: package serviceconfig and the mapping keep them in range.
 const (
-	// grpc-js and the C core round less down to 0. A backoff of 0 is invalid:
-	// grpc-js refuses the routes, and the C core fails every call. For the C
-	// core, a timeout of 0 is none.
+	// grpc-js and the C core round shorter times down to 0. A backoff of 0 is
+	// invalid: grpc-js refuses the routes, and the C core fails every call. For
+	// the C core, a timeout of 0 means no timeout.
 	// https://github.com/grpc/proposal/blob/master/A44-xds-retry.md also raises
-	// less to 1 ms.
+	// shorter times to 1 ms.
 	minTime = serviceconfig.Duration(time.Millisecond)
 
 	// grpc-js counts milliseconds in 32 bits. For a longer backoff it refuses
 	// the routes, and a longer interval ends at once.
 	maxTime = serviceconfig.Duration((1<<31 - 1) * time.Millisecond)
 
-	// Versions of the C core read seconds of 32 bits. Others allow more.
+	// Some versions of the C core read seconds as 32 bits. Other clients allow
+	// more.
 	maxTimeout = serviceconfig.Duration((1<<31 - 1) * time.Second)
 
-	// gRPC-Java reads counts as signed. If one is negative, it fails every
-	// call.
+	// gRPC-Java reads counts as signed numbers. It fails every call if a count
+	// is negative.
 	maxCount = 1<<31 - 1
 )
 

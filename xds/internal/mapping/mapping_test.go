@@ -139,9 +139,10 @@ func TestRows(t *testing.T) {
 		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
 		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
 
-		// Clients cannot call an endpoint whose address is a host name. If only
-		// such endpoints would remain, a drain is ignored. Such an endpoint is
-		// still one of the base, and counts for minHealthyPercent.
+		// Clients cannot call an endpoint whose address is a host name. If a
+		// drain would leave only such endpoints, the drain is ignored. An
+		// endpoint with a host name still belongs to the base, and counts for
+		// minHealthyPercent.
 		{
 			name:      "drainleavesname",
 			config:    etcdPolicy(`"drain":["b"],"route":[{"label":"lane"}]`),
@@ -237,8 +238,8 @@ func TestRows(t *testing.T) {
 			client:    Client{Zone: "z1", ID: "one"},
 		},
 
-		// A cluster has an address once, and each cluster has the address of
-		// its own instances.
+		// b and c have the same address. The cluster with both has the address
+		// once, and the leader's cluster has the address of c.
 		{
 			name:   "names",
 			config: "",
@@ -280,7 +281,7 @@ func TestRows(t *testing.T) {
 
 // isSound fails the test for resources that a client would reject: a missing
 // cluster or load, a gap in priorities, a locality without endpoints, or two
-// with one name.
+// localities with one name.
 func isSound(t *testing.T, s *Snapshot) {
 	t.Helper()
 
@@ -366,7 +367,7 @@ func compare(t *testing.T, name string, s *Snapshot) {
 	}
 }
 
-// A client receives as many lanes as fit, with any labels of endpoints. A
+// A client receives as many lanes as fit, whatever labels the endpoints have. A
 // service config that is too large without lanes is an error.
 func TestMap_Bounds(t *testing.T) {
 	lane := func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260) }

@@ -173,8 +173,9 @@ func (t *serviceTargets) setOf(name string, l *planner.Lane) *set {
 
 // lanes returns the lanes that need routes: lanes with endpoints, strict lanes
 // and, with a strict label, every lane that a route names. If there are too
-// many, it omits some, the last names first. It omits only lanes whose calls
-// have the same target without a route of their own.
+// many, it omits those with the last names. It omits only lanes that are as
+// strict as an unknown lane, because calls in an omitted lane go where calls in
+// an unknown lane go.
 func (t *serviceTargets) lanes() []*set {
 	names := t.policy.etcd.NamedLanes()
 	for l := range t.plan.Lanes() {

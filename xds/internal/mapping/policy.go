@@ -17,7 +17,7 @@ type Policy struct {
 
 	config  *serviceconfig.Config
 	methods map[path]*serviceconfig.Method
-	limited []string // the values that clients do not get as they are
+	limited []string // descriptions of the values that limitValues changed
 }
 
 // ReadPolicy parses a service config.

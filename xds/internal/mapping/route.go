@@ -112,8 +112,9 @@ func (t *serviceTargets) paths() []path {
 		all = append(all, path{service, name})
 	}
 
-	// The policy of another service of the host may apply to a path. The first
-	// service has the paths of services that are not of the host.
+	// A service config may name methods of other services. If the host has such
+	// a service, the policy of that service applies. If the host does not have
+	// it, the first service's policy applies.
 	all = slices.DeleteFunc(all, func(at path) bool {
 		owner := slices.IndexFunc(t.Services, func(s Service) bool {
 			return s.Name == at.service
@@ -256,9 +257,10 @@ func (t *serviceTargets) route(at path, to target) *routev3.Route {
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-// weighted sends calls to clusters by their weights. It sets their sum, a
-// deprecated field: without it gRPC's C core, in versions such as 1.51, rejects
-// routes whose weights have another sum than 100.
+// weighted sends calls to clusters by their weights. It also sets the sum of
+// the weights, in a deprecated field: without that field, gRPC's C core, in
+// versions such as 1.51, rejects routes whose weights have another sum than
+// 100.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 	all := &routev3.WeightedCluster{}
 	sum := uint32(0)

@@ -9,11 +9,11 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Substitute returns a copy of the base's resource in of, which is s.Clusters
-// or s.Loads, under the name of a removed cluster. A client that reconnects
-// asks for the clusters in its old routes, and its calls to a removed cluster
-// go to the copy until it has new routes. Substitute returns nil for a cluster
-// without fallback: its calls fail.
+// Substitute returns a copy of the base's resource under the name of a removed
+// cluster. of is s.Clusters or s.Loads, and has the base's resource. A client
+// that reconnects asks for the clusters in its old routes. Its calls to a
+// removed cluster go to the copy until the client has new routes. Substitute
+// returns nil for a cluster without fallback: calls to such a cluster fail.
 func (s *Snapshot) Substitute(name string, of map[string]*Resource) *Resource {
 	message, err := of[s.base].Body.UnmarshalNew()
 	if err != nil || strings.Contains(name, onlyPart) {

@@ -1,7 +1,7 @@
 // Package xds is an xDS management server. From it, gRPC clients in any
-// language get the endpoints and the configuration of the services in etcd,
-// which have the keys and service configs of package runtime. Command "etcdrpc
-// xds" runs it.
+// language get the endpoints and the configuration of the services in etcd.
+// Keys and service configs are those of package runtime. Command "etcdrpc xds"
+// runs it.
 //
 //	services, err := xds.ReadImage(image) // of "buf build -o"
 //	server, err := xds.NewServer(registry, services)
@@ -54,18 +54,18 @@ type Option func(*options)
 type options struct{ logger *slog.Logger }
 
 // WithLogger sets the logger for unsupported features and for responses that
-// clients reject (NACK), slog.Default() by default. Its handler must not call
-// the server, and must not block: clients would wait.
+// clients reject (NACK), slog.Default() by default. The logger's handler must
+// not call the server, and must not block: clients would wait.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) { o.logger = l }
 }
 
-// NewServer returns a server for services, from [ReadImage], [ServiceAt] or
-// written by the caller. Each needs an Authority, the name that clients dial.
-// NewServer ignores duplicates, which images with the same import have. It
-// fails if a description is invalid, if TLS cannot distinguish two services, or
-// if a service config cannot be expressed in xDS. The descriptions must not
-// change later.
+// NewServer returns a server for services. Their descriptions come from
+// [ReadImage] or [ServiceAt], or the caller writes them. Each needs an
+// Authority, the name that clients dial. NewServer ignores duplicates, which
+// images with the same import have. It fails if a description is invalid, if
+// TLS cannot distinguish two services, or if a service config cannot be
+// expressed in xDS. The descriptions must not change later.
 //
 // NewServer does no I/O: the server follows a service in etcd from a client's
 // first request for it. Close the registry after the server has stopped.

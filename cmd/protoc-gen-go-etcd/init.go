@@ -236,8 +236,8 @@ func replacement(dir string) (string, error) {
 	return dir, nil
 }
 
-// released returns the version of this module, or an error if module proxies do
-// not have it: a command that is built from a checkout or with a replacement
+// released returns the version of this module. It fails if no module proxy has
+// that version: a command that is built from a checkout or with a replacement
 // has no checksum.
 func released() (string, error) {
 	info, ok := debug.ReadBuildInfo()

@@ -69,8 +69,9 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitInAWorkspace checks that init says how to generate code although the
-// go command would use a go.work, and that the directory is in another module.
+// TestInitInAWorkspace runs init in a directory that belongs to another module.
+// It checks that init says so and, if the go command would use a go.work, how
+// to generate code.
 func TestInitInAWorkspace(t *testing.T) {
 	source := checkout(t)
 	for _, tt := range []struct{ name, gowork, want string }{

@@ -148,7 +148,7 @@ func main() {
 }
 `
 
-// TestPlainProgram checks that a program without leaders links nothing of their
+// TestPlainProgram checks that a program without leaders links no code of
 // elections.
 func TestPlainProgram(t *testing.T) {
 	source := t.TempDir() + "/main.go"

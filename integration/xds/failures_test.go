@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// restart stops the first bridge and starts another one at the same address.
+// restart stops the first bridge and starts another bridge at the same address.
 func (w *world) restart(opts ...runtime.Option) {
 	w.t.Helper()
 

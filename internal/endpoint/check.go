@@ -42,7 +42,7 @@ func CheckInstance(id string) error {
 	return nil
 }
 
-// defaultPort is the port of gRPC for an address without one.
+// defaultPort is gRPC's port for an address without a port.
 const defaultPort = "443"
 
 // CheckAddr returns an error unless an address is host:port or, without
@@ -57,8 +57,8 @@ func CheckAddr(addr string, needPort bool) error {
 	return nil
 }
 
-// withPort returns addr, which has been checked, with the default port if it
-// has none.
+// withPort returns addr, with the default port if addr has no port. addr has
+// been checked.
 func withPort(addr string) string {
 	host, err := splitAddr(addr, false)
 	if err != nil || host == "" {

@@ -75,8 +75,8 @@ func IsGoFrameKey(key string) bool {
 }
 
 // goFrame reads a GoFrame entry. ok is false if the key does not end in an
-// address. err says why the value is likely JSON of another format: its keys
-// may end in an address, too.
+// address. err is not nil if the value is likely JSON of another format, whose
+// keys may end in an address, too.
 func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
 	if !ok {

@@ -19,8 +19,8 @@ var GoMicro = layout(format{
 	ends:     atInstance,
 	encode:   encodeGoMicro,
 	json:     true,
-	// With nodes, the endpoints of an object are methods, and its address is
-	// not that of a node.
+	// In an object with nodes, the field endpoints has methods, and the field
+	// address is not the address of a node.
 	dialect: dialect{
 		where:   "nodes (go-micro)",
 		address: []field{fieldNodes},

@@ -236,8 +236,9 @@ func lastSegment(key string) string {
 }
 
 // Trouble returns how the reader of a layout's own framework fails on an entry
-// in another layout, "" if it accepts or skips the entry. docs/layouts.md lists
-// the same pairs, and module compat tries each on the real readers.
+// in another layout, "" if the reader accepts or skips the entry.
+// docs/layouts.md lists the same pairs, and module compat tries each on the
+// real readers.
 func Trouble(own, other Layout) string {
 	switch {
 	case own.ends == other.ends: // their keys are the same, so no server writes both

@@ -172,7 +172,7 @@ func TestNewReader(t *testing.T) {
 	}
 }
 
-// TestMappedJSON_NamesMissingFields reads entries in the layout that lack a
+// TestMappedJSON_NamesMissingFields reads entries in home-made JSON that lack a
 // needed value.
 func TestMappedJSON_NamesMissingFields(t *testing.T) {
 	addr := MappedJSON(JSONFields{Addr: "at", Instance: "id"})

@@ -131,7 +131,7 @@ func (e Endpoint) members() map[string]any {
 
 // strings returns the metadata with the version, zone and weight, for layouts
 // with string metadata. A layout with its own field for the version, the zone
-// or the weight clears that in e before the call.
+// or the weight clears that field of e before the call.
 func (e Endpoint) strings() map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
 	maps.Copy(all, e.Metadata)

@@ -11,9 +11,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// Reader reads the entries of a service key. It recognizes a layout with a
-// slash after the key by the value of an entry, and reads the other layouts
-// only if its fields enable them. Readers are comparable.
+// Reader reads the entries of a service key. It recognizes the layouts with a
+// slash after the key by the value of an entry. It reads the other layouts only
+// if the fields below enable them. Readers are comparable.
 type Reader struct {
 	LeaseSuffix bool   // also read entries in [LeaseSuffix]
 	JSON        Layout // also read entries in this [MappedJSON], unless it is zero

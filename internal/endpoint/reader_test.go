@@ -272,7 +272,7 @@ type sample struct {
 }
 
 // samples has an entry of each JSON layout. The test file of a layout may add
-// to it in init.
+// samples in init.
 var samples = []sample{
 	{"etcd's naming entry", "svc/a",
 		`{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`,

@@ -181,9 +181,9 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes statements that test whether the field at the end of
-// the path is set. If it is, the statement that use writes runs. key is the Go
-// expression of the affinity, which is the field's value as a string.
+// renderAffinityOf writes an if statement, whose body use writes. The body runs
+// if the field at the end of the path gives an affinity: see isSet. key is the
+// Go expression of the field's value as a string.
 //
 // The generated code follows the path by getters, which accept nil messages.
 // From the first field with a name conflict on, the code uses reflection. The
@@ -249,9 +249,9 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// isSet returns the Go condition that a value is an affinity: the value is
-// neither zero nor the field's default, which the getter returns for an unset
-// field. The default of a proto2 field need not be zero.
+// isSet returns the Go condition under which a value is an affinity: the value
+// is neither zero nor the field's default, which the getter returns for an
+// unset field. The default of a proto2 field need not be zero.
 func isSet(field protoreflect.FieldDescriptor) string {
 	byDefault := field.Default()
 

@@ -117,8 +117,8 @@ func checkTokenRatio(s *service) {
 	}
 }
 
-// checkDefaultMethod adds the config of default_method, if there is one, to the
-// service's config, and returns it.
+// checkDefaultMethod returns the config of default_method. If default_method
+// configures anything, the config is also added to the service's config.
 func checkDefaultMethod(s *service) (config serviceconfig.Method) {
 	options := s.options.GetDefaultMethod()
 	if options == nil {
@@ -160,8 +160,8 @@ func validTTL(ttl *durationpb.Duration) bool {
 	return ttl == nil || ttl.IsValid() && servicekey.ValidTTL(ttl.AsDuration())
 }
 
-// isDuration reports a duration with invalid fields, and returns whether it is
-// valid or unset.
+// isDuration reports a duration with invalid fields. It returns whether the
+// duration is valid or unset.
 func isDuration(at position, d *durationpb.Duration) bool {
 	if d == nil || d.IsValid() {
 		return true

@@ -60,8 +60,8 @@ func newReader(files []*descriptorpb.FileDescriptorProto, problems *problems) *r
 	return r
 }
 
-// declares reports whether one of the extensions, or one in the messages, has
-// the number of one of our options.
+// declares reports whether one of the extensions, or an extension in one of the
+// messages, has the number of one of our options.
 func declares(
 	extensions []*descriptorpb.FieldDescriptorProto,
 	messages []*descriptorpb.DescriptorProto,

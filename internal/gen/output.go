@@ -23,8 +23,8 @@ const (
 // connectSuffix is protoc-gen-connect-go's default suffix of packages.
 const connectSuffix = "connect"
 
-// A target says which plugin's code the generated code accompanies, and in
-// which package it is.
+// A target describes which plugin's code the generated code accompanies, and
+// which package has the generated code.
 type target struct {
 	// whether the code accompanies protoc-gen-connect-go's code, instead of
 	// protoc-gen-go-grpc's

@@ -150,7 +150,7 @@ func (p position) fault(f *serviceconfig.Fault, policy string) {
 }
 
 // follow returns the position at the end of a path in a service config, and the
-// last field on the path, nil if it has no fields.
+// last field on the path, nil if the path has no fields.
 func (p position) follow(path []string) (at position, last protoreflect.FieldDescriptor) {
 	// where options and service configs differ
 	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"}
@@ -164,7 +164,7 @@ func (p position) follow(path []string) (at position, last protoreflect.FieldDes
 
 		field := at.message.Fields().ByJSONName(cmp.Or(names[step], step))
 		if field == nil {
-			continue // step is a key of a map, and the map has one position
+			continue // step is a key of a map: a key has the map's position
 		}
 
 		at = at.in(field.Name())

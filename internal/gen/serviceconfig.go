@@ -109,9 +109,9 @@ func picking(s *service) serviceconfig.Policy {
 	}
 }
 
-// lower returns the named policy with a config that has the fields of m and
-// those in given. The fields of m have the same JSON names in the config.
-// Faults of m are reported at the position at.
+// lower returns the named policy with a config that has the fields of m and of
+// given. The fields of m have the same JSON names in the config. Faults of m
+// are reported at the position at.
 func (s *service) lower(
 	at position,
 	policy string,
@@ -193,8 +193,8 @@ func (s *service) throttling() *serviceconfig.RetryThrottling {
 }
 
 // healthCheck returns the config of health_check, nil if it is off. gRPC's
-// servers report a service's health under the service's full name: "" is the
-// health of the whole server.
+// servers report a service's health under the service's full name, and the
+// health of the whole server under "".
 func healthCheck(s *service) *serviceconfig.HealthCheck {
 	if !s.options.GetHealthCheck() {
 		return nil

@@ -32,8 +32,8 @@ type example struct {
 	archive string // its files, each after a line "-- NAME --"
 	path    string // its module path
 
-	// the modules of this repository that it requires and replaces, as paths
-	// below this module
+	// the modules of this repository that the example requires and replaces, as
+	// paths below this module
 	needs []string
 
 	protoc string // the commands that replace ownBuf in generate.go, to run protoc
@@ -261,7 +261,7 @@ func quote(dir string) string {
 	return dir
 }
 
-// Write writes files under a directory, or none if one of them exists.
+// Write writes files under a directory, or no file if one of them exists.
 func Write(dir string, files map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name))); err == nil {

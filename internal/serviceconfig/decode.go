@@ -26,8 +26,8 @@ type Fault struct {
 	Text    string
 	Missing bool // the field is required and absent
 
-	// Want and Got describe the values that are allowed, and the present one.
-	// Both are empty if Text alone explains the fault.
+	// Want and Got describe the allowed values and the present value. Both are
+	// empty if Text alone explains the fault.
 	Want, Got string
 }
 

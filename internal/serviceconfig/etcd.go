@@ -169,7 +169,7 @@ func (d Drained) End() time.Time {
 }
 
 // EndDrains drops the drains that have ended by now, and returns when the next
-// one ends, zero for never.
+// drain ends, zero for never.
 func (e *Etcd) EndDrains(now time.Time) (next time.Time) {
 	if e == nil {
 		return next
@@ -294,7 +294,7 @@ type Route struct {
 	Label string `json:"label,omitempty"`
 
 	// Strict makes the calls of a lane fail while none of its instances is
-	// ready. Otherwise they go to the instances without a lane.
+	// ready. Otherwise these calls go to the instances without a lane.
 	Strict bool `json:"strict,omitempty"`
 }
 

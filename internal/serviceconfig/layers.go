@@ -117,7 +117,7 @@ func overlay(layer object) object {
 // Wrapped is a service config that contains the policy "etcd".
 type Wrapped struct {
 	JSON   string
-	Top    string // the policy at the top: "etcd", or one that has "etcd" as its child
+	Top    string // the policy at the top: "etcd", or a policy with "etcd" as its child
 	Health string // the healthCheckConfig; "" if there is none
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // An Option describes a field of the policy "etcd". Clients and the generator
-// use it to find options without effect, and the generator to find the fields
-// of LoadBalancing that are options.
+// use it to find options without effect. The generator also uses it to find the
+// fields of LoadBalancing that are options.
 type Option struct {
 	// the JSON name of the field in Etcd, and in LoadBalancing of options.proto
 	Name string

@@ -96,8 +96,8 @@ var Picking = []PolicyRule{
 	},
 }
 
-// policyRules has the rule of every policy that a config may name: those in
-// Picking and these.
+// policyRules has the rule of every policy that a config may name: the rules in
+// Picking, and the two rules here.
 var policyRules = rulesWith(Picking, []PolicyRule{
 	{
 		Name:   OutlierDetectionName,
@@ -148,9 +148,8 @@ func (p Policy) children() []Policy {
 	return nil
 }
 
-// Etcd returns the config of the policy "etcd": of p or, if p is outlier
-// detection, of its first child policy. It returns nil if that is another
-// policy.
+// Etcd returns the config of p or, if p is outlier detection, of its first
+// child policy. It returns nil if that policy is not "etcd".
 func (p Policy) Etcd() *Etcd {
 	if detection, ok := p.Config.(*OutlierDetection); ok {
 		p = detection.ChildPolicy[0]
@@ -325,8 +324,8 @@ func (p place) policy(name string, config any) Policy {
 // "etcd".
 const forOthers = `for any other, call grpc.NewClient("etcd:///KEY", grpc.WithResolvers(registry.Resolver()))`
 
-// misplaced adds the fault that a policy must not be a child of its parent. If
-// it may be the parent instead, the text shows how.
+// misplaced adds the fault that the policy name must not stand below parent. If
+// the policy may stand above parent, the text shows how.
 func (p place) misplaced(name, parent string) {
 	if slices.Contains(policyRules[parent].below, name) {
 		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`,

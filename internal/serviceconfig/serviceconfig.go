@@ -57,8 +57,8 @@ const (
 
 // Config is a service config.
 type Config struct {
-	// LoadBalancing lists policies. gRPC uses the first one that is linked, or
-	// round_robin if the list is empty.
+	// LoadBalancing lists policies. gRPC uses the first policy that is linked,
+	// or round_robin if the list is empty.
 	LoadBalancing []Policy `json:"loadBalancingConfig,omitempty" of:"policies"`
 
 	// ByName is gRPC's deprecated way to name a policy. Parse moves it to

@@ -61,8 +61,8 @@ func methodOf(fields string) string {
 	return `{"methodConfig":[{"name":[{}],` + fields + `}]}`
 }
 
-// retryOf returns a config with a retry policy and another value in one field,
-// or without the field if value is "".
+// retryOf returns a config with a retry policy. The given field of the policy
+// has the value, or is left out if value is "".
 func retryOf(field, value string) string {
 	var parts []string
 	for _, f := range [][2]string{{"maxAttempts", "3"}, {"initialBackoff", `"1s"`}, {"maxBackoff",
@@ -372,8 +372,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// TestReadPolicy checks that all faults are returned, and the bounds of fields
-// that have no row above.
+// TestReadPolicy checks that all faults are returned. It also checks the bounds
+// of the fields without a row above.
 func TestReadPolicy(t *testing.T) {
 	percent := map[string]any{"enforcementPercentage": 101, "minimumHosts": -1, "threshold": 101}
 	for name, tt := range map[string]struct {

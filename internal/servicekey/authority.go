@@ -50,8 +50,8 @@ func CheckAuthority(authority string) error {
 	return checkHost(strings.TrimSuffix(host, "."))
 }
 
-// checkHost accepts IPv4 addresses and names that certificates can be issued
-// for.
+// checkHost returns an error unless host is an IPv4 address or a name that a
+// certificate can be issued for.
 func checkHost(host string) error {
 	if len(host) > MaxHost {
 		return fmt.Errorf(

@@ -8,7 +8,8 @@ import (
 	"unicode"
 )
 
-// FuzzKey checks keys, and the uses of accepted ones.
+// FuzzKey checks keys, and the gRPC target and the authority of an accepted
+// key.
 func FuzzKey(f *testing.F) {
 	for _, key := range []string{
 		"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "_grpc_leader/a",

@@ -137,7 +137,8 @@ var places = []row{
 	{"Chat", "", ""}, // has no request
 }
 
-// defaults has fields that are unset, or set to their default or another value.
+// defaults has rows with a field that is unset, set to its default, or set to
+// another value.
 var defaults = []row{
 	{"String", `string: "some"`, "some"},
 	{"String", `string: "none"`, ""},

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// Outer returns the longest prefix of key for which wanted returns true and
-// with which key overlaps in the given way, "" if there is none.
+// Outer returns the longest prefix of key that overlaps with key in the given
+// way and for which wanted returns true, "" if there is none.
 func Outer(key string, kind servicekey.Overlap, wanted func(prefix string) bool) string {
 	for i := len(key) - 1; i > 0; i-- {
 		if servicekey.OverlapOf(key[:i], key, true) == kind && wanted(key[:i]) {

@@ -365,7 +365,7 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 		found := find(name)
 		if found.Pending && k.isWhole() && s.version == "" {
 			if s.returns {
-				return nil // an answer without the resource would delete it at the client
+				return nil // the client would delete the resource if the answer lacked it
 			}
 
 			waits = true

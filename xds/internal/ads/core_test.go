@@ -198,8 +198,8 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 }
 
 // A client that reconnects keeps its routes and endpoints while the server's
-// are provisional. Provisional listeners and clusters delay no others. A new
-// client receives all.
+// are provisional. Provisional listeners and clusters delay no other resources.
+// A new client receives all.
 func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 	for k := range kinds {
 		found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}

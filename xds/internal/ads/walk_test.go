@@ -198,8 +198,8 @@ func (w *walked) checkRoutes(next *mapping.Resource) {
 	w.routed = called
 }
 
-// calledBy returns the clusters that routes send calls to, without those that
-// only the added route names.
+// calledBy returns the clusters that routes send calls to, without the clusters
+// that only the route of AddUpcoming names.
 func calledBy(routes *mapping.Resource) (all []string) {
 	config := new(routev3.RouteConfiguration)
 	if err := routes.Body.UnmarshalTo(config); err != nil {

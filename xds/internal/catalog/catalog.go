@@ -120,8 +120,9 @@ func (c *Catalog) Hosts() (all []Host) {
 }
 
 const (
-	// maxSnapshots limits the cached snapshots of a host. A host has one or, if
-	// the policy depends on zones or clients, one for each.
+	// maxSnapshots limits the cached snapshots of a host. A host has one
+	// snapshot or, if the policy depends on zones or clients, a snapshot for
+	// each zone or client.
 	maxSnapshots = 10_000
 
 	// maxZones limits the cached snapshots of a host whose policy depends only

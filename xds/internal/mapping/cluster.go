@@ -186,9 +186,9 @@ func (m *mapping) parseAddresses() {
 	}
 }
 
-// load returns the endpoints of a cluster by priority. Priorities have no gaps,
-// which grpc-go rejects. Localities are not empty: an empty one crashes C core
-// 1.51.
+// load returns the endpoints of a cluster by priority. Priorities have no gaps:
+// grpc-go rejects gaps. Localities are not empty: an empty locality crashes C
+// core 1.51.
 func (t *serviceTargets) load(name string, tiers [][]int) *Resource {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for priority, members := range tiers {

@@ -76,8 +76,8 @@ func (p *Policy) limitValues() {
 	}
 }
 
-// limit changes a value, which may be nil, to one from least to most, and notes
-// the change.
+// limit raises a value to least or lowers it to most, and notes the change.
+// value may be nil.
 func limit[T cmp.Ordered](p *Policy, field string, value *T, least, most T) {
 	if value == nil || least <= *value && *value <= most {
 		return

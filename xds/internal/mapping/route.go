@@ -102,9 +102,9 @@ func (p path) full() string {
 	return "/" + p.service + "/" + p.method
 }
 
-// paths returns the paths that need routes: those that the service config
-// names, and those for the leader. The first service of a host also takes all
-// calls that match no other path.
+// paths returns the paths that need routes: the paths that the service config
+// names, the paths of the leader's methods, and the path of the service. The
+// first service of a host also takes all calls that match no other path.
 func (t *serviceTargets) paths() []path {
 	all := slices.Collect(maps.Keys(t.policy.methods))
 	for _, method := range t.service.Leading {

@@ -40,7 +40,8 @@ func marshal(config map[string]any) string {
 	return string(text)
 }
 
-// valid draws until the checks allow a value as a field of a config.
+// valid draws values until package serviceconfig accepts one as this field of a
+// config.
 func (d drawer) valid(field string, draw func() any) any {
 	for {
 		v := draw()

@@ -298,7 +298,7 @@ func languages(t *testing.T) (all []language) {
 	return all
 }
 
-// goCaller is a client in Go: by xDS, or of the runtime.
+// goCaller is a client in Go: an xDS client, or a client of the runtime.
 type goCaller struct{ conn *grpc.ClientConn }
 
 // bootstrap returns the xDS bootstrap config of a client in a zone.

@@ -329,7 +329,7 @@ var rows = []struct {
 
 		for text, n := range c.call(o).Errors {
 			text = strings.ToLower(text)
-			// by the server's deadline
+			// the server may cancel a call at its deadline
 			if !strings.Contains(text, "deadline") && !strings.Contains(text, "cancelled") {
 				w.t.Errorf(
 					"%d of 1100 calls at a time failed with %s, want only exceeded deadlines", n,

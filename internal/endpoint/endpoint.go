@@ -79,7 +79,7 @@ func (e *Endpoint) Leaving() bool {
 }
 
 // Started returns the start time of the endpoint's server. ok is false if the
-// entry has none.
+// entry has no start time.
 func (e *Endpoint) Started() (at time.Time, ok bool) {
 	// 33 bits last until 2242
 	seconds, err := strconv.ParseUint(e.Metadata[StartedName], 10, 33)

@@ -20,7 +20,7 @@ type Layout struct {
 // share.
 type format struct {
 	name     string // the name in gRPC targets
-	constant string // the variable of package runtime
+	constant string // the name of the variable in package runtime
 	entry    string // names an entry in errors; "" if no error is about an entry
 	ends     *place // where the keys end; nil if the layout is read but not written
 

@@ -64,8 +64,8 @@ func (f JSONFields) String() string {
 	return "{" + strings.Join(parts, " ") + "}"
 }
 
-// Check returns an error if the fields are not a valid layout. Its text is a
-// predicate: "names no address".
+// Check returns an error if the fields are not a valid layout. The text of the
+// error is a predicate: "names no address".
 func (f JSONFields) Check() error {
 	switch {
 	case f.Addr != "" && (f.Host != "" || f.Port != ""):

@@ -86,7 +86,7 @@ type Project struct {
 	Version string
 
 	Replace string // a directory to use in place of this repository's module
-	Connect bool   // whether it is for connect-go instead of gRPC
+	Connect bool   // whether the project is for connect-go instead of gRPC
 
 	// the program on the PATH that generates the code, buf or protoc; "" for
 	// the buf in the project's tools/go.mod

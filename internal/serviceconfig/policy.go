@@ -41,7 +41,7 @@ type PolicyRule struct {
 	Proto, Name string
 
 	Given  map[string]any // the parts of the config that proto files do not set
-	config reflect.Type   // a different one for each policy
+	config reflect.Type   // a different type for each policy
 	below  []string       // the parents that the policy may have
 
 	// the package that registers the policy, if a binary may not link it

@@ -125,8 +125,8 @@ func TestWiped(t *testing.T) {
 	caller.Stop()
 }
 
-// TestNoLeader stops two of three members: calls go on, the status has an
-// error, and both recover with the members.
+// TestNoLeader stops two of three members: calls go on, and the status has an
+// error. When the members are back, callers find a new server.
 func TestNoLeader(t *testing.T) {
 	t.Parallel()
 	members := startThree(t)

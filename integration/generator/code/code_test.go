@@ -25,7 +25,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// The types of the functions that a service generates.
+// The types of the generated names of a service.
 var (
 	_ *runtime.ServiceDesc = &basic.Greeter_EtcdServiceDesc
 	_ func(

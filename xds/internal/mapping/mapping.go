@@ -178,7 +178,7 @@ type mapping struct {
 	clusters, loads map[string]*Resource
 	clusterBytes    int
 	unsupported     map[string]bool
-	err             error // the first one
+	err             error // the first error
 }
 
 // fail keeps the first error.

@@ -224,7 +224,7 @@ func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	return addr, CheckAddr(addr, true)
 }
 
-// text returns the string in a value. what is the value's name in errors.
+// text returns the string in a value. Errors call the value by the name what.
 func text(what string, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 {
 		return "", fmt.Errorf("there is no %s", what)
@@ -238,7 +238,8 @@ func text(what string, raw json.RawMessage) (string, error) {
 	return rawjson.Text(raw), nil
 }
 
-// elements returns the values of an array. what is the array's name in errors.
+// elements returns the values of an array. Errors call the array by the name
+// what.
 func elements(what string, raw json.RawMessage) ([]json.RawMessage, error) {
 	if raw[0] != '[' {
 		return nil, fmt.Errorf("%s is %s, not an array",

@@ -194,7 +194,7 @@ func importable(name string) bool {
 	return token.IsIdentifier(name) // false for a keyword
 }
 
-// suffixText matches the suffixes that an import path may have.
+// suffixText matches the valid values of the parameter package_suffix.
 var suffixText = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
 
 // parameters holds the parameters that other Go plugins lack.

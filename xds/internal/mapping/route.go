@@ -103,8 +103,9 @@ func (p path) full() string {
 }
 
 // paths returns the paths that need routes: the paths that the service config
-// names, the paths of the leader's methods, and the path of the service. The
-// first service of a host also takes all calls that match no other path.
+// names, the paths of the leader's methods, and the path of the service.
+// Instead of its own path, the first service of a host has the path of every
+// call: it takes all calls that match no other path.
 func (t *serviceTargets) paths() []path {
 	all := slices.Collect(maps.Keys(t.policy.methods))
 	for _, method := range t.service.Leading {

@@ -174,7 +174,7 @@ type Write struct {
 type Line struct {
 	At          time.Time
 	Incarnation string
-	About       string // the message and the key; "" if equal lines are not limited
+	About       string // the message and the key; "": equal lines are not counted
 	Trouble     bool   // the line reports a failure of etcd
 }
 
@@ -251,9 +251,9 @@ func (h *History) named(name, addr string) bool {
 	})
 }
 
-// replay calls visit for each change, with the entry before the change, and the
-// puts of the key by processes so far. A reset of etcd replaces all entries and
-// forgets the puts.
+// replay calls visit for each change. was is the entry before the change, and
+// puts holds the puts of the key by processes up to and including the change. A
+// reset of etcd replaces all entries and forgets the puts.
 func (h *History) replay(
 	visit func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change),
 ) {

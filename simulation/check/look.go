@@ -120,8 +120,9 @@ func (l Look) Config() (text string, ok bool) {
 	return "", false
 }
 
-// InForce reports whether a caller may use config, in the runtime's own form,
-// as the live config. While etcd has a bad config, callers use an earlier one.
+// InForce reports whether a caller may use config as its live config. config is
+// in the runtime's own form. While etcd has a bad config, any config is
+// allowed, because callers use an earlier one.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
 	if !ok || schedule.BadConfig(live) {

@@ -380,10 +380,11 @@ func twoLeaders(h *History, broken report) {
 	})
 }
 
-// robbedKeys finds the owner of a key by the key's lease. A process may delete
-// its own keys, and an entry with its name if the entry has no lease, or if
-// another incarnation put it. Deletions without an answer, and by a revoked
-// lease, are ignored.
+// robbedKeys reports deletions of keys that belong to another process. The
+// owner of a key is the owner of the key's lease. A process may also delete an
+// entry with the name of one of its servers, if the entry has no lease or the
+// deleting incarnation never put it. robbedKeys ignores deletions without an
+// answer, and those of a revoked lease.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix)
@@ -441,8 +442,8 @@ const Width = 10 * time.Second
 
 // Bounds within Width.
 const (
-	// mostRequests bounds requests of any kind to etcd. The early renewals of
-	// each of three leases of 5 s make 44, a restore makes 41.
+	// mostRequests bounds requests of any kind to etcd. Each of three leases of
+	// 5 s makes 44 if it is renewed early. A restore makes 41.
 	mostRequests = 175
 
 	mostRepeated = 3500
@@ -450,7 +451,7 @@ const (
 	mostLines    = 40 // lines that one process logs
 
 	// mostAlike bounds lines with the same message and key. A list that hangs
-	// for 1 s logs one at each try.
+	// for 1 s logs one line at each try.
 	mostAlike = 7
 )
 

@@ -45,8 +45,8 @@ func (c *Cluster) Intercept(f func(Call) Verdict) {
 	c.intercept = f
 }
 
-// judge returns the verdict on a call, with the time that the call waits in the
-// queue.
+// judge returns the verdict on a call. Its Before includes the time that the
+// call waits in the queue.
 func (p *process) judge(ctx context.Context, method string, message any) Verdict {
 	p.c.mu.Lock()
 	intercept := p.c.intercept
@@ -220,8 +220,8 @@ func (s *stream) RecvMsg(m any) error {
 	return v.Err
 }
 
-// SendMsg sends an answer, unless the verdict loses it, or events. The observer
-// of OnCommit has seen them before.
+// SendMsg sends an answer or events. It drops an answer that the verdict loses.
+// It sends events only after the observer of OnCommit has seen them.
 func (s *stream) SendMsg(m any) error {
 	if r, ok := m.(*pb.WatchResponse); ok {
 		s.p.c.mirror.await(r.Header.GetRevision())

@@ -202,8 +202,8 @@ func (m *mirror) await(revision int64) {
 }
 
 // answered waits until the observer has seen the revision of an answer, and
-// records the client of its changes. The changes of a request that failed, but
-// was carried out, have no client.
+// records which client made the changes of that revision. If a request was
+// carried out but failed, its changes have no client.
 func (m *mirror) answered(client string, answer any) {
 	a, ok := answer.(interface{ GetHeader() *pb.ResponseHeader })
 	if !ok {
@@ -225,7 +225,7 @@ func (m *mirror) answered(client string, answer any) {
 	}
 }
 
-// changed reports whether an answer is that of a request that changed keys.
+// changed reports whether the answered request changed keys.
 func changed(answer any) bool {
 	switch a := answer.(type) {
 	case *pb.PutResponse:

@@ -54,8 +54,8 @@ type letter struct {
 }
 
 // receive passes the messages of peers to etcd, in the order in which they were
-// sent. A proposal may wait in etcd for a leader, but must not delay the other
-// messages, as in rafthttp.
+// sent. It passes a proposal in a goroutine, as rafthttp does, because the
+// proposal may wait in etcd for a leader.
 func (p *process) receive() {
 	for {
 		select {

@@ -143,8 +143,8 @@ var defaults = embed.NewConfig()
 // otherwise end without a message.
 var logger = zap.New(zapcore.NewNopCore(), zap.WithFatalHook(zapcore.WriteThenPanic))
 
-// serverOptions returns the options that etcd sets, and the interceptors of
-// judge, which run before etcd's own.
+// serverOptions returns the options that etcd sets, and interceptors that apply
+// verdicts. They run before etcd's own interceptors.
 func (p *process) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{

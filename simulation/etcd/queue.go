@@ -4,8 +4,8 @@ import "time"
 
 // queue is the work of the members. The cluster's mu guards it.
 type queue struct {
-	request, login    time.Duration // the time that each takes
-	requests, streams int           // the numbers of those that arrived
+	request, login    time.Duration // the time that a request and a login take
+	requests, streams int           // the numbers of requests and streams that arrived
 }
 
 // Queue makes each member serve one request at a time, in the order of arrival.
@@ -27,7 +27,8 @@ func (c *Cluster) Served() (requests, streams int) {
 	return c.queue.requests, c.queue.streams
 }
 
-// Hang makes a member serve no request for a time, after those in the queue.
+// Hang makes a member serve no request for the time d. The member first serves
+// the requests that are already in its queue.
 func (c *Cluster) Hang(member int, d time.Duration) {
 	p := c.last(member)
 

@@ -149,8 +149,8 @@ func (c *caller) watch(ctx context.Context) {
 }
 
 // stop ends the caller gracefully. If killed is set, the next incarnation does
-// not find snapshots written from now on. Otherwise a killed caller looks like
-// a stopped one, because callers have nothing to withdraw.
+// not find snapshots written from now on. That is the only difference: callers
+// have nothing to withdraw.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {

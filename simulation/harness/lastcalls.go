@@ -152,7 +152,8 @@ func (w *world) callAffine(c *caller) {
 	})
 }
 
-// wrongOne describes a call to one instance that another one answered, or "".
+// wrongOne describes a call to one instance that another instance answered, or
+// returns "".
 func (w *world) wrongOne(c *caller, what, from, want string) string {
 	if _, known := w.policy(c); from == want || !known && from == "" {
 		return ""
@@ -207,11 +208,12 @@ func (w *world) callLeaders(c *caller) {
 }
 
 // mostConnections bounds a caller's connections to a server: one for each of
-// its four clients, and one for a policy that takes over.
+// the caller's four clients, and one of a new policy that is about to replace
+// another.
 const mostConnections = 5
 
-// countConnections reports a caller with more connections to a server than it
-// has clients.
+// countConnections reports a caller that has more than mostConnections
+// connections to a server.
 func (w *world) countConnections(c *caller) {
 	for i := range w.servers {
 		n := w.network.Connections(c.from, w.schedule.Host(i))

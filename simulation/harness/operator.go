@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// operated records the error of an operator, such as no space, no quorum, or an
-// unknown lease.
+// operated records the error of an operator's request, such as no space, no
+// quorum, or an unknown lease.
 func (w *world) operated(err error) {
 	if err != nil {
 		w.note("an operator's request has failed: %v", err)

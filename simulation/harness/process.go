@@ -260,9 +260,9 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 			name, r.Message)
 	}
 
-	// A killed incarnation may report its lost connections. It may also report
-	// that its token ended a stream, or that etcd had no users when it opened
-	// one.
+	// A killed incarnation may report its lost connections. Any incarnation may
+	// report that an invalid token ended a stream, or that etcd had no users
+	// when the stream was opened.
 	tokenless := strings.Contains(attrs, codes.Unauthenticated.String()) ||
 		strings.Contains(attrs, "user name is empty")
 	trouble := troubles[r.Message] && !tokenless && !w.network.Removed(l.p.from)

@@ -248,8 +248,9 @@ const (
 	// client has one for each watch and each stream.
 	mostAlike = 7
 
-	// mostSecond is how many more a second server may have. Its two candidates
-	// follow instances and config while the live config drains an instance.
+	// mostSecond is how many more goroutines a process with a second server may
+	// have. While the live config drains an instance, the two candidates of the
+	// process follow instances and config.
 	mostSecond = 4
 )
 

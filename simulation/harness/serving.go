@@ -24,8 +24,8 @@ const (
 	// During the longer one, leftovers of a failed attempt are noticed.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
 
-	// soon bounds a call that changes etcd without faults, plus the delays of
-	// messages.
+	// soon bounds a call that changes etcd while there are no faults. The
+	// delays of messages come on top.
 	soon = time.Second
 )
 

@@ -122,8 +122,8 @@ func (c *caller) look() check.Reader {
 // calm.
 const promptly = 4 * time.Second
 
-// coda makes changes one by one in the calm, to find damage that remains of the
-// faults.
+// coda makes changes one by one in the calm, to find damage that the faults
+// have left.
 func (w *world) coda() {
 	if !w.calmSince(time.Now()) {
 		return
@@ -139,7 +139,7 @@ func (w *world) coda() {
 		{Kind: schedule.ServerRestarts},
 		{Kind: schedule.ServerKilled, Who: last, N: 1},
 		{Kind: schedule.Compaction},
-		// after this step, calls no longer go to every instance
+		// while this config is in force, calls do not go to every instance
 		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")},
 		{Kind: schedule.ConfigDeleted},
 	} {

@@ -225,8 +225,8 @@ func (w *world) restore(s schedule.Step) {
 
 	by := uint64(0)
 	if s.Text == schedule.Bumped {
-		// more than the number of revisions, and more than at an earlier
-		// restore, whose backup may be newer
+		// The time in ns exceeds the number of revisions. It also exceeds the
+		// bump of an earlier restore, whose backup may be newer than this one.
 		by = uint64(w.now())
 	}
 

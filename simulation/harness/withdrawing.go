@@ -24,8 +24,8 @@ const (
 	// stopTimeout is how long servers wait for calls to end after drainDelay.
 	stopTimeout = 2 * time.Second
 
-	// withdrawTimeout bounds a call that withdraws a server or puts it back,
-	// plus the delays of messages.
+	// withdrawTimeout bounds a call that withdraws a server or puts it back.
+	// The delays of messages come on top.
 	withdrawTimeout = 3 * time.Second
 
 	// registrationCloses bounds the close of a registration.

@@ -22,8 +22,9 @@ type place struct {
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// Texts that the operation drop puts in place of the old text, for which $
-// stands. They use all names of the old text, so that the code still compiles.
+// Texts that the operation drop puts in place of the old text. $ stands for the
+// old text. The code still compiles, because the texts use all names of the old
+// text.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"

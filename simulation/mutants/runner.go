@@ -144,9 +144,9 @@ type runner struct {
 	sound    memo[test, result]   // the result of each test without a mutant
 }
 
-// try returns the result of the first test that fails with a mutant: of the
-// tests that the mutant names, those of its package, and schedules. Its error
-// explains failures that do not count.
+// try runs the tests that a mutant names, then the tests of the mutant's
+// package, then schedules. It returns the result of the first test that fails.
+// Its error explains failures that do not count.
 func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	own := m.edits[0].dir
 	all := append(slices.Clone(m.tests),

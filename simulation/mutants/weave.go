@@ -212,8 +212,8 @@ func (t *tree) load(dir string) error {
 	return nil
 }
 
-// values holds, by operation, the text that replaces a value, for which $
-// stands. The text uses all names in the value, so that the code compiles.
+// values holds, by operation, the text that replaces a value. $ stands for the
+// value. The code still compiles, because the text uses all names in the value.
 var values = map[string]string{
 	"never":  "false && ($)",
 	"always": "true || ($)",

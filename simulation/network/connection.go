@@ -330,7 +330,8 @@ func (e *end) failed(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: e.local, Addr: e.remote, Err: err}
 }
 
-// passed reports whether a deadline has passed. The zero time is none.
+// passed reports whether a deadline has passed. The zero time means that there
+// is no deadline.
 func passed(deadline time.Time) bool {
 	return !deadline.IsZero() && !time.Now().Before(deadline)
 }

@@ -155,7 +155,7 @@ func (n *Network) connect(from netip.Addr, to netip.AddrPort, link Link) (*end, 
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
 
-	const first, ports = 32768, 28232 // as on Linux, without listeners
+	const first, ports = 32768, 28232 // Linux's ephemeral ports, on which nothing listens
 
 	n.dialled[from]++
 	port := first + n.dialled[from]%ports

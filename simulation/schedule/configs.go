@@ -143,8 +143,8 @@ func drawPolicy(r *rand.Rand, drained string) string {
 }
 
 // Layers returns the configs of the policies in a service config, by name, and
-// the picking policy: the innermost policy, or the default without any. An
-// invalid or unknown picking policy has no name.
+// the picking policy. The picking policy is the innermost policy, or the
+// default if the config has none. If it is invalid or unknown, way has no name.
 func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	type list []map[string]json.RawMessage // each map has one policy
 

@@ -132,7 +132,7 @@ func newCaller(r *rand.Rand) Caller {
 	if oneIn(r, 3) {
 		c.Own = pick(r, policies)
 
-		// the checks know no overlay but the live config
+		// the checks support no overlay except the live config
 		if !strings.Contains(c.Own, "childPolicy") {
 			c.Own = strings.Replace(c.Own, `{"etcd":{`,
 				`{"etcd":{"childPolicy":[{"round_robin":{}}],`, 1)

@@ -22,8 +22,8 @@ type kind struct {
 // seed draws.
 var catalog []kind
 
-// add adds a kind to the catalog. Its steps last for less than so many seconds;
-// 0 if they have no end.
+// add adds a kind to the catalog. seconds bounds the duration of its steps, to
+// which shortest is added; 0 means that the steps have no end.
 func add(name Kind, share, seconds int, choose chooser, words string) Kind {
 	catalog = append(catalog,
 		kind{name, share, time.Duration(seconds) * time.Second, choose, words})

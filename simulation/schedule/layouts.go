@@ -23,8 +23,9 @@ func LayoutNamed(name string) endpoint.Layout {
 	return layout
 }
 
-// chosen holds lists of layouts from which a server's is drawn. nil, for the
-// default, is there several times.
+// chosen holds the lists of layouts from which the list of a server is drawn.
+// nil stands for the default layout; it is there several times, so that it is
+// drawn more often.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range endpoint.Layouts() {

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// A number of processes register under a number of keys. Each process
-	// follows so many of the keys.
+	// processes is the number of processes, which register under keys keys.
+	// Each process follows the number followed of these keys.
 	processes, keys, followed = 100, 10, 2
 
 	// A process with plain code, which uses only etcd's client, opens a stream
@@ -31,19 +31,20 @@ const (
 	// requests.
 	plainStreams, plainLogins, plainRequests = 2, 3, 5 + 2*followed
 
-	// slack is how many times the requests of plain code a process may make,
-	// and how many times the time that etcd needs for these may pass until all
-	// views are current: once for the start, and once for the fault.
+	// slack is a factor, allowed once for the start and once for the fault. A
+	// process may make slack times the requests of plain code. All views must
+	// be current after slack times the time that etcd needs for plain code's
+	// requests.
 	slack = 4
 
 	// proofEvery is how often a process may verify its knowledge.
 	proofEvery = 10 * time.Second
 )
 
-// TestFleet runs a fleet for each 50 schedules of the flags, or 4 for each
-// minute. Processes that wait for a slow etcd do not make it slower. But if
-// they give up requests and repeat them while etcd still works for the first
-// ones, etcd may never catch up.
+// TestFleet runs one fleet for each 50 schedules of the flags, or four fleets
+// for each minute. It finds processes that keep a slow etcd slow. If processes
+// give up requests and repeat them while etcd still works on the first ones,
+// etcd may never catch up.
 func TestFleet(t *testing.T) {
 	skipUnlessAsked(t)
 
@@ -180,7 +181,7 @@ func (f *fleet) process(ctx context.Context, i int) {
 		}()
 	}
 
-	// without the entry, views stay behind
+	// if Register fails, views stay behind, which judge reports
 	_, _ = registry.Register(ctx, fleetKey(i), runtime.Endpoint{Addr: host + ":80"})
 	<-ctx.Done()
 }

@@ -79,10 +79,10 @@ func (d *distant) asked(method string) int {
 	return d.calls[method]
 }
 
-// Many keys of a distant etcd are known after a few round trips, by one list
-// and one watch for the endpoints of each key, and as many for its live config
-// (K21). Changes are seen at once after the watches are open, and the delay is
-// not reported as a fault (K13).
+// A registry knows many keys of a distant etcd after a few round trips. It
+// makes one list and one watch for the endpoints of each key, and as many for
+// the live config of the key (K21). Once the watches are open, it sees changes
+// at once. It does not report the delay as a fault (K13).
 func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 	const keys = 200
 	for _, ms := range []time.Duration{1, 50, 100, 300} {
@@ -136,7 +136,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				}
 
 				put("2")
-				time.Sleep(11 * time.Second) // while watches open, proofs show changes
+				time.Sleep(11 * time.Second) // proofs show changes until watches are open
 
 				if n := current(); n != 2*keys {
 					t.Errorf("%[2]d of %[1]d changes were seen while watches open, want all", keys,

@@ -27,11 +27,11 @@ type bed struct {
 	t       testing.TB
 	fault   fault
 	cluster *etcdtest.Cluster
-	judge   *clientv3.Client // of root, whose bytes do not go over the way
+	judge   *clientv3.Client // a client of root that bypasses way
 	way     way
 	target  *etcdtest.Member // the member that will hang; nil if none will
-	release func()           // lets the other members be reached
-	waiting sync.WaitGroup   // for cells that are not ready
+	release func()           // makes the other members reachable
+	waiting sync.WaitGroup   // waits for cells that are not ready
 	begun   chan struct{}    // closed when the fault has begun
 	over    chan struct{}    // closed when the fault has ended
 	start   time.Time        // of the fault; valid after begun
@@ -40,12 +40,12 @@ type bed struct {
 
 	mu      sync.Mutex
 	meters  []*meter
-	truth   map[string]string // what the test wrote: by key, "" if deleted
-	holding bool              // etcd gets what the test writes only after the fault
+	truth   map[string]string // the values that the test wrote, by key; "" if deleted
+	holding bool              // writes of the test reach etcd only after the fault
 }
 
-// starting lets etcds start one after the other: on a busy machine their first
-// writes would time out.
+// starting makes etcds start one after the other. If many start at once on a
+// busy machine, their first writes time out.
 var starting sync.Mutex
 
 func newBed(t testing.TB, f fault) *bed {
@@ -73,7 +73,7 @@ func newBed(t testing.TB, f fault) *bed {
 	b.judge = b.cluster.Client(t, func(cfg *clientv3.Config) {
 		cfg.Endpoints = b.cluster.Admin().Endpoints()
 
-		// it notices at once that etcd is back
+		// so that the judge reconnects soon after etcd is back
 		soon := backoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms}
 		cfg.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           soon,
@@ -129,7 +129,7 @@ func (b *bed) play() {
 	close(b.over)
 }
 
-// must reports an error of the test's own writes.
+// must fails the test if the test's own request has failed.
 func (b *bed) must(err error) {
 	if err != nil {
 		b.t.Errorf("%s: %v", b.fault.name, err)
@@ -178,7 +178,8 @@ func (b *bed) writeAll(changes map[string]string) {
 	}
 }
 
-// hold withholds from etcd what the test writes, until rewrite.
+// hold makes put record values without writing them to etcd, until rewrite is
+// called.
 func (b *bed) hold() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -186,7 +187,8 @@ func (b *bed) hold() {
 	b.holding = true
 }
 
-// rewrite writes all keys of the test to an etcd that may have lost some.
+// rewrite writes all values that put has recorded, because etcd may have lost
+// some.
 func (b *bed) rewrite() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

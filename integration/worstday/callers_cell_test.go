@@ -34,8 +34,8 @@ const (
 	called     = "leader/counter" // the key of the servers
 	roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-	// how long the registry may take to say that an outage has begun, or has
-	// ended
+	// how long the registry may take to report the start or the end of an
+	// outage
 	soon = 15 * time.Second
 )
 
@@ -43,7 +43,7 @@ const (
 // our client and for etcd's resolver.
 type callers struct {
 	*cell
-	etcds    [2]*clientv3.Client // of us and them
+	etcds    [2]*clientv3.Client // by side: us and them
 	meters   [2]*meter
 	registry *runtime.Registry
 
@@ -56,7 +56,7 @@ func aboutCallers(run func(*callers)) func(*cell) {
 	return func(c *cell) { run(&callers{cell: c, listed: map[string]*echo{}}) }
 }
 
-// aboutN is aboutCallers for a number of keys or of clients.
+// aboutN returns the function of a row about callers with n keys or n clients.
 func aboutN(n int, run func(*callers, int)) func(*cell) {
 	return aboutCallers(func(c *callers) { run(c, n) })
 }
@@ -72,7 +72,7 @@ func (s *echo) Peek(context.Context, *leaderpb.AddRequest) (*leaderpb.AddRespons
 	return &leaderpb.AddResponse{Server: s.name}, nil
 }
 
-// Watch sends its name and keeps the stream open.
+// Watch sends the server's name and keeps the stream open.
 func (s *echo) Watch(
 	_ *leaderpb.AddRequest,
 	stream grpc.ServerStreamingServer[leaderpb.AddResponse],
@@ -118,8 +118,8 @@ func (c *callers) servers(n int) (all []*echo) {
 	return all
 }
 
-// list lists a server in etcd, or takes it out. It returns when etcd has the
-// change.
+// list puts the entries of a server into etcd, or deletes them. It returns when
+// etcd has the change.
 func (c *callers) list(s *echo, in bool) {
 	value := ""
 
@@ -195,8 +195,9 @@ func (c *callers) dial(side int, opts ...grpc.DialOption) (conn *grpc.ClientConn
 	return conn
 }
 
-// warm makes calls on all sides like load. It waits until they reach all
-// servers, or as many as there are callers.
+// warm starts calls on all sides, as load does. It waits until the calls of
+// each side have reached all servers or, if there are fewer callers than
+// servers, as many servers as there are callers.
 func (c *callers) warm(
 	n int,
 	every time.Duration,
@@ -219,9 +220,9 @@ func (c *callers) warm(
 	return all, stop
 }
 
-// settle waits until our client has listed and probed the two ranges of each of
-// n keys, so that chance does not decide whether these first probes meet the
-// fault. The next ones come half a minute later.
+// settle waits until our client has listed and probed both ranges of each of n
+// keys. Otherwise chance would decide whether the first probes meet the fault.
+// The next probes come half a minute later.
 func (c *callers) settle(n int) {
 	ctx := kit.Bounded(c.t, 10*time.Second)
 	if c.cluster.Calls().Wait(ctx, etcdtest.Range, c.prefix(sides[us]), 4*n) != nil {
@@ -229,8 +230,8 @@ func (c *callers) settle(n int) {
 	}
 }
 
-// tally counts the calls of one side under the fault, and notes when each
-// server answers, and when any does.
+// tally counts the calls of one side under the fault. It records when each
+// server answers, and when any server answers.
 type tally struct {
 	*times
 	calls, failed int
@@ -248,8 +249,8 @@ func (y *tally) answered(server string) {
 	y.see(anyServer)
 }
 
-// usage is what a caller does with a connection, again and again. Its calls end
-// soon after ctx.
+// usage is what a caller does again and again with a connection: a call or a
+// stream. It returns soon after ctx has ended.
 type usage func(ctx context.Context, conn *grpc.ClientConn, y *tally) error
 
 func oneCall(_ context.Context, conn *grpc.ClientConn, y *tally) error {
@@ -283,8 +284,8 @@ func oneStream(ctx context.Context, conn *grpc.ClientConn, y *tally) error {
 	return err
 }
 
-// load lets n callers use a client of each side until stop is called. It counts
-// the uses that end after the fault has begun.
+// load makes n callers of each side use a connection until stop is called. It
+// counts the uses that end after the start of the fault.
 func (c *callers) load(
 	n int,
 	every time.Duration,
@@ -335,8 +336,8 @@ func (y *tally) count(begun <-chan struct{}, err error) {
 	}
 }
 
-// compareCalls complains if ours loses some more calls than another side, or
-// serves fewer.
+// compareCalls complains if our client loses more calls than another side, or
+// has fewer successful calls. some is part of the tolerance, in lost calls.
 func (c *callers) compareCalls(all [3]*tally, some float64, others ...int) {
 	c.figure("calls/failed %v (plain %v, right %v)", all[us], all[them], all[right])
 
@@ -358,9 +359,10 @@ func (c *callers) compareCalls(all [3]*tally, some float64, others ...int) {
 	}
 }
 
-// compareSeen compares after what time the last of some things was first seen.
-// Where keepalive decides, plain code may be lucky. Where plain code never gets
-// there, ours may take until soon after the fault.
+// compareSeen compares when each side has first seen all of some things. If the
+// time depends on keepalive, plain code may be lucky, so our side has the time
+// notice in any case. If plain code never sees all, our side has until soon
+// after the fault.
 func (c *callers) compareSeen(what string, ours, plain *times, start time.Time, all ...string) {
 	our, missing := ours.since(start, all...)
 	their, theirs := plain.since(start, all...)
@@ -371,8 +373,8 @@ func (c *callers) compareSeen(what string, ours, plain *times, start time.Time, 
 	}
 }
 
-// await waits until both sides have seen all. It waits longer for ours: the
-// cell then says how late ours was.
+// await waits until both sides have seen all. It waits longer for our side, so
+// that the cell can report how late our side was.
 func (c *callers) await(ours, plain *times, all ...string) {
 	<-c.over
 	seen := func(x *times) bool {
@@ -384,15 +386,16 @@ func (c *callers) await(ours, plain *times, all ...string) {
 	until(c.end.Add(soon), func() bool { return seen(ours) })
 }
 
-// finish compares the messages to etcd since the fault began, and waits until
-// all is well. Ours has two ranges for each of n keys. It may list and watch
-// each range again several times.
+// finish compares the numbers of messages to etcd since the start of the fault,
+// and waits until the registry's status is correct. Our client has two ranges
+// for each of n keys, and may list and watch each range again several times.
 func (c *callers) finish(n int) {
 	c.compareRequests(c.meters[us].sum(), c.meters[them].sum(), 20+2*12*n)
 	c.endWell(c.wrong)
 }
 
-// endWell complains if something is wrong soon after the fault.
+// endWell complains unless wrong returns "" within the time soon after the
+// fault.
 func (c *callers) endWell(wrong func() string) {
 	var text string
 	if !until(c.end.Add(soon), func() bool {
@@ -405,7 +408,7 @@ func (c *callers) endWell(wrong func() string) {
 	c.figure("well after %s", seconds(max(0, time.Since(c.end))))
 }
 
-// wrong returns what Status says that is not so after a fault.
+// wrong describes what is incorrect in Status after the fault, or returns "".
 func (c *callers) wrong() string {
 	s := c.registry.Status()
 	if s.Etcd.Err != nil {

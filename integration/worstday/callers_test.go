@@ -38,7 +38,8 @@ var callerRows = []row{
 	{name: "close with 500 clients", run: aboutN(500, closed), heavy: true},
 }
 
-// firstCall makes a client 0.5 s into the fault, and calls.
+// firstCall makes clients 0.5 s after the start of the fault, and calls with
+// them.
 func firstCall(c *callers) {
 	c.servers(3)
 	c.meet()
@@ -53,7 +54,7 @@ func firstCall(c *callers) {
 	c.finish(1)
 }
 
-// calls lets n callers call until 3 s after the fault.
+// calls makes n callers call until 3 s after the fault.
 func calls(c *callers, n int, every time.Duration, some float64, opts ...grpc.DialOption) {
 	c.servers(3)
 	all, stop := c.warm(n, every, oneCall, opts...)
@@ -83,8 +84,8 @@ func keptStream(c *callers) {
 	c.finish(1)
 }
 
-// replaced replaces a server 1 s into the fault. The old server is killed half
-// a second later, or goes on answering.
+// replaced replaces a server 1 s after the start of the fault. The old server
+// is killed half a second later, or still answers.
 func replaced(c *callers, kill bool) {
 	old := c.servers(3)[0]
 	next := c.serve("new")
@@ -122,7 +123,8 @@ func followed(i int) string {
 	return fmt.Sprintf("followed/%d", i)
 }
 
-// watched follows n keys. Each gets an endpoint 1 s into the fault.
+// watched follows n keys. Each key gets an endpoint 1 s after the start of the
+// fault.
 func watched(c *callers, n int) {
 	c.connect()
 
@@ -178,7 +180,8 @@ func (c *callers) followOurs(ctx context.Context, key string, x *times) {
 	}
 }
 
-// followPlain reads the same of etcd's endpoint manager.
+// followPlain reads the watch channel of etcd's endpoint manager for a key
+// until ctx ends.
 func (c *callers) followPlain(ctx context.Context, key string, x *times) {
 	at := c.prefix(sides[them]) + key
 	m, err := endpoints.NewManager(c.etcds[them], at)
@@ -196,9 +199,10 @@ func (c *callers) followPlain(ctx context.Context, key string, x *times) {
 	}
 }
 
-// said follows n keys. In an outage, the registry must soon say of each key
-// that it cannot be followed, and after the fault that it can. It must not say
-// so while changes arrive.
+// said follows n keys. Soon after the start of an outage, the registry must
+// report that none of the keys can be followed. Soon after the fault, it must
+// report that all can. It must not report a key as not followed while changes
+// of the key arrive.
 func said(c *callers, n int) {
 	for i := range n {
 		c.put(c.prefix(sides[us])+followed(i)+"/a", entryOf("127.0.0.1:1"))
@@ -210,12 +214,13 @@ func said(c *callers, n int) {
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
 
-	// the time in units of 10 ms, which is also the port of each entry put
+	// now returns the time in units of 10 ms. The entries that are put have it
+	// as their port.
 	born := time.Now()
 	now := func() int64 { return int64(time.Since(born) / (10 * ms)) }
 
 	var well atomic.Int64    // when Status last had no error
-	var arrived atomic.Int64 // how many changes were put and arrived since
+	var arrived atomic.Int64 // how many changes were put, and have arrived, since then
 	var most int64           // the highest value of arrived
 
 	for i := range n {
@@ -291,7 +296,7 @@ func said(c *callers, n int) {
 	cancel()
 	running.Wait()
 
-	// after a hang, it may take until soon to say that all is well
+	// after a hang, the status may have an error until soon after the fault
 	if most > 3 && !c.fault.down && c.fault.notice == 0 {
 		c.complain("%d changes arrive while Status says that there are none to be had", most)
 	}
@@ -302,8 +307,8 @@ func portOf(addr string) (port int64) {
 	return port
 }
 
-// metered returns what the metric says of keys: why a key is not followed, or
-// nil if it is.
+// metered returns, by key, the reason for which the metric reports the key as
+// not followed, or nil if it is followed.
 func (c *callers) metered(from *metric.ManualReader) map[string]error {
 	keys := map[string]error{}
 
@@ -333,9 +338,9 @@ func (c *callers) metered(from *metric.ManualReader) map[string]error {
 	return keys
 }
 
-// news is what some sources say of keys.
+// news records what several sources report about keys.
 type news struct {
-	*times                  // when it was first said under the fault that a key is not followed
+	*times                  // when a source first reported a key as not followed
 	errs   map[string]error // why a key is not followed now
 }
 
@@ -364,8 +369,8 @@ func (x *news) forget() {
 	clear(x.first)
 }
 
-// wrong returns what a source says of a key that is not followed now, "" if all
-// are.
+// wrong returns what a source reports about a key that is not followed now, or
+// "" if all keys are followed.
 func (x *news) wrong(source string) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -379,14 +384,15 @@ func (x *news) wrong(source string) string {
 	return ""
 }
 
-// closed closes the registry 0.7 s into the fault, while each of n clients has
-// a stream and makes calls without a pause. Close must return when its context
-// ends, and then all must end. How soon is tested in virtual time.
+// closed closes the registry 0.7 s after the start of the fault, while each of
+// n clients has a stream and makes calls without a pause. Close must return
+// when its context ends. Then all streams, calls and goroutines must end. Tests
+// in virtual time check how soon they end.
 func closed(c *callers, n int) {
 	c.servers(1)
 	var conns []*grpc.ClientConn
 
-	// for the goroutines of the registry
+	// the label marks the goroutines of the registry
 	pprof.Do(background, pprof.Labels("cell", c.t.Name()), func(context.Context) {
 		c.connect()
 
@@ -443,7 +449,7 @@ func closed(c *callers, n int) {
 
 	<-ctx.Done()
 
-	for range 20 { // naps instead of a limit: where processors are busy, they are longer, too
+	for range 20 { // naps, because a fixed limit would be too short while processors are busy
 		time.Sleep(10 * ms)
 	}
 
@@ -451,7 +457,7 @@ func closed(c *callers, n int) {
 	ended.Store(true)
 	closing.Wait()
 
-	// with an error, Close ended with its context
+	// an error means that Close has returned at the end of its context
 	if took > limit && err == nil || took > limit+2*time.Second {
 		c.complain("Close with a context of 20 ms takes %v of %v", took.Round(ms), limit.Round(ms))
 	}

@@ -17,9 +17,9 @@ const never = time.Hour
 // cell is a row under a fault.
 type cell struct {
 	*bed
-	t     *testing.T // of the cell: bed.t is the column's
+	t     *testing.T // the cell's; bed.t is the column's
 	name  string     // of the row
-	ready func()     // says that the row waits for the fault
+	ready func()     // must be called when the row waits for the fault
 
 	notes      sync.Mutex
 	complaints []string
@@ -52,18 +52,18 @@ func (c *cell) client() (*clientv3.Client, *meter) {
 	return c.cluster.Client(c.t, change), m
 }
 
-// prefix is for the keys of a side, such as "ours" or "plain".
+// prefix returns the prefix of the keys of a side, such as "ours" or "plain".
 func (c *cell) prefix(side string) string {
 	return strings.ReplaceAll(c.name, " ", "-") + "-" + side + "/"
 }
 
-// meet says that the operation is ready, and waits until the fault has begun.
+// meet reports that the cell is ready, and waits until the fault has begun.
 func (c *cell) meet() {
 	c.ready()
 	<-c.begun
 }
 
-// complain notes in what ours is worse.
+// complain records in what respect our side is worse.
 func (c *cell) complain(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
@@ -71,7 +71,7 @@ func (c *cell) complain(format string, args ...any) {
 	c.complaints = append(c.complaints, fmt.Sprintf(format, args...))
 }
 
-// figure notes a measurement.
+// figure records a measurement.
 func (c *cell) figure(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
@@ -79,8 +79,8 @@ func (c *cell) figure(format string, args ...any) {
 	c.figures = append(c.figures, fmt.Sprintf(format, args...))
 }
 
-// compareTime complains if ours takes more than 2 s longer, and more than twice
-// as long, and longer than luck allows.
+// compareTime complains if our time exceeds each of these: twice the time of
+// plain code, the time of plain code plus 2 s, and luck.
 func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
 	c.figure("%s after %s (plain %s)", what, seconds(ours), seconds(plain))
 
@@ -89,8 +89,8 @@ func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
 	}
 }
 
-// compareRequests complains if ours sends etcd more than three times as many
-// messages, and some more.
+// compareRequests complains if our side sends etcd more messages than three
+// times those of plain code, plus more.
 func (c *cell) compareRequests(ours, plain, more int) {
 	c.figure("messages %d (plain %d)", ours, plain)
 
@@ -120,7 +120,7 @@ func until(deadline time.Time, ok func() bool) bool {
 	return true
 }
 
-// times notes when things were first and last seen.
+// times records when things were first and last seen.
 type times struct {
 	mu          sync.Mutex
 	first, last map[string]time.Time
@@ -142,8 +142,9 @@ func (x *times) see(what string) {
 	}
 }
 
-// since returns after what time the last of some things was first seen, and how
-// many were not, in which case it is never.
+// since returns the time from start until each of some things had been seen,
+// and the number of things that were not seen. If any was not seen, the time is
+// never.
 func (x *times) since(start time.Time, all ...string) (took time.Duration, missing int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -22,23 +22,25 @@ type fault struct {
 	during  func(*bed)    // runs while the operations run
 	end     func(*bed)    // runs when the fault has lasted
 	lasts   time.Duration // from begin to end
-	hangs   int           // this many unary calls of each client get no answer
-	down    bool          // nobody can follow etcd while it lasts
-	held    bool          // only entries on leases notice it
-	refuses bool          // etcd refuses, after which a process tries a write again
-	tries   int           // of plain code for a write; 0: 3
-	try     time.Duration // of plain code; 0: 2 s
+	hangs   int           // the number of unary calls of each client that get no answer
+	down    bool          // no process can follow etcd during the fault
+	held    bool          // the fault affects only entries on leases
+	refuses bool          // etcd rejects requests, and processes retry writes
+	tries   int           // how often plain code tries a write; 0: 3
+	try     time.Duration // how long a try of plain code lasts; 0: 2 s
 
-	// when gRPC's keepalive finds out at the latest; 0: chance decides nothing
+	// the time in which gRPC's keepalive surely detects the fault; 0: the
+	// results do not depend on keepalive
 	notice time.Duration
 
-	// how long a server may take, whatever plain code took: chance or round
-	// trips decide; 0: no time
+	// how long a server may always take, even if plain code was faster, because
+	// chance or round trips decide; 0: no such time
 	luck time.Duration
 }
 
-// writes and ends are how plain code tries. It gives up an end after at most 8
-// s, or if it is refused.
+// writes and ends return the policies with which plain code writes and ends.
+// Plain code gives up its end after at most 8 s, or when etcd rejects a
+// request.
 func (f fault) writes() policy {
 	return policy{cmp.Or(f.tries, 3), cmp.Or(f.try, 2*time.Second)}
 }
@@ -51,8 +53,8 @@ func (f fault) ends() policy {
 	return policy{min(f.writes().tries, 4), 2 * time.Second}
 }
 
-// batch is how many puts plain code has in a transaction: 1 if etcd may refuse
-// one of them, for the others must not be lost with it.
+// batch returns the number of puts in a transaction of plain code. It is 1 if
+// etcd may reject puts, because one rejected put fails its whole transaction.
 func (f fault) batch() int {
 	if f.refuses {
 		return 1
@@ -61,8 +63,8 @@ func (f fault) batch() int {
 	return 100
 }
 
-// faults is the table's columns. Close gives up after 5 s. So where a process
-// ends during an outage, and succeeds after it, the outage lasts at most 3 s.
+// faults is the table's columns. Close gives up after 5 s. So an outage after
+// which the end of a process still succeeds lasts at most 3 s.
 var faults = []fault{
 	outage("cut", 2, cut, restore),
 	outage("cut", 3, cut, restore),
@@ -237,8 +239,8 @@ func (b *bed) speak() {
 	b.cluster.Resume()
 }
 
-// outage is a fault during which no answer arrives. Plain code tries a write
-// often enough to outlast it.
+// outage returns a fault during which no answer arrives. Plain code tries a
+// write often enough to outlast the fault.
 func outage(name string, lasts int, begin, end func(*bed)) fault {
 	return fault{
 		name:  fmt.Sprintf("%s %ds", name, lasts),
@@ -250,9 +252,9 @@ func outage(name string, lasts int, begin, end func(*bed)) fault {
 	}
 }
 
-// hung makes a member hang, for clients and other members, until gRPC's
-// keepalive has found out. All clients begin on that member; they get to the
-// others when the rows are ready.
+// hung returns a fault in which a member hangs for clients and other members,
+// until after gRPC's keepalive has detected it. At first clients reach only
+// that member. They reach the others when the rows are ready.
 func hung(name string, leader bool) fault {
 	return fault{
 		name:   name,
@@ -276,7 +278,8 @@ func hung(name string, leader bool) fault {
 	}
 }
 
-// aim chooses the member that will hang.
+// aim chooses the member that will hang, the leader or a follower. Clients do
+// not reach the other members until release is called.
 func (b *bed) aim(leader bool) {
 	lead, err := b.cluster.Leader(background)
 	b.must(err)
@@ -299,8 +302,8 @@ func (b *bed) aim(leader bool) {
 	b.judge.SetEndpoints(healthy...)
 }
 
-// slow delays all answers. An operation may need three round trips where plain
-// code needs one.
+// slow returns a fault that delays all answers. An operation of the runtime may
+// need three round trips where plain code needs one.
 func slow(d time.Duration) fault {
 	set := func(d time.Duration) func(*bed) {
 		return func(b *bed) { b.way.set(func(w *way) { w.delay = d }) }
@@ -316,7 +319,7 @@ func slow(d time.Duration) fault {
 	}
 }
 
-// streams allows few streams a connection.
+// streams returns a fault under which each connection may have only n streams.
 func streams(n uint32) fault {
 	return fault{
 		name:  fmt.Sprintf("%d streams", n),
@@ -325,7 +328,7 @@ func streams(n uint32) fault {
 	}
 }
 
-// save makes the backup, which is older than etcd will be.
+// save makes the backup, and then raises the revision of etcd by later writes.
 func (b *bed) save() {
 	var err error
 	b.backup, err = b.cluster.Backup()

@@ -20,8 +20,8 @@ type candidate struct {
 	end   func(context.Context) error // resigns
 }
 
-// handOver ends the leader while another candidate waits. Plain code uses etcd's
-// own concurrency.Election.
+// handOver makes the leader resign while another candidate waits. Plain code
+// uses etcd's own concurrency.Election.
 func handOver(c *cell) {
 	var first, second [2]candidate
 	for side, start := range []func(string) candidate{c.ourCandidate, c.plainCandidate} {

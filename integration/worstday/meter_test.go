@@ -15,16 +15,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// meter counts the messages of an etcd client, and knows the leases that the
-// client asked for.
+// meter counts the messages of an etcd client, and records the leases that the
+// client requested.
 type meter struct {
 	mu     sync.Mutex
 	count  int
 	leases []clientv3.LeaseID
-	hang   int // this many unary calls get no answer
+	hang   int // the number of next unary calls that get no answer
 }
 
-// restart counts from now on, and lets some calls hang.
+// restart starts the count at 0. The next unary calls, hang in number, get no
+// answer.
 func (m *meter) restart(hang int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -33,7 +34,8 @@ func (m *meter) restart(hang int) {
 	m.hang = hang
 }
 
-// recover ends the hangs that have yet to come.
+// recover makes all further calls get an answer. It does not end hangs that
+// have begun.
 func (m *meter) recover() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -41,7 +43,7 @@ func (m *meter) recover() {
 	m.hang = 0
 }
 
-// sum is how many messages the client has sent since the fault began.
+// sum returns the number of messages that the client has sent since restart.
 func (m *meter) sum() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -49,7 +51,8 @@ func (m *meter) sum() int {
 	return m.count
 }
 
-// leaseIDs counts leases. Clients choose the ids, so that meters know them.
+// leaseIDs counts leases. Meters choose the lease ids, so that they know them
+// even if an answer is lost.
 var leaseIDs atomic.Int64
 
 // call counts a unary call, and reports whether it gets no answer.
@@ -95,7 +98,7 @@ func (m *meter) unary(
 		return status.FromContextError(ctx.Err()).Err()
 	}
 
-	// it ends the connection
+	// the error of gRPC's keepalive, which would end the connection
 	return status.Error(codes.Unavailable,
 		"keepalive ping failed to receive ACK within timeout")
 }

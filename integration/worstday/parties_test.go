@@ -20,11 +20,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// party is a process that has entries in etcd. A row does the same with two
-// kinds of it.
+// party is a process that has entries in etcd. A row does the same with both
+// kinds of parties: ours and plain.
 type party interface {
 	register(ctx context.Context, from, to int) error // the entries with these numbers
-	update(ctx context.Context) error                 // of entry 0, to a value with "v2"
+	update(ctx context.Context) error                 // sets entry 0 to a value with "v2"
 	pause(ctx context.Context) error                  // the entry with the highest number
 	resume(ctx context.Context) error
 	serve(ctx context.Context) error // a server of one service with health
@@ -37,14 +37,14 @@ func addr(number int) string {
 	return fmt.Sprintf("10.0.%d.%d:9000", number/250, number%250+1)
 }
 
-// policy is how often a process tries, and how long each time.
+// policy says how often a process tries, and how long a try may take.
 type policy struct {
 	tries int
 	try   time.Duration
 }
 
-// do returns the last error. A try that fails at once waits for the time of the
-// next.
+// do calls f until it returns nil, at most p.tries times, and returns the last
+// error. After a failed try, do waits until the time of that try is over.
 func (p policy) do(ctx context.Context, f func(context.Context) error) (err error) {
 	for i := range p.tries {
 		try, cancel := context.WithTimeout(ctx, p.try)
@@ -63,8 +63,8 @@ func (p policy) do(ctx context.Context, f func(context.Context) error) (err erro
 	return err
 }
 
-// plain is what a user writes by hand: grant, put, keep-alive, delete and
-// revoke, some tries each.
+// plain is a process with code that a user would write by hand: grant, put,
+// keep-alive, delete and revoke, with a few tries each.
 type plain struct {
 	client *clientv3.Client
 	prefix string
@@ -78,8 +78,8 @@ type plain struct {
 	quit  context.CancelFunc
 }
 
-// leased returns the lease, which is granted at first and after the loss of
-// lost.
+// leased returns the lease. lost is the lease that the caller has lost, or 0.
+// If it is still the present lease, leased grants a new lease.
 func (p *plain) leased(ctx context.Context, lost clientv3.LeaseID) (clientv3.LeaseID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

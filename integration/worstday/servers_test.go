@@ -20,13 +20,13 @@ type action func(party, context.Context) error
 type operation struct {
 	name   string
 	before action // nil: the process has nothing in etcd before the fault
-	held   int    // keys after before
+	held   int    // the number of keys in etcd after before
 	busy   bool   // entry 0 is updated twice a second
 	do     action
-	want   int    // keys after do
-	text   string // in the value of the first key; "": any
+	want   int    // the number of keys in etcd after do
+	text   string // text that the value of the first key must contain; "": any value
 	ends   bool   // do is the end of the process
-	heavy  bool   // with many entries: one pair of processes
+	heavy  bool   // the operation has many entries, so only one pair of processes runs it
 }
 
 // serverRows are the operations of servers.
@@ -138,8 +138,8 @@ type process struct {
 	quit   func() // ends the updates
 }
 
-// run does the operation with some pairs of processes, and compares the worst
-// of each side.
+// run does the operation with some pairs of processes, and compares the
+// outcomes of both sides.
 func (op operation) run(c *cell) {
 	pairs := 1
 	if c.fault.notice > 0 && !op.heavy {
@@ -189,7 +189,7 @@ func (op operation) run(c *cell) {
 	op.compare(c, c.sumUp(all[:pairs]), c.sumUp(all[pairs:]), pairs)
 }
 
-// together does the same with all processes at once.
+// together calls do for all processes at once.
 func together(all []*process, do func(*process)) {
 	var wg sync.WaitGroup
 	for _, p := range all {
@@ -246,8 +246,7 @@ func (op operation) measure(c *cell, p *process) {
 
 		once := policy{1, time.Until(deadline)}
 		if _, ours := p.party.(*ours); ours && c.fault.refuses && op.want > 0 {
-			// the runtime reports a refusal at once, so that the process
-			// decides
+			// the runtime returns a rejection at once, so the process retries
 			once = c.fault.writes()
 		}
 
@@ -255,7 +254,7 @@ func (op operation) measure(c *cell, p *process) {
 		p.returned = time.Since(c.start)
 
 		if p.err != nil || op.ends {
-			time.AfterFunc(2*time.Second, cancel) // what etcd does not show by then was not done
+			time.AfterFunc(2*time.Second, cancel) // a later effect does not count
 		}
 	})
 
@@ -282,8 +281,8 @@ func (c *cell) shows(p *process, n int, text string) bool {
 		(text == "" || strings.Contains(string(resp.Kvs[0].Value), text))
 }
 
-// compare complains where the worst of ours is worse than the worst of plain
-// code.
+// compare complains where the outcome of our processes is worse than that of
+// plain code.
 func (op operation) compare(c *cell, ours, plain outcome, pairs int) {
 	c.figure("failed, left %d, %d/%d (plain %d, %d/%d)", ours.failed, ours.keys, ours.leases,
 		plain.failed, plain.keys, plain.leases)
@@ -302,7 +301,7 @@ func (op operation) compare(c *cell, ours, plain outcome, pairs int) {
 	}
 
 	if ours.failed == 0 {
-		// plain code knows when it returns
+		// plain code has surely done the operation when it returns
 		c.compareTime("in etcd", ours.state, max(plain.state, plain.returned), c.fault.luck)
 		c.compareTime("returned", ours.returned, plain.returned, c.fault.luck)
 	}
@@ -310,7 +309,8 @@ func (op operation) compare(c *cell, ours, plain outcome, pairs int) {
 	c.compareRequests(ours.messages, plain.messages, 100*pairs+2*max(op.held, op.want))
 }
 
-// outcome is what came of a process, or the worst of some.
+// outcome is the result of one process, or of several processes: their longest
+// times, and the sums of their counts.
 type outcome struct {
 	err                            error
 	state                          time.Duration // until etcd shows the wanted state
@@ -330,7 +330,7 @@ func (c *cell) sumUp(all []*process) (o outcome) {
 		o.messages += p.meter.sum()
 	}
 
-	until(time.Now().Add(2*time.Second), func() bool { // what hung may still arrive
+	until(time.Now().Add(2*time.Second), func() bool { // requests that hung may still arrive
 		o.keys, o.leases = c.remaining(all)
 		return o.keys+o.leases == 0
 	})

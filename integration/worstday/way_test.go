@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// way carries the bytes between the processes and etcd. Cuts and pauses are
-// those of [etcdtest.Cluster].
+// way carries the bytes between the processes and etcd. [etcdtest.Cluster]
+// makes cuts and pauses.
 type way struct {
 	mu     sync.Mutex
 	refuse bool                       // connections are refused
@@ -62,8 +62,8 @@ func (w *way) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return &conn{inner, answers}, nil
 }
 
-// carry carries the answers on a connection. A later answer does not wait for
-// the delay of the one before.
+// carry carries the answers on a connection. Each answer has the delay from its
+// own arrival: the delays of several answers do not add up.
 func (w *way) carry(from net.Conn, to *io.PipeWriter) {
 	type answer struct {
 		data []byte

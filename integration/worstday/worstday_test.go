@@ -1,13 +1,14 @@
-// Package worstday holds a table: each operation of a process (a row) under
-// each fault of etcd and of the way to it (a column). In a cell the runtime and
-// plain code do the operation at the same time, on the same etcd. The runtime
-// must not be worse: it loses no call that plain code does not lose, is not
-// much later, does not ask etcd much more often, leaves nothing behind that
-// plain code does not leave, and says nothing that is not so.
+// Package worstday holds a table: each row is an operation of a process, and
+// each column is a fault of etcd or of the network to etcd. In a cell, the
+// runtime and plain code do the operation at the same time, on the same etcd.
+// The runtime must not be worse than plain code: it must not lose more calls,
+// be much later, send etcd many more messages, or leave more in etcd. Its
+// status must be correct.
 //
-// All rows of a column run at once and meet the same fault of one etcd. A
-// process has an etcd client, a prefix of keys and a [meter] of its own. A cell
-// with complaints runs again, alone, and fails if it has complaints again.
+// The rows of a column run at once and meet the same fault of one etcd. Heavy
+// rows have an etcd of their own. A process has an etcd client, a prefix of
+// keys and a [meter] of its own. A cell with complaints runs again, alone, and
+// fails if it has complaints again.
 //
 // To add a column, add a literal to faults. To add a row, add a literal to
 // serverRows or callerRows: its run function prepares, calls [cell.meet], which
@@ -37,13 +38,13 @@ func TestMain(m *testing.M) {
 type row struct {
 	name  string
 	run   func(*cell)
-	heavy bool // it has much to do; such rows meet a fault on an etcd of their own
+	heavy bool // the row has much to do; the heavy rows of a column have an etcd of their own
 
-	// it has entries on a lease when the fault begins; false: it does not run
-	// under faults of these
+	// the row has entries on a lease when the fault begins; false: the row does
+	// not run under faults that affect only entries on leases
 	held bool
 
-	without string // a fault under which it cannot be prepared; "": none
+	without string // a fault under which the row cannot be prepared; "": none
 }
 
 // TestWorstDay runs the cells of each column on one etcd, several columns at
@@ -91,8 +92,10 @@ func (p pair) name() string {
 	return p.row.name + " under " + p.fault.name
 }
 
-// diagonal returns few of the cells: each column has the first row that no
-// column before has, or any, and then again.
+// diagonal returns a small part of the cells. It goes through the columns
+// twice. In each column, it takes the first row that it has not taken in any
+// column. If there is none, it takes any row the first time, and no row the
+// second time.
 func diagonal(columns [][]pair) [][]pair {
 	few := make([][]pair, len(columns))
 	seen := map[string]bool{}

@@ -77,9 +77,10 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	return c
 }
 
-// New runs a cluster, for programs other than tests. The caller closes it. Its
-// data is in dir, which must be empty; New creates dir if necessary, and Close
-// does not remove it. New fails if another cluster uses dir.
+// New runs a cluster, for programs other than tests. The caller must close the
+// cluster. The cluster's data is in dir, which must be empty. New creates dir
+// if necessary, and Close does not remove dir. New fails if another cluster
+// uses dir.
 func New(dir string, opts ...Option) (*Cluster, error) {
 	c := &Cluster{dir: dir, calls: &Calls{changed: make(chan struct{})}}
 	c.settings = settings{

@@ -139,8 +139,8 @@ func TestMember_PausePeersElectsNewLeader(t *testing.T) {
 	wantValue(t, ofOld, "k", "v")
 }
 
-// A restarted member posts its first messages. While they are withheld, it does
-// not become ready.
+// A restarted member sends its first messages by POST. While these messages are
+// withheld, the member does not become ready.
 func TestMember_PausePeersWithholdsPosts(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	leader, err := cluster.Leader(t.Context())
@@ -219,7 +219,7 @@ func TestCompact(t *testing.T) {
 	}
 }
 
-// Clients get no answer during a cut or a pause, and the admin client does. A
+// Clients get no answer during a cut or a pause, but the admin client does. A
 // paused cluster can be closed.
 func TestCutAndPause(t *testing.T) {
 	cluster := etcdtest.Start(t)

@@ -110,12 +110,13 @@ func (m *Member) Resume() {
 	m.clients.setPaused(false)
 }
 
-// PausePeers withholds all raft messages from the member to the others, and all
-// bytes on the connections that they opened to it. They elect another leader if
-// it was theirs. Renewals of leases that it forwards to the leader arrive. A
-// paused member that restarts is not ready before ResumePeers. With
-// [Member.Pause] the member hangs for everybody. ResumePeers delivers the
-// withheld bytes.
+// PausePeers withholds all raft messages from the member to the other members,
+// and all bytes on the connections that the others opened to it. If the member
+// was the leader, the others elect another leader. Renewals of leases that the
+// member forwards to the leader still arrive. A member that restarts while its
+// peers are paused becomes ready only after ResumePeers. PausePeers and
+// [Member.Pause] together make the member hang for clients and members.
+// ResumePeers delivers the withheld bytes.
 func (m *Member) PausePeers() {
 	m.peers.setPaused(true)
 }

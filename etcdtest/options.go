@@ -47,8 +47,8 @@ func WithTLS() Option {
 }
 
 // WithAuth enables etcd's authentication, with the user root and the given
-// users. [Cluster.Config] logs in as root, or as another user after a change by
-// [As].
+// users. Clients with [Cluster.Config] log in as root, or with [As] as another
+// user.
 func WithAuth(rootPassword string, users ...User) Option {
 	return func(s *settings) { s.auth = &auth{rootPassword: rootPassword, users: users} }
 }

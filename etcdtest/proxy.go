@@ -230,9 +230,10 @@ func (p *proxy) flow(l *link) bool {
 	}
 }
 
-// poster returns the proxy of the member that sent data, if data is a POST of raft
-// messages, and p otherwise. A member usually sends messages on a stream that
-// the receiver has opened. Without such a stream it sends them by POST.
+// poster returns the proxy of the member that sent data if data is a POST of
+// raft messages. Otherwise it returns p. A member usually sends messages on a
+// stream that the receiver has opened. Without such a stream it sends them by
+// POST.
 func (p *proxy) poster(data []byte) *proxy {
 	if !bytes.HasPrefix(data, []byte("POST /raft")) {
 		return p

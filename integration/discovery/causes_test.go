@@ -31,8 +31,8 @@ type failure struct {
 
 var caller = etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})
 
-// with returns a function that makes an etcd client whose configuration change
-// has edited.
+// with returns a function that makes an etcd client with a configuration that
+// change has edited.
 func with(
 	change func(*testing.T, *clientv3.Config),
 ) func(*testing.T, *etcdtest.Cluster) *clientv3.Client {
@@ -151,7 +151,7 @@ var places = map[string]func(context.Context, *outage) string{
 	},
 	"the error of Watch": func(ctx context.Context, o *outage) string {
 		for _, err := range o.registry.Watch(ctx, failing) {
-			if err != nil { // before it, Watch yields what a member without quorum has
+			if err != nil { // Watch first yields what a member without a quorum has
 				return err.Error()
 			}
 		}
@@ -191,8 +191,8 @@ var places = map[string]func(context.Context, *outage) string{
 	},
 }
 
-// The status of a key names the cause of each failure (K11), and for the first
-// failure, every place does.
+// The status of a key names the cause of each failure (K11). For the first
+// failure, every place names the cause.
 func TestOutage_CauseIsNamed(t *testing.T) {
 	for i, f := range failures {
 		t.Run(f.name, func(t *testing.T) {
@@ -205,7 +205,7 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 			o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
 			lis := kit.Listen(t)
 
-			// fails as etcd does
+			// Serve may return an error, because etcd fails
 			kit.Run(t, func(ctx context.Context) error { return o.server.Serve(ctx, lis) })
 
 			for place, look := range places {

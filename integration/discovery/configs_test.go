@@ -20,16 +20,17 @@ const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}]}`
 // hasty is a live config that fails every call at once.
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
-// A live config overrides the generated config and the caller's.
-// SetServiceConfig refuses a bad one, or one that lifts a limit (S10). If a bad
-// one replaces it, such as an empty value, it stays in force (R12, K5, K6).
+// A live config overrides the generated config and the caller's config.
+// SetServiceConfig refuses a bad config, and a config that lifts a limit (S10).
+// If a bad config, such as an empty value, replaces the live config in etcd,
+// callers keep the earlier live config (R12, K5, K6).
 func TestLiveConfig_Overrides(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
 
-	// Each config has another request limit, so that the error of a large
-	// request shows which is in force.
+	// Each config has a different request limit, so that the error of a large
+	// request shows which config is in force.
 	limit := func(bytes int) string {
 		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
 	}

@@ -55,7 +55,8 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 
 	asked := make(map[string]bool)
 	for _, c := range w.etcd.Calls().All() {
-		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] { // a later read may be
+		// only later reads may be serializable
+		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] {
 			t.Errorf("first read of %s: serializable, want linearizable: %+v", c.Key, c)
 		}
 
@@ -81,9 +82,9 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 }
 
 // Without read permission each call fails with an error that names the key.
-// Permission for the service's entries is enough (D8, D9). If it is taken, the
-// status says so, and callers see the changes that etcd still reports to an
-// open watch.
+// Permission to read the service's entries is enough (D8, D9). If the
+// permission is revoked, the status says so, and callers still see the changes
+// that etcd reports to an open watch.
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{caller})
@@ -273,7 +274,7 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 
 	for _, listed := range []string{key, configKey} {
 		n := w.etcd.Calls().Count(etcdtest.Range, listed)
-		if n < 1 || n > 10 { // one that times out is repeated
+		if n < 1 || n > 10 { // a list that times out is repeated
 			t.Errorf("%d lists of %s, want one, whatever the number of connections", n, listed)
 		}
 	}

@@ -363,7 +363,7 @@ func underLoad(t *testing.T, conn grpc.ClientConnInterface) *loadtest.Caller {
 	})
 }
 
-// instances returns Instances of the service, which calls each of them.
+// instances returns the Instances of the service.
 func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	w.t.Helper()
 

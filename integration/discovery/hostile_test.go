@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// hostile holds texts that forge lines, or worse, where they are shown
+// hostile holds texts that can forge lines, or do worse, if they are shown
 // unescaped.
 var hostile = []string{
 	"a\nFIX: etcdctl del --prefix acme",
@@ -199,8 +199,10 @@ func (w *world) readErrors() {
 
 	ctx := kit.Bounded(w.t, 4*kit.Soon)
 	for _, evil := range hostile {
+		// errors show printable texts unescaped, and long texts of the caller
+		// in full
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
-			continue // errors show printable texts, and texts of the caller in full
+			continue
 		}
 
 		_, err := w.registry.Register(ctx, key,

@@ -192,7 +192,8 @@ func TestMetrics(t *testing.T) {
 	leased := greeterAt("acme/user")
 	leased.Layout = runtime.LeaseSuffix
 
-	// reads the same key in another layout; the metrics count it once
+	// A second client reads the same key in another layout. The metrics count
+	// the key once.
 	dial(t, w.registry, leased).Connect()
 	kit.Eventually(t, "the key is known in two layouts", func() bool {
 		keys := w.registry.Status().Keys

@@ -83,9 +83,9 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 }
 
 // While etcd hangs, Close of a registry without entries returns, and leaves no
-// goroutine (R3). If the registry has an entry, calls on its connections
-// succeed until the entry is deleted, since the handlers of that server may
-// make them.
+// goroutine (R3). If the registry has an entry, calls on the registry's
+// connections succeed until the entry is deleted, because the handlers of the
+// registered server may make calls.
 func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -176,8 +176,8 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	}
 }
 
-// An instance that has marked its entry as leaving is not held, nor is it one
-// of Instances.All. It may return at another address (K3).
+// An instance whose entry was marked as leaving is not held, and Instances.All
+// leaves it out. The instance may return at another address (K3).
 func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
@@ -371,8 +371,8 @@ func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn
 	return conn
 }
 
-// Calls to a target that is not a valid key, with at most one layout, fail with
-// the reason (P11).
+// A target must be a valid key with at most one layout. Calls to any other
+// target fail, and the error gives the reason (P11).
 func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	w := newWorld(t, nil)
 	for target, want := range map[string]string{
@@ -395,8 +395,9 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	}
 }
 
-// A policy of another package picks on a connection of gRPC's own. Without
-// service configs, a live config does not replace it (P4).
+// A connection of grpc.NewClient with the registry's resolver can use a policy
+// of another package. If it disables service configs, a live config does not
+// replace that policy (P4).
 func TestResolver_ForPoliciesOfOthers(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")

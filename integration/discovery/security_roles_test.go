@@ -23,8 +23,8 @@ import (
 // What each role of docs/security.md may do in etcd.
 
 // TestRolesAreEnough runs a server, a caller and an operator of a service, and
-// a server and a caller of one in the lease suffix layout. The etcd user of
-// each has the role of that name alone.
+// a server and a caller of another service, in the lease suffix layout. The
+// etcd user of each has only the role of that part.
 func TestRolesAreEnough(t *testing.T) {
 	w := newGuarded(t)
 	as := func(role string) *runtime.Registry { return w.newRegistry(w.as(role)) }

@@ -53,8 +53,8 @@ var kinds = map[string]clientv3.PermissionType{
 	"readwrite": clientv3.PermissionType(clientv3.PermReadWrite),
 }
 
-// etcdctl does what etcdctl does for one of four commands about roles and
-// users.
+// etcdctl runs a command about roles or users as etcdctl would. It knows four
+// commands.
 func (w guarded) etcdctl(command string) {
 	w.t.Helper()
 

@@ -86,8 +86,8 @@ func TestTarget(t *testing.T) {
 	})
 }
 
-// The target of a call of Each is not in the context of the caller's
-// interceptors, which may call other services with it.
+// The context that an interceptor gets in a call of Each has no target, because
+// the interceptor may use the context to call other services.
 func TestInstances_TargetOneCall(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")

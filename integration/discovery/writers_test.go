@@ -56,11 +56,11 @@ func (c cost) within(bound cost) bool {
 
 // usual bounds the cost of most hostile writes. Each of two clients may have 16
 // connections in use, 32 to silent servers, and 16 to servers that it leaves.
-// The heap holds the client's and the trap's end of each.
+// The heap holds both ends of each connection, the client's and the trap's.
 var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
-// large bounds the cost of large values: by the limit of bytes a process keeps
-// few.
+// large bounds the cost of large values. A process keeps few of them, because
+// of its limit of bytes.
 var large = cost{heap: 3, disk: 2, open: 2 * (16 + 16), lines: 12}
 
 // hostileWays lists hostile series of writes to keys, candidates and live

@@ -127,7 +127,7 @@ func (w *world) entryOf(s *server) entry {
 	return found[0]
 }
 
-// greeter is a service whose answers have its name.
+// greeter answers with its name.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	name string
@@ -144,7 +144,7 @@ type server struct {
 	ours       *runtime.Server // nil for a server that does not use etcd
 }
 
-// lease returns the lease on which our server's entries are.
+// lease returns the lease of our server's entries.
 func (s *server) lease() clientv3.LeaseID {
 	return s.ours.Status()[0].LeaseID
 }

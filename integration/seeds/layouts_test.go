@@ -40,7 +40,8 @@ var layouts = []layout{
 // run.
 var started = regexp.MustCompile(`,"grpc_started":"\d{10}"`)
 
-// homeMade is a json_layout, which names the fields of a registry of one's own.
+// homeMade is a json_layout, with field names that a team's own registry might
+// use.
 var homeMade = runtime.JSONLayout(runtime.JSONFields{
 	Addr:     "url",
 	Version:  "ver",
@@ -100,7 +101,7 @@ func TestLayouts_MixedServers(t *testing.T) {
 		w.publish(l.String(),
 			&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: l.Layout})
 
-		// which only clients that ask for them read
+		// only clients that ask for these two layouts read them
 		if l.Layout != runtime.LeaseSuffix && l.Layout != homeMade {
 			slash = append(slash, l.String())
 		}

@@ -147,8 +147,9 @@ func (w *world) besideTheirReader(s system, second layout) {
 		first = layouts[i]
 	}
 
-	// Their reader of grpcEtcd takes the address from the key. The keys of
-	// KITEX and GO_FRAME have it, too.
+	// grpcEtcd's reader takes the address from the key, so the instance id must
+	// be the address. Then entries in KITEX and GO_FRAME have the same key as
+	// those in grpcEtcd's layout.
 	byAddr := s.name == grpcEtcd.name
 	if first.key == second.key || byAddr && second.key == "KEY/ADDR" {
 		return

@@ -17,14 +17,14 @@ import (
 const (
 	prefix   = "fleet/"        // of all keys
 	followed = 5               // keys that a process follows
-	calm     = 4 * time.Second // after a start, before something happens
+	calm     = 4 * time.Second // between the start of the fleet and the first step
 
-	// after the last step, until when messages count at least; no multiple of
-	// the renewals' 5 s
+	// the minimum time after the last step in which messages count; not a
+	// multiple of 5 s, the interval of renewals
 	tail = 13 * time.Second
 
-	// after the last step, until when all processes must be current and
-	// registered
+	// the time after the last step within which all processes must be current
+	// and registered
 	limit = 100 * time.Second
 )
 
@@ -37,14 +37,14 @@ type cell struct {
 	etcd    *os.Process
 	orders  io.Writer
 	answers *json.Decoder
-	own     float64         // messages to etcd of the test, which do not count
+	own     float64         // messages of the test itself to etcd, which do not count
 	config  clientv3.Config // of the fleet
 
 	fleet   []*process
 	keys    []string
 	changes int
 	marker  string  // the address that all keys have since the last change
-	stopped float64 // processes, which then delete their entries
+	stopped float64 // number of stops of processes, each of which deletes an entry
 }
 
 func newCell(t *testing.T, r row, s side) *cell {
@@ -69,7 +69,8 @@ func newCell(t *testing.T, r row, s side) *cell {
 	return c
 }
 
-// missing returns how many processes are not current, or not registered.
+// missing returns the number of processes that are not current. If all are
+// current, it returns the number of processes that are not registered.
 func (c *cell) missing() (n int) {
 	for _, p := range c.fleet {
 		if !p.current() {

@@ -23,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// These variables are for a process that is etcd.
+// Environment variables of a process that runs etcd.
 const (
 	dirEnv    = "FLEET_ETCD_DIR"
 	tokensEnv = "FLEET_ETCD_TOKENS" // the life of a token; "": nobody logs in
@@ -35,7 +35,8 @@ func (c *cell) startEtcd() {
 	cmd.Env = append(os.Environ(), dirEnv+"="+c.t.TempDir(), tokensEnv+"="+c.row.tokens)
 	cmd.Stderr = os.Stderr
 
-	// if the test dies, the system wakes a stopped process
+	// in a process group of its own, so that the system resumes a stopped etcd
+	// if the test dies
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
 	c.orders, err = cmd.StdinPipe()
@@ -55,9 +56,9 @@ func (c *cell) startEtcd() {
 	c.config.Logger = zap.NewNop()
 }
 
-// order lets etcd's process do something, and returns the figures after it. The
-// figure of all messages leaves out those that orders cause, the figures of
-// methods do not.
+// order makes etcd's process carry out an order, and returns the figures
+// afterwards. The figure of all messages leaves out the messages that orders
+// cause. The figures of single methods include them.
 func (c *cell) order(words ...string) (now figures) {
 	_, err := fmt.Fprintln(c.orders, strings.Join(words, " "))
 	kit.Must(c.t, err)
@@ -98,7 +99,8 @@ func runEtcd(dir string) error {
 	return err
 }
 
-// obey does what an order says, and adds the figures that it asks for.
+// obey carries out an order, and adds the figures that the order requests to
+// now.
 func obey(cluster *etcdtest.Cluster, order []string, now figures) (err error) {
 	ctx := context.Background()
 	admin := cluster.Admin()
@@ -120,7 +122,7 @@ func obey(cluster *etcdtest.Cluster, order []string, now figures) (err error) {
 
 	case "put":
 		for done := false; !done; done = err == nil { // a busy etcd may lose the connection
-			_, _ = admin.Get(ctx, prefix) // is repeated until etcd can be reached
+			_, _ = admin.Get(ctx, prefix) // repeated until etcd is reachable
 			_, err = admin.Put(ctx, order[1], order[2])
 		}
 

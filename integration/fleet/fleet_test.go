@@ -1,18 +1,19 @@
 //go:build unix
 
-// Package fleet holds a table: what happens to etcd, or to all processes that
-// use it at once, is a row. A fleet of processes with our runtime, and one with
-// plain code, are each on an etcd that runs in a process of its own, where each
-// message and the CPU time count. Ours must not ask much more of etcd than
-// plain code: the load of a fleet keeps a slow etcd slow. So the bounds of a
-// row are ratios of counts, ours over plain. How long it takes until the last
-// process is current and registered must only be below a limit.
+// Package fleet holds a table. Each row is an event that affects etcd, or all
+// processes of a fleet at once. One fleet has processes with our runtime, and
+// one has processes with plain code. Each fleet has its own etcd, in a process
+// of its own, whose messages and CPU time are counted. Our fleet must not ask
+// much more of etcd than plain code, because the load of a fleet keeps a slow
+// etcd slow. So the bounds of a row are ratios of counts, ours over plain. The
+// time until the last process is current and registered must only be below a
+// limit.
 //
 // A process follows five keys, of 20 endpoints in a large fleet, and registers
 // one entry.
 //
-// To add a row, add a literal to rows, with its steps and with the bounds of its
-// ratios. A new step is a function of a [cell], or an order in obey if only
+// To add a row, add a literal to rows, with its steps and with the bounds of
+// its ratios. A new step is a function of a [cell], or an order in obey if only
 // etcd's process can carry it out.
 //
 // go test -short runs some rows. One row with 200 processes: make fleet
@@ -54,7 +55,7 @@ func TestFleet(t *testing.T) {
 			t.Run("sides", func(t *testing.T) {
 				for i, s := range sides {
 					t.Run(s.name, func(t *testing.T) {
-						// else one side would slow down the other
+						// otherwise one side would slow down the other side
 						if r.speed == 0 && r.tokens == "" && *processes <= 60 {
 							t.Parallel()
 						}

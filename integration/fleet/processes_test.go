@@ -114,7 +114,7 @@ func (p *process) ours(ctx context.Context, client *clientv3.Client) {
 	registry.Close(ending) // etcd may be away
 }
 
-// plain is what a team writes by hand.
+// plain runs code that a team would write by hand.
 func (p *process) plain(ctx context.Context, client *clientv3.Client) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -195,8 +195,8 @@ func register(ctx context.Context, client *clientv3.Client, key, value string) {
 	}
 }
 
-// view is what a process knows of a key. Our resolver takes it for a
-// connection.
+// view is what a process knows of a key. It is the [resolver.ClientConn] of our
+// resolver.
 type view struct {
 	resolver.ClientConn                          // nil: our resolver calls only the methods below
 	addrs               atomic.Pointer[[]string] // nil before the first update

@@ -19,10 +19,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// row is something that happens. Comments name the meaning of a zero value.
+// row is an event with its bounds. Comments name the meaning of a zero value.
 type row struct {
 	name   string
-	steps  string        // words for cell.do. The fleet runs before the first, unless one is start
+	steps  string        // steps for cell.do; unless one is start, the fleet starts first
 	short  bool          // go test -short runs it, too
 	speed  time.Duration // of etcd, in percent; 0: it is not slowed down
 	tokens string        // the life of the processes' tokens; "": they do not log in
@@ -115,7 +115,7 @@ func (c *cell) do(step string) {
 	}
 }
 
-// roll restarts each process, or each so many-th, one after the other.
+// roll restarts every each-th process, one after the other.
 func (c *cell) roll(each int) {
 	for i, p := range c.fleet {
 		if i%each == 0 {
@@ -127,8 +127,8 @@ func (c *cell) roll(each int) {
 	}
 }
 
-// throttle slows etcd down until the end of the test: in each tenth of a second
-// it runs for a part.
+// throttle slows etcd down until the end of the test. etcd runs for speed
+// percent of each tenth of a second.
 func (c *cell) throttle() {
 	kit.Run(c.t, func(ctx context.Context) error {
 		for ; ctx.Err() == nil; kit.Pause(ctx, c.row.speed*time.Millisecond) {
@@ -141,8 +141,8 @@ func (c *cell) throttle() {
 	})
 }
 
-// distant is a connection that delays what it reads by 100 ms. Data that arrives
-// during the delay of earlier data is delayed by up to 200 ms.
+// distant is a connection that delays what it reads by 100 ms. Data that
+// arrives during the delay of earlier data is delayed by up to 200 ms.
 type distant struct{ net.Conn }
 
 func dialFar(ctx context.Context, addr string) (net.Conn, error) {
@@ -185,8 +185,8 @@ type figures map[string]float64
 // are streams, lost are entries.
 const columns = "messages | Authenticate | CPU ms | cancelled | opened | open | lost | last s"
 
-// judge fails the test where ours is over a bound, and returns the row of the
-// printed table.
+// judge fails the test for each figure of our side that exceeds its bound. It
+// returns the row of the printed table.
 func (r row) judge(t *testing.T, ours, plain figures) string {
 	bounds := figures{
 		"messages":     r.messages,

@@ -137,10 +137,10 @@ var notAnswering = []row{
 	{name: "a proxy cuts health watches", ours: checked, grpcs: checked, opts: cutsWatches},
 }
 
-// cutsWatches are options of a server without other streams than health watches.
+// cutsWatches holds options for a server whose only streams are health watches.
 var cutsWatches = []grpc.ServerOption{grpc.StreamInterceptor(cutWatch)}
 
-// cutWatch says SERVING on a health watch after 50 ms, and then fails.
+// cutWatch sends SERVING on a health watch after 50 ms, and fails 300 ms later.
 func cutWatch(
 	_ any,
 	stream grpc.ServerStream,

@@ -25,8 +25,9 @@ func TestMain(m *testing.M) {
 
 // TestCallers runs each row with two clients: ours, and gRPC's own policy with
 // a manual resolver. Several rows run at once. A row in which our client is
-// worse runs up to twice more, alone. It fails if our client is worse in the
-// first of these runs, and in their sum.
+// worse runs again, alone. If our client is worse again, the row runs once
+// more, alone. The row fails if our client is also worse in the sum of the two
+// runs alone.
 func TestCallers(t *testing.T) {
 	var mu sync.Mutex
 	seemWorse := map[string]bool{}
@@ -67,7 +68,8 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-// result holds the counts of both clients over all runs of a row.
+// result holds the counts of both clients, summed over one or more runs of a
+// row.
 type result struct{ us, them tally }
 
 // add runs a row, adds its counts to s, and describes in which sums our client

@@ -55,15 +55,15 @@ func Pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Eventually polls ok until it returns true. Soon after it began, it fails the
-// test, and prints what.
+// Eventually polls ok until it returns true. After the time Soon, Eventually
+// fails the test with the text what.
 func Eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	EventuallyOr(t, Soon, func() string { return what }, ok)
 }
 
-// EventuallyOr is Eventually with a timeout of its own, and a text that is made
-// after the timeout.
+// EventuallyOr does the same as Eventually, with the given timeout. It calls
+// what for the text after the timeout.
 func EventuallyOr(
 	t *testing.T,
 	timeout time.Duration,
@@ -99,8 +99,8 @@ func Listen(t testing.TB) net.Listener {
 	return lis
 }
 
-// Serve serves until the test ends or stop is called. The test fails if Serve
-// of the server does.
+// Serve serves until the test ends or stop is called. It fails the test if
+// g.Serve returns an error.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	end := Run(t, func(ctx context.Context) error {
 		context.AfterFunc(ctx, g.Stop)
@@ -110,7 +110,7 @@ func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	stop = func() {
 		t.Helper()
 
-		// it may be stopped before it serves
+		// the server may be stopped before it serves
 		err := end()
 		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Errorf("serve at %s: %v", lis.Addr(), err)
@@ -122,8 +122,8 @@ func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	return stop
 }
 
-// Run calls run in the background. stop, or the end of the test, ends its
-// context and waits for its result, which stop returns.
+// Run calls run in the background. stop ends the context of run, and waits for
+// the result of run and returns it. The end of the test calls stop.
 func Run(t testing.TB, run func(context.Context) error) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

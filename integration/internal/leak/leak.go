@@ -18,7 +18,7 @@ import (
 // patience is how long a check waits for goroutines to end.
 const patience = 10 * time.Second
 
-// tests holds the tests for which Check has nothing more to do.
+// tests holds the tests for which Check does nothing.
 var tests sync.Map
 
 // Check fails the test if it leaves goroutines, even of etcd or gRPC. The check

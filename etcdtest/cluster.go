@@ -135,9 +135,9 @@ func (c *Cluster) Endpoints() []string {
 }
 
 // Config returns a configuration for clients that reach the cluster through the
-// proxies. With [WithAuth], they log in as root. Its keepalive detects a black
-// hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s. The caller may
-// change the configuration.
+// proxies. With [WithAuth], these clients log in as root. Their keepalive
+// detects a black hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s.
+// The caller may change the configuration.
 func (c *Cluster) Config() clientv3.Config {
 	cfg := clientv3.Config{
 		Endpoints:            c.Endpoints(),

@@ -282,7 +282,7 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 
 // TestFewStreams follows many keys and keeps a registration over a connection
 // that allows three streams: one for all watches, one for renewals, and one for
-// calls, also after the connection is lost.
+// calls. It does the same after the connection is lost.
 func TestFewStreams(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMaxConcurrentStreams(3)},
 		runtime.WithLeaseTTL(6*time.Second))

@@ -23,8 +23,8 @@ import (
 // What each role of docs/security.md may do in etcd.
 
 // TestRolesAreEnough runs a server, a caller and an operator of a service, and
-// a server and a caller of another service, in the lease suffix layout. The
-// etcd user of each has only the role of that part.
+// a server and a caller of another service, in the lease suffix layout. Each of
+// them has an etcd user of its own, with only one role, such as greeter-server.
 func TestRolesAreEnough(t *testing.T) {
 	w := newGuarded(t)
 	as := func(role string) *runtime.Registry { return w.newRegistry(w.as(role)) }

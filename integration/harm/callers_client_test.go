@@ -249,8 +249,8 @@ const noise = 5
 const luck = 0.2
 
 // worse describes which counts of our client are worse. It compares connections
-// and dials only if ofAll is set, which means that gRPC's client has a
-// connection to all servers.
+// and dials only if ofAll is set, that is, if gRPC's client also
+// knows all servers.
 func worse(us, them *tally, ofAll bool) []string {
 	var in []string
 

@@ -368,11 +368,12 @@ const (
 	ringHash     = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
 	peakEwma     = `{"etcd_peak_ewma":{}}`
 
-	// in serviceConfig
+	// serviceConfig puts this text into its list of policies; the text closes
+	// the list and adds a healthCheckConfig
 	checked = `{"round_robin":{}}],"healthCheckConfig":{"serviceName":"leader.Counter"},"methodConfig":[`
 )
 
-// The functions below change whom the calls of a row are for.
+// The functions below change which servers may answer the calls of a row.
 
 // tagged gives every second server the metadata name and value, and allows only
 // these servers to answer.

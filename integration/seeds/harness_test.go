@@ -168,7 +168,7 @@ func (w *world) serve(name string) *server {
 }
 
 // publish starts a server with a registry of its own, and returns once the
-// server is registered. Its stop drains it.
+// server is registered. The field stop of the server drains it.
 func (w *world) publish(
 	name string,
 	desc *runtime.ServiceDesc,

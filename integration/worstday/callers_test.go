@@ -307,8 +307,8 @@ func portOf(addr string) (port int64) {
 	return port
 }
 
-// metered returns, by key, the reason for which the metric reports the key as
-// not followed, or nil if it is followed.
+// metered returns, by key, why the metric reports the key as not followed, or
+// nil if the key is followed.
 func (c *callers) metered(from *metric.ManualReader) map[string]error {
 	keys := map[string]error{}
 

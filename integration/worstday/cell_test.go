@@ -89,8 +89,8 @@ func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
 	}
 }
 
-// compareRequests complains if our side sends etcd more messages than three
-// times those of plain code, plus more.
+// compareRequests complains if our side sends etcd more than 3*plain+more
+// messages.
 func (c *cell) compareRequests(ours, plain, more int) {
 	c.figure("messages %d (plain %d)", ours, plain)
 

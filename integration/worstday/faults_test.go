@@ -18,9 +18,9 @@ type fault struct {
 	user    bool          // the processes log in
 	early   func(*bed)    // runs before there are clients
 	prepare func(*bed)    // runs when all rows are ready
-	begin   func(*bed)    // the operations begin after it
+	begin   func(*bed)    // begins the fault, before the operations begin
 	during  func(*bed)    // runs while the operations run
-	end     func(*bed)    // runs when the fault has lasted
+	end     func(*bed)    // ends the fault
 	lasts   time.Duration // from begin to end
 	hangs   int           // the number of unary calls of each client that get no answer
 	down    bool          // no process can follow etcd during the fault

@@ -23,11 +23,11 @@ import (
 // party is a process that has entries in etcd. A row does the same with both
 // kinds of parties: ours and plain.
 type party interface {
-	register(ctx context.Context, from, to int) error // the entries with these numbers
+	register(ctx context.Context, from, to int) error // puts the entries with the numbers in [from, to)
 	update(ctx context.Context) error                 // sets entry 0 to a value with "v2"
-	pause(ctx context.Context) error                  // the entry with the highest number
+	pause(ctx context.Context) error                  // pauses the entry with the highest number
 	resume(ctx context.Context) error
-	serve(ctx context.Context) error // a server of one service with health
+	serve(ctx context.Context) error // starts a server of one service, with a health service
 	health(ctx context.Context, serving bool) error
 	withdraw(ctx context.Context) error
 	end(ctx context.Context) error
@@ -109,7 +109,7 @@ func (p *plain) leased(ctx context.Context, lost clientv3.LeaseID) (clientv3.Lea
 	return p.lease, err
 }
 
-// put puts the entries with these numbers.
+// put puts the entries with the numbers in [from, to).
 func (p *plain) put(ctx context.Context, from, to int, value string) error {
 	if to > from+p.batch {
 		var first error
@@ -271,7 +271,7 @@ func (o *ours) serve(ctx context.Context) error {
 		case err := <-served:
 			o.stop = nil
 			return fmt.Errorf("Serve: %w", err)
-		case <-ctx.Done(): // the next try is another Serve
+		case <-ctx.Done(): // the next try calls Serve again
 			_ = o.stop()
 			o.stop = nil
 

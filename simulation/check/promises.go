@@ -291,9 +291,10 @@ func lateCalls(h *History, broken report) {
 // has changed in etcd.
 const hears = time.Second
 
-// unfencedWrites replays the writes on a store with a leader.Fence. After a
-// reset that lets revisions repeat, it skips writes until the next calm, and
-// then begins with an empty store.
+// unfencedWrites replays the writes on a store with a leader.Fence. It reports
+// a token that two incarnations use, an accepted write with an old token, and a
+// refused write of a leader. After a reset that lets revisions repeat, it skips
+// writes until the next calm, and then begins with an empty store.
 func unfencedWrites(h *History, broken report) {
 	store := new(leader.Fence)
 	users := map[int64]string{}

@@ -45,8 +45,8 @@ func (c *Cluster) Intercept(f func(Call) Verdict) {
 	c.intercept = f
 }
 
-// judge returns the verdict on a call. Its Before includes the time that the
-// call waits in the queue.
+// judge returns the verdict on a call. The verdict's Before includes the time
+// that the call waits in the queue.
 func (p *process) judge(ctx context.Context, method string, message any) Verdict {
 	p.c.mu.Lock()
 	intercept := p.c.intercept

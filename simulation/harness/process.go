@@ -220,7 +220,8 @@ type incarnationLog struct {
 	// a copy of the process at the start of the incarnation
 	p process
 
-	// its status is read at each log line, which hangs if a lock is held
+	// Handle calls methods of the registry at each log line. They hang if the
+	// runtime logs while it holds a lock.
 	registry atomic.Pointer[runtime.Registry]
 }
 

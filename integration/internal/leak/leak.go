@@ -61,10 +61,9 @@ func Parallel(t *testing.T) {
 	t.Cleanup(func() { tests.Delete(t) })
 }
 
-// Main runs the tests of a package and returns the exit code for TestMain,
-// which is not 0 if the tests fail or leave goroutines. parallel, the number of
-// parallel tests, may exceed the number of processors, because the tests mostly
-// wait.
+// Main runs the tests of a package. It returns the exit code for TestMain: not
+// 0 if the tests fail or leave goroutines. parallel is the number of parallel
+// tests. It may exceed the number of processors, because the tests mostly wait.
 func Main(parallel int, run func() int) int {
 	// the flag -parallel overrides this number
 	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil {

@@ -184,7 +184,7 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 	for {
 		n, err := src.Read(buf)
 
-		if from == p { // else a member posts on this connection
+		if from == p { // no member is known to post on this connection
 			from = p.poster(buf[:n])
 		}
 

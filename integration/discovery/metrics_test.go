@@ -296,7 +296,7 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 	families, err := from.Gather()
 	kit.Must(t, err)
 
-	exposed := make(map[string]map[string][]string) // values by label by metric
+	exposed := make(map[string]map[string][]string) // by metric and label: the values
 	for _, family := range families {
 		values := map[string][]string{
 			model.MetricNameLabel: {family.GetName()},

@@ -28,9 +28,9 @@ const (
 	retry = time.Second      // between tries
 )
 
-// process is one process of a fleet: it follows some keys, and registers an
-// entry at the first. All processes of a fleet are in the process of the test,
-// but each has an etcd client, and with it a connection, of its own.
+// process is one process of a fleet. It follows some keys, and registers an
+// entry under the first of them. All processes of a fleet are in the process of
+// the test, but each has an etcd client, and with it a connection, of its own.
 type process struct {
 	cell  *cell
 	addr  string

@@ -1,5 +1,6 @@
 // Package harm compares our clients with gRPC's own policy, with the same
-// addresses and under the same faults. Ours must lose no more calls.
+// addresses and under the same faults. Our clients must not lose more calls
+// than gRPC's.
 package harm
 
 import (

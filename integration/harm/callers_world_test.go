@@ -37,7 +37,7 @@ type row struct {
 	serve    shape               // nil: plain
 	opts     []grpc.ServerOption // of the servers
 	tags     map[string]any      // metadata of every second server
-	unlisted int                 // how many of the last servers only the script starts
+	unlisted int                 // the last unlisted servers are left to the script to start
 	prepare  func(w *world)      // runs before there are clients; nil: nothing
 	script   func(w *world)      // runs while the calls are made; nil: nothing
 	cold     bool                // the counted calls begin without connections to servers

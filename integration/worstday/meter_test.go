@@ -21,7 +21,7 @@ type meter struct {
 	mu     sync.Mutex
 	count  int
 	leases []clientv3.LeaseID
-	hang   int // the number of next unary calls that get no answer
+	hang   int // how many further unary calls get no answer
 }
 
 // restart starts the count at 0. The next unary calls, hang in number, get no

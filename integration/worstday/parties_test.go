@@ -23,7 +23,7 @@ import (
 // party is a process that has entries in etcd. A row does the same with both
 // kinds of parties: ours and plain.
 type party interface {
-	register(ctx context.Context, from, to int) error // puts the entries with the numbers in [from, to)
+	register(ctx context.Context, from, to int) error // puts the entries in [from, to)
 	update(ctx context.Context) error                 // sets entry 0 to a value with "v2"
 	pause(ctx context.Context) error                  // pauses the entry with the highest number
 	resume(ctx context.Context) error

@@ -22,7 +22,9 @@ type snapshots struct {
 	fails  int       // the number of steps during which the directory is missing
 	spoilt time.Time // when the directory was last damaged
 	knew   []string  // the addresses that the last incarnation knew
-	exact  bool      // etcd had confirmed knew: the directory must have knew
+
+	// etcd had confirmed the addresses in knew, so the directory must have them
+	exact bool
 }
 
 // newSnapshots makes a directory for a caller with snapshots.

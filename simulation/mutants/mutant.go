@@ -29,7 +29,7 @@ type edit struct {
 	function string   // the name of the function, or receiver.method
 	op       string   // the operation: never, always, not, zero, drop or change
 	kind     string   // the kind of the place, see placesAt
-	words    []string // the words that the head of the place has
+	words    []string // words that the head of the place must contain
 	to       string   // the new text, if op is change
 }
 

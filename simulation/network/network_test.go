@@ -155,7 +155,7 @@ func TestStalledReset(t *testing.T) {
 func TestBreaks(t *testing.T) {
 	for name, fault := range map[string]struct {
 		breaks        func(n *Network, a, b string)
-		refuses, ends bool // whether dialling fails, and whether Set heals that
+		refuses, ends bool // refuses: dialling fails; ends: dialling works after Set
 	}{
 		"reset":             {(*Network).Reset, false, true},
 		"reset from afar":   {func(n *Network, a, b string) { n.Reset(b, a) }, false, true},

@@ -27,15 +27,18 @@ type router struct {
 }
 
 func (m Methods) route(h *extension.Host, key string) extension.Routing {
-	r := &router{election.CandidatesOf(h, key), h.Keys.Full(key),
-		make(map[string]bool, len(m))}
+	r := &router{
+		election.CandidatesOf(h, key),
+		h.Keys.Full(key),
+		make(map[string]bool, len(m)),
+	}
 	for _, method := range m {
 		r.methods[method] = true
 	}
 
 	return extension.Routing{Router: r, Methods: r.methods, Options: []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(
-			r.unary), grpc.WithChainStreamInterceptor(r.stream),
+		grpc.WithChainUnaryInterceptor(r.unary),
+		grpc.WithChainStreamInterceptor(r.stream),
 	}}
 }
 

@@ -44,8 +44,8 @@ func (c calls) stand(ctx context.Context, timeout time.Duration) outcome {
 	o.lease = granted.ID
 	o.life = time.Duration(granted.TTL) * time.Second
 
+	// a renewal, so that the put may take as long as the grant
 	sent := time.Now()
-	// so that the put may take as long as the grant
 	if renewed, err := c.Renewer.Renew(ctx, o.lease, timeout); err == nil {
 		o.sent = sent
 		o.life = time.Duration(renewed.TTL) * time.Second
@@ -55,20 +55,21 @@ func (c calls) stand(ctx context.Context, timeout time.Duration) outcome {
 	call, cancel = context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	put, err := c.Client.KV.Txn(call).Then(clientv3.OpPut(key, c.Instance,
-		clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
+	put := clientv3.OpPut(key, c.Instance, clientv3.WithLease(o.lease))
+	placed, err := c.Client.KV.Txn(call).Then(put, clientv3.OpGet(key)).Commit()
 	if err != nil {
 		return c.failed(o, fmt.Errorf("put %q: %w", key, err))
 	}
 
 	o.own = First{
 		Key:     key,
-		Created: put.Responses[1].GetResponseRange().Kvs[0].CreateRevision,
+		Created: placed.Responses[1].GetResponseRange().Kvs[0].CreateRevision,
 	}
 
 	return o
 }
 
+// failed returns the outcome of an attempt to stand that has failed with err.
 func (c calls) failed(o outcome, err error) outcome {
 	o.err = err
 	o.refused = etcderr.Refused(err)

@@ -125,10 +125,11 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 	})
 }
 
-// Await waits before a refused call is repeated: until another than the leader
-// with token leads, ctx ends, or a pause is over. last is the result of the
-// call's last Await, 0 at first. The result is 0 if another leads. That one may
-// refuse the call, too, until it knows that it leads.
+// Await waits before a call is repeated that the leader with token has refused. It
+// returns when another candidate leads, ctx ends, or a pause is over. last is the
+// result of the call's last Await, 0 at first. The result is the pause, or 0 if
+// another candidate leads: that one may refuse the call, too, until it knows that
+// it leads.
 func (c *Candidates) Await(
 	ctx context.Context,
 	token int64,
@@ -169,30 +170,32 @@ func (c *Candidates) follow() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 
-			if epoch != c.epoch {
-				return
-			}
-
-			next := *c.seen.Load()
-			next.known = next.known || u.Snapshot != nil || discovery.Refused(u.Err)
-			next.err = u.Err
-
-			if u.Snapshot != nil {
-				next.Leader = first(
-					u.Snapshot.Items)
-				next.all = slices.Clone(u.Snapshot.Items)
-
-				if u.Snapshot.Truncated {
-					next.Leader = Leader{} // the leader may have been left out
-				}
-			}
-
-			c.seen.Store(&next)
-
-			for r := range c.readers {
-				(*r)()
+			if epoch == c.epoch {
+				c.see(u)
 			}
 		})
+}
+
+// see handles an update of the candidates. It must be called with mu held.
+func (c *Candidates) see(u listwatch.Update[string]) {
+	next := *c.seen.Load()
+	next.known = next.known || u.Snapshot != nil || discovery.Refused(u.Err)
+	next.err = u.Err
+
+	if u.Snapshot != nil {
+		next.Leader = first(u.Snapshot.Items)
+		next.all = slices.Clone(u.Snapshot.Items)
+
+		if u.Snapshot.Truncated {
+			next.Leader = Leader{} // the leader may have been left out
+		}
+	}
+
+	c.seen.Store(&next)
+
+	for r := range c.readers {
+		(*r)()
+	}
 }
 
 // first returns the candidate that precedes all others.
@@ -267,6 +270,7 @@ func (s *Candidacy) Read(notify func()) (stop func()) {
 	stopCandidates := s.Candidates.Read(notify)
 	var mu sync.Mutex
 
+	// take follows the endpoints while the live config drains any
 	stopKey := func() {}
 	stopped := false
 	take := func(policy *serviceconfig.Etcd) {

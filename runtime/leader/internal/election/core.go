@@ -214,7 +214,7 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 		c.phase = placed
 		c.own = o.own
 		c.pause = 0
-		c.until = until(o)
+		c.until = provenUntil(o)
 		c.callAt = o.sent.Add(o.life / renewalsIn)
 
 	case o.refused:
@@ -241,9 +241,9 @@ func (c *core) fail(now time.Time, minPause, maxPause time.Duration) {
 	}
 }
 
-// until returns the time until which an outcome proves the lease alive, less
+// provenUntil returns the time until which an outcome proves the lease alive, less
 // the margin.
-func until(o outcome) time.Time {
+func provenUntil(o outcome) time.Time {
 	return o.sent.Add(o.life - o.life/marginOf)
 }
 
@@ -253,9 +253,11 @@ func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 		return c.due(now)
 	}
 
+	late := o.err == nil && !now.Before(c.until)
+	staysInDoubt := o.err != nil && c.inDoubt(now) && expired(o.sent, c.until)
+
 	switch {
-	case o.gone, o.err == nil &&
-		!now.Before(c.until), o.err != nil && c.inDoubt(now) && expired(o.sent, c.until):
+	case o.gone || late || staysInDoubt:
 		c.leave(now)
 	case o.err != nil:
 		if soon := now.Add(failedMax); soon.Before(c.callAt) {
@@ -265,7 +267,7 @@ func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 	default:
 		c.life = o.life
 
-		if proven := until(o); proven.After(c.until) {
+		if proven := provenUntil(o); proven.After(c.until) {
 			c.until = proven
 		}
 	}
@@ -321,12 +323,14 @@ func (c *core) inDoubt(now time.Time) bool {
 		expired(now, c.until)
 }
 
-// due returns the effects that are due, and changes the phase accordingly.
+// due ends every event: it changes the phase if that is due, and returns the
+// effects.
 func (c *core) due(now time.Time) (e effects) {
 	certain := c.term(now) != Term{}
 	leads := certain || c.inDoubt(now)
 	c.blind = c.view.Blind && !leads
 
+	// it resigns if it must not be a candidate any more
 	eligible := c.wanted && c.view.Known && !c.blind && !c.view.Yields
 	if c.phase == placed && !eligible && c.endAt.IsZero() {
 		c.endAt = now.Add(c.grace)
@@ -335,6 +339,7 @@ func (c *core) due(now time.Time) (e effects) {
 	if c.phase == placed && !c.endAt.IsZero() {
 		e.cut = true
 
+		// nothing to wait for, or the grace is over
 		if !leads || !c.begun || c.calls == 0 || !now.Before(c.endAt) {
 			c.leave(now)
 		}

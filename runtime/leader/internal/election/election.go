@@ -373,9 +373,9 @@ func (e *Election) inTerm(
 // candidates' prefix.
 type exitKey struct{ prefix string }
 
-// Exit makes a leader that resigns no longer wait for the call of ctx, because
-// its handler waits for the end of the leadership. prefix is the prefix of the
-// candidates.
+// Exit ends the wait of a leader that resigns for the call of ctx: the handler of
+// this call itself waits for the end of the leadership. prefix is the prefix of
+// the candidates.
 func Exit(ctx context.Context, prefix string) {
 	if exit, ok := ctx.Value(exitKey{prefix}).(func()); ok {
 		exit()
@@ -420,11 +420,13 @@ func (e *Election) Enter(
 		}
 	}
 
-	return context.WithValue(ctx, exitKey{e.Prefix}, exitIfResigning), func() {
+	done = func() {
 		end()
 		stop()
 		exit()
-	}, true
+	}
+
+	return context.WithValue(ctx, exitKey{e.Prefix}, exitIfResigning), done, true
 }
 
 // Resign ends the leadership with token, and returns when it has ended. It

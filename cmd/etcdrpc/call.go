@@ -31,7 +31,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
-// call is a call of a method, by the flags and arguments of the command.
+// call is the call that the flags and arguments of the command describe.
 type call struct {
 	instance, image string
 	headers         []string
@@ -154,8 +154,8 @@ func (c *call) prepare(a *app) (err error) {
 }
 
 // choose returns the instances to call: the instance of --instance, all
-// instances with --each, or a random one that clients call. It omits instances
-// that publish only other methods, unless that omits all.
+// instances with --each, or a random one that clients call. If an instance may
+// have the method, choose omits instances that publish only other methods.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Finder()(c.instance)
@@ -182,7 +182,7 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	}
 
 	able := slices.DeleteFunc(slices.Clone(all), lacks)
-	if len(able) > 0 { // otherwise the answer of a server says more
+	if len(able) > 0 { // otherwise a server explains the failure
 		all = able
 	}
 

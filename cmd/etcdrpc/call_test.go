@@ -58,8 +58,8 @@ func usersImage(t testing.TB) *descriptorpb.FileDescriptorSet {
 
 // serveUsers serves the methods of acme.Users: a response is the request with
 // the given name, and List sends as many responses as the request's count. A
-// call fails without an id, and every call fails if name is "". reflections are
-// the versions of the reflection service.
+// call fails without an id, and every call fails if name is "". reflections
+// names the versions of the reflection service to serve.
 func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOption) (addr string) {
 	t.Helper()
 

@@ -109,9 +109,9 @@ func TestDrain_ConcurrentChanges(t *testing.T) {
 	}
 }
 
-// TestCauses checks the causes in docs/observability.md. Causes that are
-// certain are reported before the request times out, and completion does not
-// wait for it.
+// TestCauses checks the causes in docs/observability.md. Commands must report
+// certain causes before the request times out, and completion must not wait for
+// an etcd that hangs.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -175,7 +175,7 @@ func TestCauses(t *testing.T) {
 
 	t.Run("completion", func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeout(t.Context(), soon/2) // gRPC gives up after 20 s
+		ctx, cancel := context.WithTimeout(t.Context(), soon/2) // shorter than the 20 s after which gRPC gives up
 		defer cancel()
 
 		a := newApp()
@@ -199,9 +199,9 @@ func bare(etcd *etcdtest.Cluster) string {
 // command line built without package output.
 var direct = regexp.MustCompile(`etcdctl (get|put|del) |etcdrpc [a-z]+ [a-z ]*(" \+|%[sd])|\b(fmt\.Print|fmt\.Fprint\w*\([^&]|io\.(WriteString|Copy)|json\.NewEncoder\()|^\s*print(ln)?\(|\.(Write|Print\w*)\(`)
 
-// TestOutput looks for output that bypasses internal/output, which escapes
-// texts from etcd and makes commands to be pasted. The templates of the console
-// escape its pages.
+// TestOutput looks for output that bypasses internal/output. That package
+// escapes texts from etcd, and makes the commands that users paste. The
+// console's pages need no check, because their templates escape.
 func TestOutput(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	must(t, err)

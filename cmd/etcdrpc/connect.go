@@ -204,8 +204,9 @@ func variable(flag *pflag.Flag) string {
 }
 
 // unsupportedVariables lists variables of etcdctl that could select another
-// etcd or connection, and that have no flag here. A flag on the command line,
-// as printed commands have them all, decides instead of the variable.
+// etcd or connection, and that have no flag here. If the command line has the
+// variable's flag, the variable does no harm. Printed commands have all these
+// flags.
 var unsupportedVariables = []struct{ name, harmless, flag, instead string }{
 	{"DISCOVERY_SRV", "", "endpoints", "give the addresses by --endpoints"},
 	{"DISCOVERY_SRV_NAME", "", "endpoints", "give the addresses by --endpoints"},

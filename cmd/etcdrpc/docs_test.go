@@ -210,7 +210,7 @@ var changing = []struct {
 	{regexp.MustCompile(`([^ \n]) {2,}`), "$1 "}, // the width of columns
 }
 
-// normal returns an output with variable parts replaced.
+// normal returns the output with its changing parts replaced, such as times.
 func normal(text string) string {
 	for _, c := range changing {
 		text = c.pattern.ReplaceAllString(text, c.with)

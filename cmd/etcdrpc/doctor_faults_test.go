@@ -311,7 +311,7 @@ func TestDoctor_Faults(t *testing.T) {
 		switch {
 		case strings.Contains(tt.problem, "within "+hangTime):
 			timeout = hangTime
-		case tt.kind == "expiring", strings.Contains(tt.problem, "nobody renews"): // doctor must finish before the lease ends
+		case tt.kind == "expiring", strings.Contains(tt.problem, "nobody renews"): // a separate run: doctor must finish before the lease ends
 			timeout = "59s"
 		}
 

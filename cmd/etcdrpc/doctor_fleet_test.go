@@ -45,11 +45,11 @@ type planted struct {
 	namespace string
 	yard      *yard
 
-	// the server's address by the advertised address; "" refuses connections
+	// addresses of servers, by advertised address; "" refuses connections
 	routes map[string]string
 
-	// what the server at an advertised address does to its entry when it is
-	// dialled
+	// by advertised address, what the server does to its entry when doctor
+	// dials it
 	stops map[string]func()
 
 	worn []clientv3.LeaseID // leases that are not renewed
@@ -207,7 +207,8 @@ func newYard(t *testing.T) *yard {
 	later := time.Now().Add(60 * 24 * time.Hour)
 	y := &yard{t: t, caFile: ca.file(t)}
 
-	// with a certificate for any requested name
+	// secure returns a TLS config, adjusted by change, with a certificate for
+	// any requested name.
 	secure := func(change func(*tls.Config)) *tls.Config {
 		config := ca.issuer("", later)
 		change(config)
@@ -235,7 +236,8 @@ func newYard(t *testing.T) *yard {
 
 	serving := says("", grpc_health_v1.HealthCheckResponse_SERVING)
 
-	// never answers health checks, of named services or of all
+	// hangs makes health checks hang: all of them or, if named is set, only
+	// those of a named service.
 	hangs := func(named bool) grpc.ServerOption {
 		return grpc.UnaryInterceptor(func(
 			ctx context.Context,
@@ -246,7 +248,7 @@ func newYard(t *testing.T) *yard {
 			check, ok := in.(*grpc_health_v1.HealthCheckRequest)
 			if ok && (!named || check.GetService() != "") {
 				<-ctx.Done()
-				return nil, status.FromContextError(ctx.Err()).Err() // OK would still arrive
+				return nil, status.FromContextError(ctx.Err()).Err() // a late OK could still reach doctor
 			}
 
 			return handle(ctx, in)

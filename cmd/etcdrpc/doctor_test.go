@@ -237,7 +237,8 @@ func TestDoctor_Healthy(t *testing.T) {
 	}
 }
 
-// TestDoctor_OtherTLS finds one server that uses TLS among servers that do not.
+// TestDoctor_OtherTLS checks that doctor finds the one server that uses TLS
+// among servers that do not.
 func TestDoctor_OtherTLS(t *testing.T) {
 	t.Parallel()
 
@@ -294,11 +295,12 @@ func TestDoctor_Remedies(t *testing.T) {
 	for _, tt := range faults {
 		at := slices.IndexFunc(before.Findings, tt.matches)
 		if at < 0 {
-			continue // only a connection shows the fault
+			continue // doctor finds the fault only by connecting
 		}
 
 		for _, line := range pasted.FindAllString(before.Findings[at].Fix, -1) {
-			// not all of etcd, where leases may expire between the two reads
+			// Compare only this key: other keys may expire between the two
+			// reads.
 			key := before.Findings[at].Where[0]
 			was, err := f.etcd.Admin().Get(t.Context(), key)
 			must(t, err)
@@ -308,7 +310,7 @@ func TestDoctor_Remedies(t *testing.T) {
 
 			if fmt.Sprint(now.Kvs) != fmt.Sprint(was.Kvs) {
 				mended = append(mended, tt)
-				break // the others are alternatives
+				break // the other lines are alternatives
 			}
 		}
 	}

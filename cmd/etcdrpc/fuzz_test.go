@@ -125,8 +125,8 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// linesOf returns the entries in lines of a key, a lease and a value. The first
-// line of a key counts.
+// linesOf parses entries, one in each line: key, lease and value. It skips
+// lines whose key an earlier line has.
 func linesOf(text string) (entries []inventory.Entry) {
 	for line := range strings.SplitSeq(text, "\n") {
 		parts := strings.SplitN(line, " ", 3)

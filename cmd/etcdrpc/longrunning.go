@@ -115,7 +115,8 @@ func servePages(
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
 
-	// The last () cancels this AfterFunc: the listener is closed in any case.
+	// The deferred call cancels this AfterFunc, because Serve has closed the
+	// listener when it returns.
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 
 	err := server.Serve(listener)

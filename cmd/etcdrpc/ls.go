@@ -295,8 +295,8 @@ func parseFilters(texts []string) (all []filter, err error) {
 	return all, nil
 }
 
-// filtered removes the entries that do not pass all filters, and the services
-// without other entries.
+// filtered removes the entries that do not pass all filters, and then the
+// services that have no entry left.
 func filtered(services []*inventory.Service, filters []filter) []*inventory.Service {
 	fails := func(i inventory.Instance) bool {
 		return slices.ContainsFunc(filters, func(f filter) bool {

@@ -208,8 +208,9 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 	return a.settings.open(cmd.Context(), warnings)
 }
 
-// begin reads the environment. It refuses a key that begins with the slash of
-// the namespace. Once it has returned, only a [usage.Error] counts as misuse.
+// begin reads the environment, and refuses a key that begins with the slash of
+// the namespace. After begin has succeeded, only a [usage.Error] counts as
+// misuse.
 func (a *app) begin(cmd *cobra.Command) error {
 	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
 		return err
@@ -289,8 +290,8 @@ func (a *app) completion(list func(*inventory.Service) []string) cobra.Completio
 	}
 }
 
-// candidates returns the keys that begin with typed or, after a key, what list
-// returns for the service.
+// candidates returns the words that complete typed: service keys or, if args
+// has a key, what list returns for its service.
 func candidates(
 	ctx context.Context,
 	s *store.Store,

@@ -13,8 +13,8 @@ import (
 var pasted = regexp.MustCompile(`(etcdrpc|env) (('[^']*'|[^\s';|]+) )*'?(--endpoints|ETCDCTL_ENDPOINTS)=('[^']*'|[^\s';|])+( '[^']*'| [^\s';]+)*`)
 
 // otherShell returns a function that runs a line in dir, and returns its
-// output. The variables of the shell select another etcd, which the line must
-// not change, and another namespace and user, and files that do not exist.
+// output. The shell's variables select another etcd, another namespace and
+// user, and files that do not exist. The line must not change the other etcd.
 func otherShell(t testing.TB, dir string) (paste func(line string) string) {
 	other := etcdtest.Start(t)
 

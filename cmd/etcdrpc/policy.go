@@ -87,7 +87,7 @@ revision.`,
 }
 
 // policyAt returns the live config of a service as of a revision; 0 means the
-// current revision. It is an error if there is none.
+// current revision. A missing live config is an error.
 func policyAt(
 	ctx context.Context,
 	s *store.Store,
@@ -101,7 +101,7 @@ func policyAt(
 			s.Full(key), revision)
 
 	case err == nil && live == nil:
-		// Propose explains why there is none.
+		// The error of Propose explains why there is no live config.
 		_, err = policyedit.Propose(ctx, s,
 			policyedit.Request{Key: key, Kind: policyedit.Remove})
 		err = fmt.Errorf("policy of %q: %w",
@@ -242,7 +242,7 @@ func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) er
 	return nil
 }
 
-// target returns the description of the edit for errors.
+// target returns what the edit changes, to begin the text of errors.
 func (w *policyWrite) target(s *store.Store) string {
 	switch {
 	case !w.Kind.Drains():

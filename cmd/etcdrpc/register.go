@@ -30,8 +30,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// advertiseEnv names the variable with the address that servers announce.
-// Servers also accept an IP address or a network.
+// advertiseEnv names the variable with the address that servers announce. In
+// this command, the address needs a port; servers also accept an IP address or
+// a network.
 const advertiseEnv = "GRPC_ADVERTISE_ADDR"
 
 // registerOptions are the flags of register.
@@ -105,8 +106,8 @@ func (o *registerOptions) addTo(flags *pflag.FlagSet) {
 		"how long to wait after the entry has left etcd")
 }
 
-// layoutNames returns the layouts for --layout. A json_layout can only be set
-// in the proto file.
+// layoutNames returns the layouts for --layout. Only a proto file can set a
+// json_layout.
 func layoutNames() (names []string) {
 	for _, l := range endpoint.Layouts() {
 		names = append(names, l.String())
@@ -277,9 +278,9 @@ const (
 	probeTimeout  = 5 * time.Second
 )
 
-// prober returns the probe that the flags select, which returns why a server
-// does not serve. Unless strict is set, a gRPC server without a health status
-// counts as serving. The connection to the server ends with ctx.
+// prober returns the probe that the flags select. The probe returns an error if
+// the server does not serve. Unless strict is set, a gRPC server without a
+// health status counts as serving. The connection to the server ends with ctx.
 func (o *registerOptions) prober(
 	ctx context.Context,
 	dial transport.DialFunc,

@@ -49,8 +49,8 @@ func (all tests) Run() int {
 		panic(err)
 	}
 
-	// Under nohup, the processes of the tests would also ignore SIGHUP, unless
-	// they catch it.
+	// Under nohup, this process ignores SIGHUP, and so would the processes that
+	// tests start. A caught signal is not inherited as ignored.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 
 	return all.M.Run()
@@ -128,10 +128,11 @@ func in(ts *testscript.TestScript) *world {
 	return ts.Value(worldKey{}).(*world)
 }
 
-// etcdCmd starts an etcd: etcd [tls] [auth]. With auth, these users have the
-// password secret: root; reader, who may read only acme/user/; read, who may
-// also read the live config of acme/user, and whose role is named like a right;
-// and owner, who may read and write acme/ and its live configs.
+// etcdCmd starts an etcd: etcd [tls] [auth]. With auth, etcd has four users
+// with the password secret. root may do everything. reader may read only
+// acme/user/. read may also read the live config of acme/user, and its role has
+// the name of a permission. owner may read and write acme/ and its live
+// configs.
 func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 
@@ -172,7 +173,7 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w.etcd = cluster
 	ts.Setenv("ETCDCTL_ENDPOINTS", strings.Join(cluster.Endpoints(), ","))
 
-	// scripts set tighter bounds themselves; machines may be busy
+	// Machines may be busy. Scripts set shorter timeouts where they need them.
 	ts.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")
 	ts.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	ts.Setenv("CA", cluster.CAFile())
@@ -199,12 +200,13 @@ func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 	putKey(w.t, w.etcd, key, value, lease)
 }
 
-// valueCmd prints the value at a key.
+// valueCmd removes these parts of a drain's entries from its output.
 var (
 	signature = regexp.MustCompile(`"at":"[^"]*","by":"[^"]*",`)
 	nameAlone = regexp.MustCompile(`\{"instance":("[^"]*")\}`)
 )
 
+// valueCmd prints the value at a key.
 func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	resp, err := in(ts).etcd.Admin().Get(context.Background(), args[0])
 	ts.Check(err)

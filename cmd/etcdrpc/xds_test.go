@@ -115,7 +115,7 @@ func TestXDS(t *testing.T) {
 
 	must(t, err)
 
-	defer func() { _ = conn.Close() }() // the server has closed it
+	defer func() { _ = conn.Close() }() // the server has closed the connection already
 
 	if _, err := io.ReadAll(conn); err == nil ||
 		!strings.Contains(err.Error(), "certificate required") {

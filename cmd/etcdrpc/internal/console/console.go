@@ -66,8 +66,8 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "pages.html"))
 
-// name matches words of escaped text that a browser would break within, or that
-// change the direction of the text around them.
+// name matches words of escaped text in which a browser may break the line, or
+// which may change the direction of the text around them.
 var name = regexp.MustCompile(`\S*([-/.:=?@]\w|[^\x00-\x7f])\S*`)
 
 // unbroken returns text as HTML. Its names, such as addresses and keys, are not

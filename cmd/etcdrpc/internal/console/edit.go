@@ -59,7 +59,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// The time is that of the page that the reader has seen.
+	// Keep the time that the page has shown to the reader.
 	entry := policyedit.Signed(time.Now(), 0)
 	entry.At = cmp.Or(r.Form.Get("at"), entry.At)
 	r.Form.Set("at", entry.At)
@@ -99,9 +99,9 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	c.show(w, r, p.add(request, e, err), "edit", p)
 }
 
-// write writes the edit e if err, the error of its proposal, is nil, and the
-// reader has seen e or e requires a revision. After a concurrent change, it
-// returns a new proposal.
+// write writes the edit e if the reader has seen e, or e requires a revision.
+// It writes nothing if err, the error of e's proposal, is not nil. After a
+// concurrent change, write returns a new proposal.
 func (c *Console) write(
 	ctx context.Context,
 	seen string,
@@ -128,14 +128,15 @@ func (c *Console) write(
 	return e, err
 }
 
-// guard identifies the old and the new config of an edit. The revision alone
-// does not: a restored etcd may reuse a revision.
+// guard returns text that identifies the old and the new config of an edit. The
+// revision alone is not enough: a restored etcd may reuse a revision.
 func guard(e *policyedit.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(),
 		digest(e.Key, e.OldText(), e.New))
 }
 
-// undo is the kind of an edit that restores the live config before a write.
+// undo is the kind of an edit that restores the live config from before a
+// write.
 const undo policyedit.Kind = "undo"
 
 // parseRequest reads a form. After an error, it also returns the fields read so
@@ -172,8 +173,8 @@ func (c *Console) parseRequest(
 	return request, err
 }
 
-// undo completes the request to restore the live config before the write of a
-// revision. The edit fails if there was another write since.
+// undo completes the request with the live config from before the write at
+// revision written. The edit fails if there was another write since.
 func (c *Console) undo(
 	ctx context.Context,
 	request *policyedit.Request,
@@ -325,7 +326,7 @@ func (p *editPage) add(
 
 // command returns the command line with the same effect, "" if there is none.
 func command(e *policyedit.Edit) string {
-	if e.Kind.Drains() { // retried after a concurrent change, and so without a revision
+	if e.Kind.Drains() { // no revision: Do retries a drain after a concurrent change
 		return e.Service.Command(string(e.Kind), e.Names...)
 	}
 

@@ -129,8 +129,7 @@ type servicePage struct {
 	Refused  string   // why clients reject the live config
 	Undone   string   // the revision of the write that the reader has just submitted
 
-	// the reader has just submitted the form, and the live config is as it was
-	// then, or removed
+	// the live config is still at revision Undone, or was removed
 	Written bool
 
 	Notes     []string
@@ -176,8 +175,8 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	// The note is then on live configs that clients refuse. This page has the
-	// reason.
+	// Without these two, the note is about refused live configs. This page
+	// shows the reason itself.
 	if k.Denied == nil && k.Within == "" {
 		p.Note = ""
 	}

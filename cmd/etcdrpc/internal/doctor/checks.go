@@ -44,7 +44,7 @@ type check struct {
 	kind        string
 	severity    Severity
 	description string
-	find        func(x *subject) // nil if it is found while etcd is read
+	find        func(x *subject) // nil if doctor reports the kind while it reads etcd
 }
 
 // checks are all checks of doctor, in the order of its help.
@@ -151,8 +151,8 @@ type Report struct {
 	notChecked string // names skipped checks in the text output; may be ""
 }
 
-// add adds a finding at keys, which lack the namespace. A finding of the same
-// cause gets the keys instead.
+// add adds a finding at keys, which lack the namespace. If there is a finding
+// of the same kind and cause, add adds only the keys to that finding.
 func (p *examination) add(
 	cause, kind string,
 	severity Severity,
@@ -178,13 +178,13 @@ func (p *examination) add(
 	}
 }
 
-// report adds a finding of the check that runs, with its severity. Findings
-// with the same text have one cause.
+// report adds a finding of the check that runs, with the check's severity.
+// Reports with the same text become one finding.
 func (x *subject) report(problem, fix string, keys ...string) {
 	x.reportAs(x.check.severity, problem, fix, keys...)
 }
 
-// reportAs is report with another severity.
+// reportAs is like report, but with the given severity.
 func (x *subject) reportAs(severity Severity, problem, fix string, keys ...string) {
 	x.add(problem+fix, x.check.kind, severity, problem, fix, keys...)
 }

@@ -249,10 +249,11 @@ func (p *examination) read(
 	return err
 }
 
-// readEarlier reads the instances at the revision of each live config that
-// drains instances registered since. etcd may have compacted that revision.
-// readEarlier reads the range of LEASE_SUFFIX only if an instance is in that
-// layout, because not every user may read the range.
+// readEarlier looks for live configs that drain instances which registered
+// later. For each, it reads the service's instances as of the config's
+// revision, unless etcd has compacted that revision. It reads the range of
+// LEASE_SUFFIX only if an instance has that layout, because not every user may
+// read the range.
 func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 	p.earlier = make(map[serviceAddr]string)
 
@@ -269,7 +270,7 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 			reader.LeaseSuffix = reader.LeaseSuffix || i.Layout == endpoint.LeaseSuffix
 		}
 
-		// After an error, all may be new servers.
+		// After an error, every instance counts as a new server.
 		entries, _, _ := s.Scan(ctx, store.EntriesOf(reader, service.Key),
 			service.Config.ModRevision)
 		for _, i := range inventory.Of(service.Key, entries).Instances {

@@ -162,8 +162,8 @@ func TestMisleadingAddress(t *testing.T) {
 	}
 }
 
-// TestMistypedZones finds the zones that differ from more frequent ones only by
-// case, blanks and punctuation.
+// TestMistypedZones checks which zones count as mistyped forms of more frequent
+// zones.
 func TestMistypedZones(t *testing.T) {
 	for _, tt := range []struct{ zones, want string }{ // of an instance each
 		{"eu-1A,eu-1a", "eu-1A"}, {"eu-1a,eu-1A,eu-1A", "eu-1a"}, {"eu1a,eu-1a,eu-1a,eu-1a,eu-1a",
@@ -218,8 +218,8 @@ func TestReport_Many(t *testing.T) {
 }
 
 // TestCheckHealth_AllAtOnce checks that instances of all services are asked at
-// the same time, so that hung ones do not add up, and that servers that stop
-// have time to withdraw their entries.
+// the same time, so that the timeouts of hung ones do not add up. Servers that
+// stop must have time to withdraw their entries.
 func TestCheckHealth_AllAtOnce(t *testing.T) {
 	p := examinationOf(inventory.All([]inventory.Entry{
 		{Key: "acme/order/a", Value: []byte("10.0.0.7:1")},
@@ -239,8 +239,9 @@ func TestCheckHealth_AllAtOnce(t *testing.T) {
 	})
 }
 
-// TestCheckChains checks that a certificate, also a CA's, ends soon within 30
-// days or a third of its lifetime, unless another chain lasts.
+// TestCheckChains checks when a chain ends soon: when one of its certificates,
+// even a CA's, ends within 30 days or a third of its lifetime, and no other
+// chain lasts longer.
 func TestCheckChains(t *testing.T) {
 	const day = 24 * time.Hour
 

@@ -270,8 +270,9 @@ func (d *Options) checkServices(
 	return result
 }
 
-// ofHealth returns the finder for the results of the check's kind. Instances of
-// a service with the same problem share a finding.
+// ofHealth returns the find function of a check. The function reports the
+// results of health checks that have the check's kind. Instances of a service
+// with the same problem share a finding.
 func ofHealth(fix string) func(x *subject) {
 	return func(x *subject) {
 		for _, i := range x.clients.Instances {
@@ -317,11 +318,13 @@ type probe struct {
 	config      *tls.Config // nil for plaintext
 	err         error       // why the transport cannot be used
 
-	// the server has asked for a client certificate, of one instance
+	// whether the instance under check asks for a client certificate; checkOver
+	// sets it
 	wantsCertificate *atomic.Bool
 }
 
-// probes returns the transport of the flags, and then the other one.
+// probes returns the transport that the flags select, and then the other of TLS
+// and plaintext.
 func (d *Options) probes(key string, dial transport.DialFunc) []probe {
 	secure := probe{transport: speaksTLS}
 	plain := probe{transport: speaksPlaintext}
@@ -405,9 +408,9 @@ func firstEnd(chain []*x509.Certificate) time.Time {
 	}).NotAfter
 }
 
-// otherTransport finds instances that do not speak the transport of the flags.
-// If all speak the same other transport, it only notes that: the clients
-// probably use it, too.
+// otherTransport finds instances that do not speak the transport that the flags
+// select. If all instances speak the same other transport, it only adds a note:
+// the clients probably use that transport, too.
 func (x *subject) otherTransport() {
 	keys := make(map[string][]string)
 	known := 0

@@ -20,8 +20,9 @@ import (
 // remove a dead server.
 const longLease = 24 * 60 * 60
 
-// longWait is the remaining time of a lease, in seconds, from which nobody
-// should wait until it removes a dead server.
+// longWait is the remaining time of a lease, in seconds, up to which a remedy
+// lets the lease remove a dead server. Beyond it, the remedy has a command that
+// deletes the key.
 const longWait = 60
 
 // noLease finds entries that outlive their server, except those of unreachable
@@ -105,7 +106,8 @@ func (p *examination) leaseState(id int64) string {
 }
 
 // isUnreachable reports whether the address of an instance accepts no
-// connection, unless it means another host to this caller.
+// connection. An address that means another host to this caller does not count,
+// unless the kind local-address is skipped.
 func (x *subject) isUnreachable(i *inventory.Instance) bool {
 	return !i.Leaving() &&
 		x.dialErrors[i.Addr] != nil &&
@@ -131,7 +133,7 @@ func (x *subject) unreachableAddress() {
 		}
 
 		err := x.dialErrors[i.Addr]
-		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
+		if op, ok := errors.AsType[*net.OpError](err); ok { // the whole text repeats the address
 			err = op.Err
 		}
 
@@ -176,10 +178,10 @@ func (x *subject) metadata() {
 	}
 }
 
-// malformed finds entries that no client can read. JSON objects are less
-// severe, because a json_layout in the proto may name their fields: a warning
-// or, if the service has no other entries, a note. Such a service may be
-// another framework's, without gRPC.
+// malformed finds entries that no client can read. A JSON object is only a
+// warning, because a json_layout in the proto may name its fields. If the
+// service has no well-formed entry, the object is only a note: the service may
+// be another framework's, without gRPC.
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
 		if errors.Is(i.Err, endpoint.ErrDisabled) {

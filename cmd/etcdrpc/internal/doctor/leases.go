@@ -92,8 +92,9 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxRecheckDelay
 }
 
-// rechecked returns the lease updated by a second read. It was renewed if its
-// remaining time is over 1 s longer than expected: etcd rounds down.
+// rechecked returns the lease updated by a second read. The lease was renewed
+// if its remaining time is over 1 s longer than expected. The second allows for
+// etcd's rounding.
 func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Remaining
 	l.LeaseTime = now

@@ -26,7 +26,8 @@ type subject struct {
 	clients   *inventory.Service // the service merged, as clients see it
 	hasConfig bool               // there is a live config at a valid key
 
-	// live config; nil if clients refuse it, or without instances
+	// the live config; nil if there is none, clients refuse it, or there is no
+	// instance
 	live *serviceconfig.Config
 
 	refusal error           // why clients refuse the live config
@@ -82,7 +83,7 @@ func (p *examination) inUse(key string) bool {
 func (x *subject) badKey() {
 	bare, doubled := strings.CutPrefix(x.Key, strings.TrimSuffix(x.Namespace, "/")+"/")
 
-	// If there is no service at the bare key, the key may be meant.
+	// Without a service at the bare key, the doubled key may be intended.
 	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) {
 		x.reportAs(Warning,
 			"the key begins with the namespace, which is added to each key: clients with the key "+
@@ -210,8 +211,8 @@ func (x *subject) duplicates() {
 	}
 }
 
-// mixedLayouts finds services with servers that are not written in every
-// layout, so that readers of one layout miss some.
+// mixedLayouts finds services that use several layouts, and have servers
+// without an entry in one of them. Readers of that layout miss these servers.
 func (x *subject) mixedLayouts() {
 	counts := make(map[string]int)   // of entries, by layout
 	first := make(map[string]string) // the key of an entry, by layout
@@ -323,10 +324,11 @@ var (
 	// notLetters matches the numbers of zones, and the text between words.
 	notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
 
-	// mistake matches the difference of two zones, by character, if one has a
-	// letter in place of a digit, or lacks or changes one letter of a word of
-	// at least four. The letter must not be the word's last. Numbers and last
-	// letters distinguish zones, as in eu-1a and eu-2b.
+	// mistake matches the diff of two zones, character by character, if they
+	// differ by one letter: a letter in place of a digit, or a missing or
+	// another letter in a word of at least four letters. The last letter of a
+	// word does not count: numbers and last letters distinguish zones, as in
+	// eu-1a and eu-2b.
 	mistake = regexp.MustCompile(strings.ReplaceAll(`^  (  .)*(- \pL\+ \d|- \d\+ \pL|(  \pL){2}%  \pL|  \pL%(  \pL){2}|%(  \pL){3})(  .)*$`,
 		"%", `(- \pL)?(\+ \pL)?`))
 )

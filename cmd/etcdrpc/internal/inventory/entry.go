@@ -80,9 +80,9 @@ func (e Entry) Name() string {
 }
 
 // OwnerOf returns the key of the service that an entry belongs to: the part of
-// the etcd key before the last slash. But in the lease suffix layout, where the
-// key ends in the id of the entry's lease without a separator, it is the part
-// before the id.
+// the etcd key before the last slash. In the lease suffix layout, the etcd key
+// ends in the id of the entry's lease without a separator. There, OwnerOf
+// returns the part before the id.
 func OwnerOf(e Entry) string {
 	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
 
@@ -161,10 +161,10 @@ var addressField = regexp.MustCompile(`(?s)^\s*\{.*"(address|endpoints|nodes|Hos
 
 // isServerEntry reports whether an entry is likely a server's.
 //
-// A well-formed entry is, if it is on a lease or its name is an address. A
-// malformed entry is, if it is on a lease, and is named by the lease, is in the
-// layout of a framework, has an address in damaged JSON, or has metadata of
-// this project.
+// A well-formed entry is likely a server's if it is on a lease or its name is
+// an address. A malformed entry is likely a server's if it is on a lease, and
+// has the lease's name, the layout of a framework, an address in damaged JSON,
+// or metadata of this project.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err == nil {

@@ -251,7 +251,7 @@ func (s *Service) setStates() {
 		}
 
 		for e := range clients.Plan(policy, "").Drain.Drained {
-			// all entries of the address
+			// The drain applies to all entries of the address.
 			drained[e.Addr] = cmp.Or(named[e.Instance], named[e.Addr])
 		}
 	}

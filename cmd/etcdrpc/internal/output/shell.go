@@ -41,9 +41,10 @@ func (c *Commands) Etcdrpc(command string, args ...string) string {
 	return strings.TrimSuffix(line+" "+Shell(args...), " ")
 }
 
-// EtcdctlDel returns a line that deletes a full key. It sets variables, because
-// etcdctl refuses a flag whose variable is also set. etcdctl ignores empty
-// variables. The first four could select another etcd, transport or user.
+// EtcdctlDel returns a line that deletes a full key. The line sets variables
+// instead of flags, because etcdctl refuses a flag whose variable is also set.
+// etcdctl ignores empty variables. The line empties the first four, which could
+// select another etcd, transport or user.
 func (c *Commands) EtcdctlDel(key string) string {
 	line := "env ETCDCTL_DISCOVERY_SRV= ETCDCTL_INSECURE_TRANSPORT= ETCDCTL_INSECURE_SKIP_TLS_VERIFY= ETCDCTL_AUTH_JWT_TOKEN="
 	for _, s := range c.settings() {

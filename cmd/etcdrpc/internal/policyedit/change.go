@@ -71,8 +71,8 @@ func (e *Edit) split(c *liveconfig.Config) error {
 	return err
 }
 
-// drain adds instances to the list "drain". If an instance is in the list with
-// another end, drain replaces its entry.
+// drain adds instances to the list "drain". If the list has an instance with
+// another end time, drain replaces its entry.
 func (e *Edit) drain(c *liveconfig.Config) error {
 	names, err := e.instances()
 	if err != nil {
@@ -237,7 +237,7 @@ func (e *Edit) instances() (names []string, err error) {
 	return names, nil
 }
 
-// ErrNoRoutes refuses an edit by which calls without a lane would reach
+// ErrNoRoutes is returned for an edit that would send calls without a lane to
 // instances in lanes.
 var ErrNoRoutes = errors.New("the new live config has no routes")
 
@@ -272,8 +272,8 @@ func (e *Edit) checkOutcome() error {
 	return err
 }
 
-// noteHealth notes that no instance publishes the service of a new health
-// check.
+// noteHealth adds a note if the edit adds a health check of a service that no
+// instance publishes.
 func (e *Edit) noteHealth(clients *inventory.Service) {
 	health := e.newConfig.HealthCheck
 	if health == nil || reflect.DeepEqual(health, e.oldConfig.HealthCheck) {
@@ -287,8 +287,8 @@ func (e *Edit) noteHealth(clients *inventory.Service) {
 	}
 }
 
-// checkRoutes refuses a policy without routes in place of one that may have
-// them, while instances are in lanes.
+// checkRoutes refuses to replace a policy that may have routes by a policy
+// without routes, while instances are in lanes.
 func (e *Edit) checkRoutes(
 	clients *inventory.Service,
 	before, after *serviceconfig.Etcd,

@@ -95,7 +95,8 @@ type Edit struct {
 
 	addrs []string // the addresses of the instances to drain
 
-	// Some of these get calls all the same, because no others remain.
+	// some of these instances still get calls, because no other instances
+	// remain
 	lastResort bool
 
 	oldConfig, newConfig *serviceconfig.Config // empty if clients refuse it
@@ -195,8 +196,8 @@ func (e *Edit) OldText() string {
 }
 
 // Changes reports whether the new config differs from the old one. An empty
-// config differs from a missing one. A config on a lease differs from the same
-// config without one, as edits write it.
+// config differs from a missing one. An edit writes a config without a lease,
+// so the same config on a lease differs, too.
 func (e *Edit) Changes() bool {
 	if e.Kind == Put && e.Service.Config != nil && e.Service.Config.Lease != 0 {
 		return true

@@ -42,8 +42,9 @@ type Explanation struct {
 	service     *inventory.Service
 }
 
-// Explain computes the shares of a client's calls under the live config over
-// the default of generated code. It assumes that every instance is ready.
+// Explain computes the shares of a client's calls under the live config. What
+// the live config does not set comes from the default of generated code.
+// Explain assumes that every instance is ready.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
@@ -244,8 +245,8 @@ func (x *Explanation) distribute(members []int32, percent float64, why string) {
 	}
 }
 
-// reason returns why an instance, which is in a lane or not, gets no calls of
-// that lane.
+// reason returns why an instance gets no calls of lane l. in reports whether
+// the instance is in l.
 func (x *Explanation) reason(i *inventory.Instance, l *planner.Lane, in bool) string {
 	at := x.plan.Config.Group(&i.Endpoint)
 	switch {

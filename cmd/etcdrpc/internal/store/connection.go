@@ -76,7 +76,7 @@ func (c *connection) intercept(
 }
 
 // record records the state of the connection. It returns why the connection is
-// down, nil if it is up or unknown.
+// down, nil if the connection is up or the reason is unknown.
 func (c *connection) record(state connectivity.State, cause error) error {
 	if last := c.last.Load(); last != nil {
 		cause = etcdcause.Latest(last.Cause, cause)
@@ -108,8 +108,9 @@ const (
 	ReplaceMember = "find the member that differs (etcdctl endpoint hashkv --cluster), replace it (etcdctl member), and only then end the alarm (etcdctl alarm disarm)"
 )
 
-// remedy returns the remedy for a cause, "" if none is known. gRPC passes on
-// only the text of an error of TLS or the network.
+// remedy returns the remedy for a cause, "" if none is known. It compares
+// texts, because gRPC passes on only the text of an error of TLS or the
+// network.
 func remedy(cause error) string {
 	switch {
 	case errors.Is(cause, rpctypes.ErrNoSpace):

@@ -80,7 +80,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		parts[2] = append(parts[2], listwatch.Prefix(candidate.Prefix(bare)))
 	}
 
-	// The prefix of acme's live config is also that of acme2's.
+	// The prefix of acme's live config also matches acme2's.
 	isOther := func(s *inventory.Service) bool {
 		return !strings.HasPrefix(s.Key+"/", prefix)
 	}
@@ -116,9 +116,9 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 
 // read reads three parts of a key or prefix at one revision: entries, live
 // configs and candidates. For each part it reads one range: the first that the
-// user may read. It fails if the user may not read entries, but not for the
-// other parts, which most roles may not read. decode turns all of them into
-// services.
+// user may read. read fails if the user may not read entries. It omits the
+// other parts if the user may not read them, because most roles do not permit
+// that. decode turns all parts into services.
 func (s *Store) read(
 	ctx context.Context,
 	key string,

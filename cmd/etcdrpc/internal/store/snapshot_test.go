@@ -26,8 +26,8 @@ func put(t *testing.T, etcd *etcdtest.Cluster, keys ...string) {
 	}
 }
 
-// TestFollow checks that Follow reports changes, an outage and, after it, the
-// data that an etcd with passwords was restored to.
+// TestFollow checks that Follow reports changes, an outage and, after the
+// outage, the data of the restored etcd. The etcd has passwords.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret"))
@@ -35,7 +35,9 @@ func TestFollow(t *testing.T) {
 	backup, err := etcd.Backup()
 	must.Succeed(t, err)
 
-	// the restored etcd waits for the log index at which a client logged in
+	// These writes raise the log index at which the client logs in. The
+	// restored etcd does not answer requests with the old token before it
+	// reaches that index.
 	put(t, etcd, slices.Repeat([]string{"other"}, 50)...)
 	s, err := Open(etcd.Config(), output.Commands{}, time.Second)
 	must.Succeed(t, err)

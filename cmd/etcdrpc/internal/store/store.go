@@ -80,10 +80,10 @@ func Open(
 
 // leaderFirst returns the endpoints with the leader's first.
 //
-// The leader is the member that it and another member name. One member's word
-// is not enough: a member that is cut off from the others answers no requests,
-// but may name a leader, even itself. If no such leader answers within wait, or
-// soon after the first answer, the order stays.
+// A member counts as the leader if it and another member name it. One member's
+// word is not enough: a member that is cut off from the others answers no
+// requests, but may name a leader, even itself. If no leader is found within
+// wait, or soon after the first answer, the order stays.
 func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 	if len(cfg.Endpoints) < 2 {
 		return cfg.Endpoints
@@ -181,7 +181,8 @@ func ask(ctx context.Context, client *clientv3.Client, endpoint string) (m membe
 	return m
 }
 
-// open is Open with the endpoints in turn.
+// open is like Open, but leaves the order and choice of endpoints to etcd's
+// client.
 func open(
 	cfg clientv3.Config,
 	commands output.Commands,
@@ -452,11 +453,12 @@ func (s *Store) Replace(
 	return resp.Header.Revision, nil
 }
 
-// errClusters says that it is not known which etcd is meant.
+// errClusters refuses endpoints of two clusters: the intended etcd is unknown.
 var errClusters = errors.New(
 	"the endpoints are of two clusters of etcd: give --endpoints of one cluster")
 
-// members returns those of several endpoints that answer within a second.
+// members returns the members that answer within a second, nil if there is only
+// one endpoint.
 func (s *Store) members(ctx context.Context) []member {
 	if len(s.Endpoints) == 1 {
 		return nil

@@ -176,8 +176,8 @@ type Files struct {
 	ClientCA      string // a server accepts only clients with certificates of these CAs
 }
 
-// AddTo adds the flags of a client, whose names begin with prefix, with the
-// help of each.
+// AddTo adds the flags of a client. Their names begin with prefix; ca, cert and
+// key are their help texts.
 func (f *Files) AddTo(flags *pflag.FlagSet, prefix, ca, cert, key string) {
 	f.Prefix = prefix
 	flags.StringVar(&f.CA, prefix+"cacert", "", ca)

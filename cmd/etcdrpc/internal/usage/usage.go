@@ -3,7 +3,7 @@ package usage
 
 import "fmt"
 
-// Error is such a mistake.
+// Error marks a mistake in how a command was called.
 type Error struct{ error }
 
 func (e Error) Unwrap() error {

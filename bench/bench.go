@@ -1,7 +1,7 @@
 // Package bench compares peers: this project, etcd's naming/resolver, go-zero's
-// discov, and a floor, which is the least possible work. The floor is a list
-// and a watch that only decode or, where calls are measured, round robin over a
-// fixed list of addresses.
+// discov, and a floor, which does the least possible work. The floor lists and
+// watches a key, and only decodes the values. Where calls are measured, the
+// floor is round robin over a fixed list of addresses.
 //
 // Each peer runs in its own process, so that its CPU time, allocations and
 // goroutines can be measured. The process is the test binary or, for go-zero,
@@ -88,7 +88,7 @@ type run struct {
 	etcd    *server // shared by the peers
 }
 
-// part returns n divided by the divisor, but at least 2 of several.
+// part returns n divided by the divisor, but at least 2, or n if n is below 2.
 func (r *run) part(n int) int {
 	return max(min(n, 2), n/r.divisor)
 }

@@ -165,7 +165,7 @@ func callAll(
 
 const (
 	turnCalls = 100            // measured calls
-	turnWarm  = turnCalls / 10 // calls before them: the first after a pause are slow
+	turnWarm  = turnCalls / 10 // unmeasured calls before them: the first calls after a pause are slow
 )
 
 // rpc compares calls to servers in the caller's process. The peers take turns

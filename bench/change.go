@@ -63,7 +63,7 @@ var sequence = &scenario{
 func runSequence(r *run) (results, error) {
 	return r.measureEach(1, func(peer string) (figures, error) {
 		changes := r.part(10_000)
-		if peer == peerEtcd || peer == peerGoZero { // they are slow
+		if peer == peerEtcd || peer == peerGoZero { // both are slow, and need few changes
 			changes = r.part(300)
 		}
 
@@ -111,8 +111,8 @@ var (
 	churn    = replacing("Churn", finders[:2], 1000, 2*time.Millisecond, 1, 20)
 )
 
-// replacing returns a scenario that replaces each endpoint by a new one, at a
-// pace as of server.rollout. The figures cover the time from the first change
+// replacing returns a scenario that replaces each endpoint by a new one. pace
+// is that of server.rollout. The figures cover the time from the first change
 // until all connections of the process have received the last change.
 func replacing(
 	name string,

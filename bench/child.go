@@ -54,7 +54,7 @@ type child struct {
 }
 
 // Child reports whether this process was started to be measured. If so, Child
-// does the measurement before it returns, and ends the process if that fails.
+// first does the measurement, and ends the process if the measurement fails.
 func Child(z GoZero) bool {
 	arg, ok := os.LookupEnv(childEnv)
 	if !ok {
@@ -66,8 +66,9 @@ func Child(z GoZero) bool {
 	must(json.Unmarshal([]byte(arg), &c.params))
 
 	if c.Peer != peerGoZero {
-		// This logger makes gRPC skip the JSON of every state. go-zero's logger
-		// does not, at its users' cost.
+		// With this logger, gRPC does not format every state as JSON. With
+		// go-zero's logger it does. go-zero's users bear this cost, so the
+		// measurement keeps it.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
 
@@ -122,7 +123,8 @@ func (c *child) client() *clientv3.Client {
 	return client
 }
 
-// within waits for a value of a channel, for half of patience.
+// within returns the next value of a channel. It ends the process if no value
+// arrives within half of patience.
 func within(arrived <-chan time.Time) time.Time {
 	select {
 	case at := <-arrived:

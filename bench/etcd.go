@@ -164,8 +164,8 @@ func (s *server) rollout(style style, size, replaced int, pace time.Duration) er
 	return g.Wait()
 }
 
-// makeChange makes the change with an index to a service of size endpoints:
-// even ones add an endpoint, and odd ones remove it.
+// makeChange makes the change with an index to a service of size endpoints: a
+// change with an even index adds an endpoint, and the next one removes it.
 func makeChange(client *clientv3.Client, style style, size, index int) (err error) {
 	key, value := style(size)
 	if index%2 == 0 {

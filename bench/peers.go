@@ -51,7 +51,8 @@ func (c *child) dial(opts ...grpc.DialOption) *grpc.ClientConn {
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// configOf sets the load balancing policy of a connection.
+// configOf returns the dial option that sets a connection's load balancing
+// policy.
 func configOf(policy string) grpc.DialOption {
 	return grpc.WithDefaultServiceConfig(
 		`{"loadBalancingConfig":[{"` + policy + `":{}}]}`)

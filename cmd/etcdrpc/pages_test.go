@@ -132,8 +132,9 @@ func putUser(t testing.TB, etcd *etcdtest.Cluster, addr, version string) {
 		granted(t, etcd, 600))
 }
 
-// TestConsole_Pages checks that pages show the services and their changes, and
-// support searches. The console must send a page only if the page has changed.
+// TestConsole_Pages checks that pages show the services, their changes and an
+// outage, and support searches. The console must send a page only if the page
+// has changed.
 // A read-only console has no forms, and changes nothing.
 func TestConsole_Pages(t *testing.T) {
 	t.Parallel()

@@ -84,7 +84,8 @@ func announced(
 			return announced.Announce(ctx, service.Server().Options().Address)
 		}),
 		micro.BeforeStop(func() error {
-			// go-micro's server ends at once: let callers learn of it first
+			// go-micro's server ends as soon as this function returns. Callers
+			// need a moment to notice the withdrawal.
 			defer time.Sleep(time.Second)
 
 			return announced.Withdraw(ctx)

@@ -1,7 +1,7 @@
 // Package gozero has a zrpc server of go-zero that this project announces, and
-// a zrpc client that this project resolves for. The tests move services from
-// go-zero to this project under load, both with these and with other servers
-// and clients.
+// a zrpc client with this project's resolver. The tests move services from
+// go-zero to this project under load, with this server and client, and with
+// this project's own.
 package gozero
 
 import (

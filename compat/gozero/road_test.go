@@ -92,8 +92,8 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// Servers and callers stay on zrpc: this project announces the servers and
-// resolves for the clients.
+// Servers and callers stay on zrpc: this project announces the servers, and the
+// callers use this project's resolver.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

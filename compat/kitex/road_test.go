@@ -14,7 +14,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/loadbalance"
 	"github.com/cloudwego/kitex/pkg/loadbalance/lbcache"
 	"github.com/cloudwego/kitex/pkg/registry"
-	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // our callers accept gzip if their process has gRPC's
+	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // a caller that links gRPC's gzip accepts gzip, and then kitex' server needs this codec
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
 	"github.com/cloudwego/kitex/transport"
@@ -123,9 +123,9 @@ func refresh() time.Duration {
 	return 100 * time.Millisecond
 }
 
-// dialed counts the callers, so that each has another refresh interval: kitex
-// refreshes the lists of all clients with the same interval one after the
-// other, also of clients whose etcd has ended.
+// dialed counts the callers, so that each caller has its own refresh interval.
+// kitex refreshes all clients with the same interval one after the other, and
+// clients of an earlier test, whose etcd has ended, would delay the others.
 var dialed atomic.Int64
 
 // theirs returns kitex' servers and callers.

@@ -175,8 +175,8 @@ func (asked) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.
 }
 
 // Errors, panics and deadlines are the same as with kratos, because kratos
-// still makes the gRPC server. Errors are statuses with details, in which
-// callers find reasons and metadata without kratos' code in the connection.
+// still makes the gRPC server. An error is a status with details: callers read
+// its reason and metadata although the connection has no code of kratos.
 // kratos' client middleware works in our connection.
 func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)

@@ -2,8 +2,8 @@
 //
 // It builds this repository's plugin and runs it on the proto of
 // examples/quickstart, then builds the quickstart's server and the program in
-// the directory story. Finally, it runs that program, and passes its arguments
-// on.
+// the directory story. Finally, it runs the program story with its own
+// arguments.
 package main
 
 import (
@@ -139,8 +139,8 @@ func generate(ctx context.Context, plugin string) (functions string, err error) 
 	return functions, nil
 }
 
-// runPlugin returns the file that the plugin generates for protoFile. That and
-// its imports are in dirs.
+// runPlugin returns the file that the plugin generates for protoFile. dirs are
+// the directories of protoFile and its imports.
 func runPlugin(
 	ctx context.Context,
 	plugin string,

@@ -108,7 +108,7 @@ func TestGo(t *testing.T) {
 		check.Error = func(err error) {
 			e, ok := err.(types.Error) //nolint:errorlint // go/types hands over its own type, unwrapped
 			if ok && e.Soft {
-				return // an unused declaration, which a fragment may leave to the reader
+				return // an unused declaration: a fragment need not use it
 			}
 
 			t.Errorf("%s:%d: %v", b.page, b.line, err)

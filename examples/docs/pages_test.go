@@ -202,7 +202,8 @@ var unsluggable = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 
 var testName = regexp.MustCompile("`(Test[A-Z]\\w*)`")
 
-// TestNamedTests finds each test that a page names, or a test with that prefix.
+// TestNamedTests checks that each test that a page names exists. A page may
+// give only the first part of a name.
 func TestNamedTests(t *testing.T) {
 	source := sources(t, "_test.go", repository)
 	for _, p := range pages(t) {
@@ -271,8 +272,8 @@ func TestMessages(t *testing.T) {
 		}
 
 		if from == "Go" {
-			// The compiler's message ends in a name that is missing, which
-			// generated code must use.
+			// The compiler's message ends in a missing name. Generated code
+			// uses this name, so the source must have it.
 			from = ""
 			quoted = quoted[strings.LastIndex(quoted, ".")+1:]
 			quoted = strings.TrimSuffix(quoted, "…")

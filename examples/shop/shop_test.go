@@ -24,8 +24,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// build builds the programs, and makes users and secrets. All services share a
-// certificate here, which signs itself.
+// build builds the programs, and makes users and secrets. In this test, all
+// services share one self-signed certificate.
 const build = `
 go build -o "$DIR" ./orders ./stock go.etcd.io/etcd/etcdctl/v3
 echo secret >"$DIR/password"

@@ -33,9 +33,9 @@ func page(t *testing.T, file string) string {
 	return string(text)
 }
 
-// commands returns the commands of README and docs that fetch a module of this
-// repository, in code blocks and in prose, without a prompt or &. It omits "go
-// run" commands, which the quickstart runs.
+// commands returns the commands of README and docs, in code blocks and in
+// prose, that fetch a module of this repository. It omits "go run" commands,
+// but checks that the quickstart runs each of them.
 func commands(t *testing.T) (all []string) {
 	t.Helper()
 
@@ -70,9 +70,9 @@ func check(command string) string {
 	return "go list -m $(go list -f '{{.Module.Path}}' " + path + " || echo " + path + ")"
 }
 
-// quickstart returns the commands of the README's quickstart that use a clone.
-// For a release it returns the blocks that need no clone: one of them takes the
-// place of the first block.
+// quickstart returns the commands of the README's quickstart. With release, it
+// returns the blocks that need no clone. Otherwise it omits the blocks that are
+// marked as needing a release.
 func quickstart(t *testing.T, release bool) (commands string) {
 	t.Helper()
 

@@ -114,9 +114,10 @@ func TestRehearsal(t *testing.T) {
 	}
 }
 
-// user fetches a release, with a module cache of its own, without modules of
-// this repository. The cache is kept in one place from run to run, since the go
-// command rebuilds tools whose sources have moved.
+// user fetches a release, with its own module cache. Before and after a test,
+// newUser removes this repository's modules from the cache. The cache has the
+// same path in each run, since the go command rebuilds tools whose sources have
+// moved.
 type user struct {
 	place
 	clone, cache string
@@ -154,8 +155,8 @@ func (u user) in(t *testing.T) user {
 	return u
 }
 
-// fetching returns a command that runs the given one, whose go commands then
-// fetch the release.
+// fetching returns a command that runs the given command, and makes its go
+// commands fetch the release.
 func (u user) fetching(command string) string {
 	return tool(u.t, "from") + " '" + u.clone + "' '" + u.cache + "' " + command
 }

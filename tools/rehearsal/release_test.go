@@ -211,8 +211,8 @@ func TestRelease(t *testing.T) {
 	p.refuses("v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists",
 		"v0.1.0 does not come after v0.1.0", "lists nothing")
 
-	// A clone without the tags of the last release does not pass for a project
-	// without a release.
+	// A clone without the tags of the last release is refused: it looks like a
+	// project without a release.
 	p.must("list; commit; git clone --quiet --no-tags . ../clone")
 	place{t, p.dir + "/../clone", p.env}.refuses("v0.2.0", "git fetch --tags")
 }

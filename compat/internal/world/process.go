@@ -79,7 +79,7 @@ func (w *World) Start(program string, args ...string) *Process {
 	p.wait = sync.OnceValue(p.cmd.Wait)
 	w.t.Cleanup(func() {
 		_ = stdin.Close()
-		_ = p.wait() // another call of wait was checked, or the test has failed
+		_ = p.wait() // Terminate or Dies has checked the error, or the test has failed
 
 		if w.t.Failed() {
 			w.t.Logf("%s: %s", p.name, p.Output())

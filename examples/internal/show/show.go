@@ -131,8 +131,8 @@ func Until(
 
 // Load is a caller that calls without a pause. None of its calls may fail.
 type Load struct {
-	// ends the load and returns the errors of failed calls, as often as it is
-	// called
+	// ends the load and returns the errors of failed calls; later calls return
+	// the same errors
 	Stop func() error
 
 	mu     sync.Mutex

@@ -30,13 +30,13 @@ type Process struct {
 	Dial     grpc.DialOption   // the TLS of calls to them
 	Version  string            // of this build, for canaries
 
-	// closed a second after SIGTERM, for handlers of long streams to return
+	// closed a second after SIGTERM: handlers of long streams then return
 	// Unavailable
 	Draining <-chan struct{}
 }
 
-// Main serves what register registers at the server, until SIGTERM and the end
-// of the calls under way.
+// Main serves the services that register registers. After SIGTERM, Main returns
+// once the calls under way have ended.
 func Main(register func(*Process) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -1,4 +1,4 @@
-# Makes a service's user in etcd, who may call other services, and its roles, as etcd's root: sh roles.sh orders stock <PASSWORDFILE
+# As etcd's root, makes a service's roles, and its user, who may also call other services: sh roles.sh orders stock <PASSWORDFILE
 set -eu
 service=$1; shift
 etcdctl role add "$service-server"

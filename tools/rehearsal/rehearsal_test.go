@@ -52,7 +52,7 @@ func TestRehearsal(t *testing.T) {
 	dir := t.TempDir()
 	place{t, repository, []string{"to=" + dir}}.must(newClone)
 
-	// gorelease would look up two thousand modules
+	// Without GOSUMDB=off, gorelease would look up two thousand modules.
 	clone := place{t, filepath.Join(dir, "clone"), []string{"GOSUMDB=off"}}
 	next := strings.Fields(clone.must(versions))
 	t.Log(clone.must("make release VERSION=" + next[0]))
@@ -186,9 +186,9 @@ const jobs = `set -meuo pipefail
 trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
 `
 
-// follow runs the commands of a quickstart as a reader would, by a command that
-// runs $script, and checks which servers answer. It returns the output after
-// one server has stopped.
+// follow runs the commands of a quickstart as a reader would, and checks which
+// servers answer. script has the commands; command must run them as $script.
+// follow returns the output after one server has stopped.
 func (p place) follow(command, script string) string {
 	p.t.Helper()
 

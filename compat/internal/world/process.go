@@ -89,9 +89,9 @@ func (w *World) Start(program string, args ...string) *Process {
 	return p
 }
 
-// StartServer is Start for a server. It waits until the server has added an
-// entry under a service's key, and returns the entry's key. SIGTERM stops the
-// server.
+// StartServer runs a program like Start, and waits until the program's server
+// has added an entry under a service's key. It returns the entry's key. SIGTERM
+// stops the server.
 func (w *World) StartServer(
 	service, program string,
 	args ...string,

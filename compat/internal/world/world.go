@@ -274,7 +274,8 @@ func (w *World) Publish(
 	return w.PublishOn(server, &Greeter{Name: name}, desc, opts...)
 }
 
-// PublishOn is Publish with a given server and implementation.
+// PublishOn starts a server like Publish, but a given server with a given
+// implementation.
 func (w *World) PublishOn(
 	server *runtime.Server,
 	impl basic.GreeterServer,

@@ -31,7 +31,7 @@ type Severity string
 const (
 	Error   Severity = "error"   // calls fail, or go to other instances than configured
 	Warning Severity = "warning" // calls work now, but may fail after another event
-	Note    Severity = "note"    // information, which no exit code counts
+	Note    Severity = "note"    // information, which does not affect the exit code
 )
 
 // Severities are the severities that --fail-on takes.

@@ -165,7 +165,7 @@ func TestMisleadingAddress(t *testing.T) {
 // TestMistypedZones checks which zones count as mistyped forms of more frequent
 // zones.
 func TestMistypedZones(t *testing.T) {
-	for _, tt := range []struct{ zones, want string }{ // of an instance each
+	for _, tt := range []struct{ zones, want string }{ // zones has the zone of each instance
 		{"eu-1A,eu-1a", "eu-1A"}, {"eu-1a,eu-1A,eu-1A", "eu-1a"}, {"eu1a,eu-1a,eu-1a,eu-1a,eu-1a",
 			"eu1a"}, {"us-east1,us-east-1", ""}, {"eu-1a ,eu-1a,eu-1a", "eu-1a "},
 		{"eu-1-1,eu-11,eu-11", ""}, {"eu-1a,eu-1b,eu-2a", ""}, {"a1,1a,a-2", ""}, {

@@ -85,7 +85,7 @@ type serviceAddr struct{ key, addr string }
 type healthTarget struct {
 	*inventory.Instance
 	probes  []probe
-	service string // the service that the live config has clients check; may be ""
+	service string // the service whose health the live config lets clients check; may be ""
 }
 
 // healthResult is the result of an instance's health check.

@@ -254,7 +254,7 @@ func (x *subject) misleads(i *inventory.Instance) string {
 	return ""
 }
 
-// misleadingAddress finds addresses that mean something else to each caller.
+// misleadingAddress finds addresses that mean another host to each caller.
 func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
 		if means := x.misleads(&i); means != "" {

@@ -296,7 +296,7 @@ func (x *subject) mistypedZones() {
 // usualZone returns the most frequent zone that a zone is probably meant to be,
 // or the zone itself.
 func (p *examination) usualZone(zone string) (usual string) {
-	lines := strings.NewReplacer("", "\n") // a character each
+	lines := strings.NewReplacer("", "\n") // one character on each line
 	for other, n := range p.zones {
 		// The other zone must have several times as many entries: us-east1 of
 		// one cloud is not us-east-1 of another.
@@ -321,7 +321,8 @@ func (p *examination) usualZone(zone string) (usual string) {
 }
 
 var (
-	// notLetters matches the numbers of zones, and the text between words.
+	// notLetters matches a number, as its group, or the text between words and
+	// numbers.
 	notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
 
 	// mistake matches the diff of two zones, character by character, if they

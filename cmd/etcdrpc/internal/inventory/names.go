@@ -20,7 +20,7 @@ func (s *Service) Command(name string, more ...string) string {
 }
 
 // Guarded is like Command, for a command that changes the live config only if
-// it is still at the service's revision.
+// the config is still at the service's revision.
 func (s *Service) Guarded(name string, more ...string) string {
 	return s.Command(fmt.Sprintf("%s --revision %d", name, s.ConfigRevision()), more...)
 }
@@ -175,7 +175,8 @@ func IsInfrastructure(service string) bool {
 
 // Unserved returns the names of methods or services that no instance publishes.
 // It returns nil if an instance publishes no names, because it may serve all.
-// gRPC's own services and the name of all services count as served.
+// gRPC's own services count as served, and so does the empty name, which means
+// all services.
 func (s *Service) Unserved(names []serviceconfig.MethodName) []serviceconfig.MethodName {
 	missing := make(map[serviceconfig.MethodName]bool)
 	for _, name := range names {

@@ -36,7 +36,7 @@ func Sayf(w io.Writer, format string, args ...any) {
 	_ = Writef(w, format, args...)
 }
 
-// Writef is Sayf, but returns the write error.
+// Writef formats like Sayf, and returns the write error.
 func Writef(w io.Writer, format string, args ...any) error {
 	_, err := fmt.Fprintf(w, format, escapedArgs(args)...)
 	return err

@@ -245,7 +245,7 @@ var ErrNoRoutes = errors.New("the new live config has no routes")
 // would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
 	clients := e.Service.Merged()
-	strict := e.Kind == Drain // the lanes of the proto file may be strict
+	strict := e.Kind == Drain // for a drain, assume strict lanes: the proto file may have them
 	oldPolicy := assumedPolicy(e.oldConfig, clients, strict)
 	newPolicy := assumedPolicy(e.newConfig, clients, strict)
 

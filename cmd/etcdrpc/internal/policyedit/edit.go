@@ -65,8 +65,9 @@ type Request struct {
 	Force    bool // allows groups and lanes to become empty, and a key in a namespace
 }
 
-// Signed returns an entry of the list "drain" that says who writes it, this
-// process, and when. It ends after a time, if that is not 0.
+// Signed returns an entry of the list "drain" with its writer, which is the
+// user and host of this process, and the time now. If after is not 0, the drain
+// ends after that time.
 func Signed(now time.Time, after time.Duration) serviceconfig.Drained {
 	name := "unknown"
 	if by, err := user.Current(); err == nil {
@@ -104,8 +105,8 @@ type Edit struct {
 
 // Propose computes an edit of the current live config. It refuses an edit that
 // makes calls fail or go to wrong instances, and returns [store.ErrChanged] if
-// the config is not at the required revision. The edit is also returned with an
-// error, unless etcd could not be read.
+// the config is not at the required revision. With an error, Propose also
+// returns the edit, unless etcd could not be read.
 func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error) {
 	if err := endpoint.CheckKey(request.Key); err != nil {
 		return nil, err

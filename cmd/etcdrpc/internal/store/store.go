@@ -270,7 +270,8 @@ func byOperator(err error) error {
 	return err
 }
 
-// explainTimeout is explain for errors other than denied permissions.
+// explainTimeout is like explain, for errors other than denied permissions.
+// timeout is the timeout of the request.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
 	why := cmp.Or(s.conn.why(err, s.User, s.Endpoints), err)
 

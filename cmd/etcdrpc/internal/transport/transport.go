@@ -223,7 +223,7 @@ func (f Files) Config() (cfg *tls.Config, err error) {
 }
 
 // Server returns the configuration of a server, which rereads all files at each
-// handshake. If they are invalid, it uses the previous ones.
+// handshake. If a file is invalid, the server uses the previous files.
 func (f Files) Server(logger *slog.Logger) (*tls.Config, error) {
 	first, err := f.Config()
 	var last atomic.Pointer[tls.Config]

@@ -15,7 +15,7 @@ func Mistake(err error) error {
 	return Error{err}
 }
 
-// Mistakef is Mistake with an error of [fmt.Errorf].
+// Mistakef formats an error like [fmt.Errorf], and marks it like Mistake.
 func Mistakef(format string, args ...any) error {
 	return Mistake(fmt.Errorf(format, args...))
 }

@@ -175,8 +175,8 @@ func (r *router) invoke(
 	}
 }
 
-// explain adds that no leader is known to the error of a leader call, if that
-// may be why it failed. err may be nil.
+// explain completes the error of a leader call: it adds that no leader is known,
+// if that may be why the call failed. err may be nil.
 func (r *router) explain(err error) error {
 	if status.Code(err) != codes.DeadlineExceeded || r.Leader().Instance != "" {
 		return err

@@ -253,10 +253,10 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in = in
 }
 
-// replan makes a plan of p.in, and passes the plan to the core. The targets come
-// last, because core.update raises the epoch. A call that finds its target gone
-// then waits for the next picker, whose plan has the connections to departed
-// instances.
+// replan makes a plan of p.in, and passes the plan to the core. Then it updates
+// the targets: core.update has raised the epoch, so a call that finds its target
+// gone waits for the next picker. That picker's plan has the connections to
+// departed instances.
 func (p *policy) replan() {
 	var next *connPlan
 

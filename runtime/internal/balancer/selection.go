@@ -285,9 +285,9 @@ func (c *core) chooseMembers(
 	return t.used.Load().Members, short
 }
 
-// reachable returns the shortest prefix of a ranking with enough members that are
-// ready or may soon be: wanted ones, and the extra attempts. So later members
-// replace unreachable ones. short reports whether the prefix has fewer.
+// reachable returns the shortest prefix of a ranking in which enough members are
+// ready or may soon be: as many as wanted, and the extra attempts. So later
+// members replace unreachable ones. short reports whether there are fewer.
 //
 // The prefix also ends after max(wanted, minSilent) silent members, because each
 // of them holds a socket until gRPC gives up. A failed member does not count as

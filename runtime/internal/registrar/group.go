@@ -126,9 +126,9 @@ func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	return services
 }
 
-// Resume returns the services to set SERVING at a health service: those of the
-// published services, and "", that count as drained there. They no longer count
-// as drained. Resume also records the health service, so that no other group
+// Resume returns the services to set SERVING at a health service: those that count
+// as drained there, of the published services and "". They no longer count as
+// drained. Resume also records the health service, so that no other group
 // drains the services while this one is announced.
 func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {

@@ -125,8 +125,8 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 	})
 }
 
-// Await waits before a call is repeated that the leader with token has refused. It
-// returns when another candidate leads, ctx ends, or a pause is over. last is the
+// Await waits between a refusal by the leader with token and the call's next
+// attempt: until another candidate leads, ctx ends, or a pause is over. last is the
 // result of the call's last Await, 0 at first. The result is the pause, or 0 if
 // another candidate leads: that one may refuse the call, too, until it knows that
 // it leads.

@@ -34,8 +34,8 @@ const (
 	revokeAgain = time.Second
 
 	// maxGrace bounds how long a leader that resigns waits for unary calls. Until
-	// then other calls find no leader, and wait. A registration is withdrawn in 5 s:
-	// one of them remains for the revocation.
+	// then other calls find no leader, and wait. The withdrawal of a registration
+	// takes at most 5 s, so that a second remains for the revocation.
 	maxGrace = 4 * time.Second
 
 	// renewalsIn is the number of renewals within one TTL.

@@ -373,9 +373,9 @@ func (e *Election) inTerm(
 // candidates' prefix.
 type exitKey struct{ prefix string }
 
-// Exit ends the wait of a leader that resigns for the call of ctx: the handler of
-// this call itself waits for the end of the leadership. prefix is the prefix of
-// the candidates.
+// Exit makes a leader that resigns stop waiting for the call of ctx, whose handler
+// itself waits for the end of the leadership. prefix is the prefix of the
+// candidates.
 func Exit(ctx context.Context, prefix string) {
 	if exit, ok := ctx.Value(exitKey{prefix}).(func()); ok {
 		exit()
@@ -384,8 +384,8 @@ func Exit(ctx context.Context, prefix string) {
 
 // Enter does for a call what Lead does for a task. parent is the call's context. A
 // leader that resigns refuses further calls, and ends the contexts of streams at
-// once. It waits for unary calls, for at most the grace, until each is done or
-// its context has ended: such a call's caller no longer waits for the reply.
+// once. It waits, for at most the grace, until each unary call is done or its
+// context has ended. In the latter case, the caller no longer waits for a reply.
 func (e *Election) Enter(
 	parent context.Context,
 	token int64,

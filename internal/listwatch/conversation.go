@@ -208,8 +208,8 @@ func (c *Conversation) request(
 	c.schedule()
 }
 
-// read waits for a connection that is being made, for a turn to log in, and for
-// etcd, and returns how long etcd took.
+// read makes a request, and returns etcd's answers and how long etcd took. It
+// first waits for a connection that is being made, and for a turn to log in.
 func (c *Conversation) read(
 	ctx context.Context,
 	asked []ask,

@@ -29,8 +29,8 @@ const (
 	// the shortest pause, 25 to 50 ms.
 	steadyAfter = 5 * time.Second
 
-	// firstRebuildPause bounds the pause after a first failed watch, or list
-	// that nothing else repeats.
+	// firstRebuildPause bounds the pause after the first failure of a watch, or
+	// of a list that the conversation does not repeat.
 	firstRebuildPause = 50 * time.Millisecond
 	maxRebuildPause   = 5 * time.Second
 	never             = time.Hour // bounds a pause or a wait that an event ends
@@ -61,8 +61,8 @@ type event struct {
 	opened bool                    // callWait: the watch is open
 	answer *clientv3.WatchResponse // callWait: an answer of the watch
 
-	back  bool  // the connection to etcd is back, or must be taken for that
-	moved bool  // also, the watch must move to another stream
+	back  bool  // the connection to etcd is back, or moved is set
+	moved bool  // the watch must move to another stream
 	lost  error // why etcd is not connected; set instead of back
 
 	// the read failed or, during callWait, the watch did not open, or ended
@@ -137,9 +137,9 @@ type core[T any] struct {
 	openedAt time.Time // when the watch was opened, zero while none is open
 
 	unpublished bool      // the content changed since the last update
-	gathered    int       // the answers of the watch that changed it since then
+	gathered    int       // how many answers since then changed the content
 	publishAt   time.Time // when the next update may be published
-	quietAt     time.Time // an earlier time for that, if no change comes until then
+	quietAt     time.Time // when it may be published if no change comes until then
 
 	cost            time.Duration // how long the user of the last update took
 	lastErr         error         // the error of the last update
@@ -353,8 +353,8 @@ func (c *core[T]) retry(e event, err error) action {
 	return c.listAgain(e, err)
 }
 
-// listAgain begins the next list: at once if the conversation repeats it or
-// this was a local one, else after a pause.
+// listAgain begins the next list: at once if a local list has succeeded, or if
+// the conversation repeats the failed read. Otherwise it first pauses.
 func (c *core[T]) listAgain(e event, err error) action {
 	switch {
 	case err == nil, e.pending:
@@ -373,8 +373,9 @@ func (c *core[T]) rebuild(err error) action {
 	cause := relistCause(err)
 	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
 
-	// no interruption: the watch of a quiet range moved to another stream, and
-	// etcd has compacted the revision from which it continues
+	// It is no interruption if the watch of a quiet range has moved to another
+	// stream, and etcd has compacted the revision from which the watch
+	// continues.
 	moved := cause == "compacted" && !steady
 	if !moved && !c.failureLogged {
 		c.failureLogged = true
@@ -497,9 +498,10 @@ func (c *core[T]) wait() action {
 }
 
 // onProof handles the outcome of a proof. A failed proof says nothing about the
-// watch, and leaves it open: etcd is silent, overloaded, or refuses reads, and
-// would open no other watch. It continues an open one even without permission
-// to read. A proof that was only cut off is repeated.
+// watch, so the watch stays open. An etcd that is silent, overloaded or refuses
+// reads would open no other watch, but it continues an open one even if the
+// user may no longer read. If the proof failed but did not time out, the
+// conversation repeats it.
 func (c *core[T]) onProof(e event) action {
 	switch {
 	case e.pending && !etcderr.TimedOut(e.err):
@@ -521,8 +523,8 @@ func (c *core[T]) onProof(e event) action {
 
 	// After a change, a proof that agrees does not show that etcd is the same
 	// as before. While etcd is slow to open or to resume the watch, a proof
-	// that differs does not show that the watch misses a change: it would come
-	// later.
+	// that differs does not show that the watch misses a change: the change may
+	// come later.
 	changed := resumed && c.replica.applied >= c.resumed
 	if changed || (opening || resumed) && !c.replica.agrees(e.read) {
 		return c.list(false)

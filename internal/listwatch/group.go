@@ -26,10 +26,10 @@ func NewGroup[T any](cfg Config[T]) *Group[T] {
 	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel}
 }
 
-// Follow passes the updates of a range, whose entries decode reads, to sink
-// until stop is called. It starts a goroutine, which alone calls sink, and does
-// no I/O itself. The first update is the outcome of the first list, or the
-// first error.
+// Follow passes the updates of a range to sink until stop is called. decode
+// decodes the entries of the range. Follow starts a goroutine, which alone
+// calls sink, and does no I/O itself. The first update is the outcome of the
+// first list, or the first error.
 //
 // stop returns at once: it does not wait for a call of sink under way, and it
 // may be called from sink, and more than once. Nothing is followed after Close.
@@ -193,7 +193,8 @@ func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 }
 
 // openOn opens a watch on a stream. It gives up after maxTimeout. That is long,
-// because a new stream may be a login, and until then the range is proven.
+// because a new stream may need a login. Until the watch is open, proofs check
+// the range.
 func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64) watch {
 	in := w.asker.in
 	opts := in.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(),

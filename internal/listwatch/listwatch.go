@@ -48,7 +48,7 @@ func (r Range) opts(more ...clientv3.OpOption) []clientv3.OpOption {
 }
 
 // Decode turns an entry into a value. ok is false for a key that does not
-// belong to the range; err means that the value is malformed, which is reported
+// belong to the range; err means that the value is malformed: it is reported
 // once and skipped.
 type Decode[T any] func(entry *mvccpb.KeyValue) (v T, ok bool, err error)
 
@@ -86,8 +86,9 @@ type Update[T any] struct {
 	Err      error        // why the range cannot be followed now; nil if it can
 }
 
-// Client is the part of *clientv3.Client that this package uses. The client's
-// methods call its embedded interfaces, which users may have wrapped.
+// Client is the part of *clientv3.Client that this package uses. A
+// *clientv3.Client embeds interfaces, which users may have wrapped. Its methods
+// call the wrapped ones.
 type Client interface {
 	Get(
 		ctx context.Context,

@@ -32,7 +32,7 @@ const (
 type wish struct {
 	page  page      // this page, at once; zero for a proof
 	due   time.Time // when a proof is due
-	early time.Time // from then on, it goes along with the proof of another range
+	early time.Time // from then on, the proof may join another range's proof
 	asOf  int64     // the highest revision that the range knew before
 }
 
@@ -48,7 +48,7 @@ type asker struct {
 	answer chan event    // has the outcome of the wish
 	conn   chan struct{} // has a signal after the connection to etcd is back or lost
 
-	wish *wish // nil for nothing; an answer is for the wish with this address
+	wish *wish // nil for nothing; an answer belongs to the wish that wish points to
 
 	// etcd has refused a request of this range alone, so others would be
 	// refused with it
@@ -93,9 +93,9 @@ type queue struct {
 	limit   int // the most ranges of the next request
 	timeout time.Duration
 	pauses  backoff.Backoff
-	from    time.Time // no request before
+	from    time.Time // no request begins before this time
 
-	asked []ask // by the request under way, nil without one
+	asked []ask // the wishes in the request under way; nil if none is under way
 }
 
 func newQueue() queue {
@@ -148,10 +148,10 @@ func (q *queue) begin(now time.Time) {
 	q.waiting = slices.DeleteFunc(q.waiting, join)
 }
 
-// answered handles the end of the request under way, for which etcd took a
-// time. report says whether to pass the outcome to the ranges, and again
-// whether the queue repeats the request. A request that one of its ranges may
-// have made fail is repeated in halves, without a report.
+// answered handles the end of the request under way. took is how long etcd took
+// for it. report says whether to pass the outcome to the ranges, and again
+// whether the queue repeats the request. If one of several ranges may have made
+// the request fail, the queue repeats it in halves, without a report.
 func (q *queue) answered(
 	err error,
 	took time.Duration,
@@ -162,7 +162,7 @@ func (q *queue) answered(
 
 	code := etcderr.Code(err)
 
-	// what the request asks for is the reason
+	// the request failed because of what it asks for
 	ours := etcderr.Refused(err) || code == codes.OutOfRange || tooLarge(err)
 
 	switch {

@@ -164,7 +164,8 @@ func (r *replica[T]) applyAnswer(
 	case behind:
 		r.suspect(r.revision, now, lagAllowed)
 	case resp.Created: // the first answer of a watch proves little
-	case r.set.truncated && r.calm && r.awaited == 0: // delay no proof for room
+	case r.set.truncated && r.calm && r.awaited == 0:
+		// the proof stays due: it finds out whether entries left out have room
 	case max(r.revision, r.applied) >= r.awaited:
 		r.confirm(now)
 	}
@@ -231,11 +232,12 @@ func (r *replica[T]) checkHeader(h *etcdserverpb.ResponseHeader) error {
 	return nil
 }
 
-// checkProof checks the answer of a proof, which took some time. An error means
-// that the watch has missed changes, or that etcd was replaced. A slow answer
-// may be older than the watch's last answers, so the first one that differs
-// only raises a suspicion. But no answer of the same etcd is older than asOf,
-// the highest revision that was known before the request.
+// checkProof checks the answer of a proof. took is how long etcd took for the
+// answer. An error means that the watch has missed changes, or that etcd was
+// replaced. A slow answer may be older than the watch's last answers, so the
+// first one that differs only raises a suspicion. But no answer of the same
+// etcd is older than asOf, the highest revision that was known before the
+// request.
 func (r *replica[T]) checkProof(
 	resp *clientv3.GetResponse,
 	asOf int64,

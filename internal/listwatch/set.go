@@ -56,7 +56,8 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 
 	used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
 	if item != nil && item != old && !s.bounds.within(used) {
-		// no room: the entry goes, too, because its earlier value is outdated
+		// There is no room for the new value. The old one is outdated, so the
+		// entry is removed.
 		item = nil
 		s.truncated = true
 	}
@@ -88,8 +89,8 @@ func (s *set[T]) remove(key string) bool {
 }
 
 // overtaken handles an event that is older than the last list. If the list
-// lacks the entry, it was removed after the event: overtaken then records the
-// removal, and returns true.
+// lacks the entry, the entry was removed after the event. Then overtaken
+// records the removal, and returns true.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {

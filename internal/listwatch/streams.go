@@ -30,11 +30,11 @@ const (
 // opened or resumed, until another watch on that stream is closed. A few names
 // are used in turn, so that no stream is kept for good.
 //
-// One watch is opened at a time, which takes a round trip. Until then, the
-// ranges of the others are proven. Otherwise, if etcd denied one watch just as
-// another ended, the etcd client could keep a stream that never ends, and its
-// Close would never return. Watches that the etcd client resumes by itself can
-// still cause that.
+// Watches are opened one at a time. Opening one takes a round trip. Ranges
+// whose watches are not open yet are proven. If watches were opened
+// concurrently, and etcd denied one just as another ended, the etcd client
+// could keep a stream that never ends, and its Close would never return.
+// Watches that the etcd client resumes by itself can still cause that.
 type streams struct {
 	opening chan struct{} // full while a watch is being opened
 	current atomic.Pointer[stream]

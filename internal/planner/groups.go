@@ -191,9 +191,9 @@ func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
 const minLimit = 8
 
 // limitOf returns how many endpoints a client uses of each of several sets, 0
-// for all. It is the subset's size or, if that is less and there are more
-// endpoints than the client may use, the client's bound divided by sets, at
-// least minLimit.
+// for all. The limit is the size of the subset. If there are more endpoints
+// than the client may use, the limit is also at most an equal part of the
+// client's bound for each set: see minLimit.
 func (p *Plan[E]) limitOf(sets int) int {
 	limit := p.subset()
 

@@ -102,11 +102,11 @@ func (p *Plan[E]) placeAll() {
 	p.standIn()
 }
 
-// addTo adds an endpoint to a lane if the lane takes the endpoint. Endpoints
-// that have left are added to a lane that is strict or has endpoints, and to
-// any lane if no endpoint is live. Endpoints of the fallback cluster are added
-// only to a strict lane: calls of other lanes reach them by the base. No lane
-// takes drained endpoints.
+// addTo adds an endpoint to a lane if the lane takes the endpoint. Departed
+// endpoints are added to a lane that is strict or has endpoints, and to any
+// lane if no endpoint is live. Endpoints of the fallback cluster are added only
+// to a strict lane: calls of other lanes reach them by the base. No lane takes
+// drained endpoints.
 func (p *Plan[E]) addTo(name string, i int) {
 	l := p.lanes[name]
 	strict := p.Config.Strict(name)
@@ -328,7 +328,8 @@ func (p *placing) label(name, value string) string {
 	return ""
 }
 
-// dropExcess creates the lanes, except those above the bound.
+// dropExcess sets Made to the sorted lanes. It drops the lanes that labels
+// create beyond maxLabelLanes.
 func (p *placing) dropExcess() {
 	p.Made = slices.Sorted(maps.Keys(p.made))
 	named := p.config.NamedLanes()

@@ -1,13 +1,13 @@
-// Package planner decides which endpoints of a key a call may go to, and in which
-// order of preference. A plan leads from the endpoints in etcd to the endpoints
-// among which a policy picks. The package does no I/O, and equal input gives
-// equal plans.
+// Package planner decides which endpoints of a key a call may go to, and in
+// which order of preference. A plan leads from the endpoints in etcd to the
+// endpoints among which a policy picks. The package does no I/O, and equal
+// input gives equal plans.
 //
 // The steps are, in this order: drain, selector, lane, split, zone, subset.
 // Before them, package discovery merges and holds entries. After them, the
 // picker skips endpoints that lack a method, and picks.
 //
-//	plan.go    the input of a plan, and the plan
+//	planner.go the input of a plan, and the plan
 //	match.go   the matches of a config that an endpoint satisfies
 //	lanes.go   the lanes, which the routes assign endpoints to, and the base, for calls without a lane
 //	drain.go   the endpoints that the config drains
@@ -39,7 +39,7 @@ type Config struct {
 	drained map[string]bool // instance ids and addresses
 	splits  *matcher        // finds the groups of Split that an endpoint matches
 	routes  *matcher        // finds the routes of Route that an endpoint matches
-	groups  []uint64        // the ids of the groups of Split, by their matches
+	groups  []uint64        // the id of each group of Split, a hash of its match
 }
 
 // NewConfig returns the Config of a policy.
@@ -75,7 +75,8 @@ type Client struct {
 	// how many endpoints of each set the client uses, all if it is below 1
 	Subset int
 
-	// how many endpoints of a cluster the client uses, 0 for all
+	// the largest number of endpoints of a cluster that the client uses, 0 for
+	// all
 	Most int
 
 	Seed maphash.Seed // ranks endpoints for a subset
@@ -103,7 +104,7 @@ type Class int
 // The classes are in the order of preference. Endpoints of the first two are
 // live. A class after them takes calls only while no class before it can.
 const (
-	OwnZone Class = iota // or any zone, if zones do not count
+	OwnZone Class = iota // or of any zone, if the client prefers no zone
 	OtherZones
 	Away     // of the fallback cluster
 	Departed // no longer in etcd, but still connected
@@ -111,7 +112,8 @@ const (
 	classes
 )
 
-// IsLive reports whether endpoints of a class are preferred targets of calls.
+// IsLive reports whether the endpoints of a class are live: neither of the
+// fallback cluster, nor departed, nor drained.
 func (c Class) IsLive() bool {
 	return c < Away
 }
@@ -120,8 +122,8 @@ func (c Class) IsLive() bool {
 type Plan[E any] struct {
 	*Input[E]
 
-	// targets of calls: live, of the fallback cluster, left, and drained
-	// endpoints, in this order
+	// the targets of calls: live endpoints, then those of the fallback cluster,
+	// departed ones, and drained ones
 	All []E
 
 	Live    int // how many of All are live

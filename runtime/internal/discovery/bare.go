@@ -9,10 +9,11 @@ import (
 )
 
 // bare returns the update with the endpoints for the policy of a bare resolver.
-// If all of them are held, and so may be dead, the fallback's are added. ok is
-// false if no update is due: calls wait for the first state or, if that has no
-// endpoints, fail with the error that bare reports. After the first update, the
-// policy returns its own error.
+// If all of them are held, and so may be dead, bare adds the endpoints of the
+// fallback. ok is false if no update is due. Calls then wait until the
+// endpoints are known. If there are none and gRPC has got no update, bare
+// reports the error with which calls fail. After the first update, the policy
+// fails calls with its own error.
 func (c *conn) bare(s *model.State) (update resolver.State, ok bool) {
 	endpoints := s.Endpoints
 	if len(endpoints) <= len(s.Held) {

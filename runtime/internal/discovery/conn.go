@@ -210,8 +210,9 @@ func (c *conn) send(s *State) {
 
 	state.Route.Instance = s.NameOf(c.route.Instance)
 
-	// Calls do not wait for an etcd in trouble. But if it has provisional
-	// endpoints, they are about to be used.
+	// If etcd fails before the endpoints are known, calls use the fallback and
+	// do not wait. But if there are provisional endpoints, calls use these
+	// soon.
 	away := c.away
 	if away != nil && (s.Known || s.Err != nil && !s.Provisional) {
 		state.Away = &model.State{KeyState: away.KeyState, Err: away.Err}
@@ -257,7 +258,8 @@ func (c *conn) update(s *model.State, config *effectiveConfig) resolver.State {
 
 	// The policy reads the endpoints from the attribute. gRPC before 1.84
 	// formats each state for a log line, even if it does not print the line:
-	// some 3 KB for each endpoint.
+	// some 3 KB for each endpoint. So Endpoints is empty, unless outlier
+	// detection reads it.
 	update := resolver.State{Endpoints: []resolver.Endpoint{}}
 	if s.InState {
 		update.Endpoints = model.GRPC(s.All())
@@ -266,9 +268,9 @@ func (c *conn) update(s *model.State, config *effectiveConfig) resolver.State {
 	return model.SetState(update, s)
 }
 
-// chooseConfig returns the service config to give to gRPC, nil for gRPC's default
-// one. While the live config is unknown or unusable, that is the last one that
-// gRPC was given. An unusable one is logged.
+// chooseConfig returns the service config to give to gRPC, nil for gRPC's
+// default one. While the live config is unknown or unusable, chooseConfig
+// returns the last config that gRPC was given. It logs an unusable live config.
 func (c *conn) chooseConfig(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
@@ -308,7 +310,8 @@ type effectiveConfig struct {
 
 // merge merges a live config into the default config, and lets gRPC parse the
 // result. live is "" if the live config was deleted. A bare resolver does not
-// know gRPC's default config: its default is round_robin, not gRPC's pick_first.
+// know gRPC's default config: its default is round_robin, not gRPC's
+// pick_first.
 func (c *conn) merge(live string) (next *effectiveConfig, err error) {
 	next = &effectiveConfig{live: live}
 	if c.opts.Default.JSON != "" {

@@ -49,9 +49,9 @@ type core struct {
 
 	config configCore
 
-	// until when a wait lasts: of calls for etcd, after the key was followed
-	// before, or else of the first endpoints for the live config; zero before
-	// either begins
+	// when the present wait ends; zero if none has begun. If the key was
+	// followed before, calls wait for etcd. Otherwise, the first endpoints wait
+	// for the live config.
 	waitUntil time.Time
 }
 
@@ -99,9 +99,9 @@ func newCore(
 	}
 }
 
-// onReaderAdded adds a reader. If the key was not followed, its last endpoints may be
-// out of date: calls use them only after silentGrace, and they do not count as
-// known until etcd has answered, or has failed to answer.
+// onReaderAdded adds a reader. If the key was not followed, its last endpoints
+// may be out of date: calls use them only after silentGrace, and they do not
+// count as known until etcd has answered, or has failed to answer.
 func (c *core) onReaderAdded(now time.Time) effects {
 	e := effects{follow: !c.followed()}
 	c.readers++
@@ -177,7 +177,7 @@ func (c *core) onEntries(u listwatch.Update[*Backend], now time.Time) effects {
 }
 
 // onLoaded handles s, which was read from the disk. It ignores s if s has no
-// endpoints. Those that etcd's first answer lacks may be held.
+// endpoints. Endpoints of s that etcd's first answer lacks may be held.
 func (c *core) onLoaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
@@ -237,7 +237,8 @@ func (c *core) stop() effects {
 func (c *core) due(e effects) effects {
 	waitUntil := c.waitUntil
 
-	// endpoints are in use: known ones, or the last ones, as etcd is silent
+	// No wait is left if endpoints are in use: known ones or, while etcd is
+	// silent, the last known ones.
 	if c.state.Known || c.state.Provisional && !c.truth.known {
 		waitUntil = time.Time{}
 	}
@@ -297,8 +298,9 @@ func (c *core) wait(next *State, now time.Time) {
 }
 
 // useEndpoints puts the endpoints of truth, and held ones, into next. The first
-// endpoints wait until the live config is known or late. useEndpoints reports
-// whether the endpoints are those of the old state, and notes a change.
+// endpoints wait until the live config is known or late. same reports whether
+// the endpoints are those of the old state. If they differ, useEndpoints also
+// sets Departed and Changed.
 func (c *core) useEndpoints(
 	next *State,
 	withdrawn map[string]struct{},

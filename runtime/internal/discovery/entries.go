@@ -31,8 +31,8 @@ type merger struct {
 
 // merge returns the set of endpoints in items. items must be sorted by key, and
 // not be modified before the next merge has returned. names is [State.names].
-// Unless items share an address, merge reads only those that changed: the
-// others are rarely in the processor's cache.
+// Unless items share an address, merge reads only the items that changed,
+// because the unchanged ones are rarely in the processor's cache.
 func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) {
 	gone, came := diff(m.items, items)
 	m.items = items
@@ -152,7 +152,7 @@ func replace(set, gone, came []*Backend) []*Backend {
 		rest = rest[n+1:]
 	}
 
-	// the room behind rest takes came: it is filled from the end
+	// merge came into the free room behind rest, beginning at the end
 	rest = append(next, rest...)
 	next = rest[:cap(rest)]
 	for i, b := range slices.Backward(came) {
@@ -224,9 +224,9 @@ func (m *marks) apply(
 	return rest, leaving, withdrawn
 }
 
-// note records the mark of item i. It replaces the mark of an earlier entry under
-// the same key, but not that of an earlier write of this entry. If i has no mark,
-// note removes the one under its key.
+// note records the mark of item i. A mark of an earlier entry under the same
+// key, or of another address, is replaced. A mark of an earlier write of this
+// entry stays. If i is not marked, note removes the mark under its key.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.Leaving:

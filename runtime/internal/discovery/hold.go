@@ -11,13 +11,13 @@ import (
 // after an etcd outage, leases expire within a few seconds.
 const peakWindow = 5 * time.Second
 
-// hold keeps endpoints that vanish as if etcd had lost its leases: the last
-// endpoint of a key, or two or more that are more than half of the key's,
-// within peakWindow. They are held for the duration grace, until they are back,
-// or until new endpoints replace them: while any is held, the set does not
-// exceed its size before the loss. A single endpoint that vanishes among
-// several is dropped at once. Endpoints that their owners have marked as
-// leaving are never held, and do not count as lost.
+// hold keeps endpoints that vanish as if etcd had lost its leases. These are
+// the last endpoint of a key, or several endpoints that vanish within
+// peakWindow and are more than half of the key's. They are held for the
+// duration grace, until they are back, or until new endpoints replace them:
+// while any is held, the set does not exceed its size before the loss. A single
+// endpoint that vanishes among several is dropped at once. Endpoints that their
+// owners have marked as leaving are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 

@@ -51,21 +51,21 @@ func (k *Key) State() *State {
 	return k.state.Load()
 }
 
-// listPause is the shortest time from one list of a key to the next, for each
-// endpoint of the first. A list of 1,000 endpoints has 96 KB, and gRPC's
-// policies read all of it.
+// listPause is the minimum pause after a list of a key, for each endpoint of
+// the list. A list of 1,000 endpoints has 96 KB, and gRPC's policies read all
+// of it.
 const listPause = 20 * time.Microsecond
 
-// grpcList is a state with its endpoints in gRPC's forms. All bare resolvers of a
-// key give gRPC the same lists, which policies do not modify.
+// grpcList is a state with its endpoints in gRPC's forms. All bare resolvers of
+// a key give gRPC the same lists, which policies do not modify.
 type grpcList struct {
 	*State
 	lists resolver.State
 	until time.Time // when the next list may be made
 }
 
-// latestList returns a list of the current state or, until the pause after the
-// last list is over, that list.
+// latestList returns a list of the current state. During the pause after the
+// last list, it returns the last list.
 func (k *Key) latestList() *grpcList {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -122,8 +122,8 @@ func (k *Key) Read(notify func()) (stop func()) {
 	})
 }
 
-// Changes is Read for a goroutine that waits: changed has a value after one or
-// several changes.
+// Changes reads the key for a goroutine that waits: changed has a value after
+// one or several changes, until stop is called.
 func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	return c, k.Read(func() { listwatch.Signal(c) })

@@ -54,7 +54,7 @@ type State struct {
 // have just been withdrawn, so that calls do not fail.
 func (s *State) Callable() []*Backend {
 	if len(s.Backends) == 0 && len(s.Leaving) > 0 {
-		// as other entries: one endpoint for each address
+		// merged like the other entries, into one endpoint for each address
 		merged, _ := new(merger).merge(s.Leaving)
 		return merged
 	}
@@ -90,8 +90,8 @@ func (s *State) NameOf(instance string) string {
 	return instance
 }
 
-// changesCalls reports whether calls go elsewhere than under old, although the
-// Backends are the same.
+// changesCalls reports whether calls may go elsewhere or fail otherwise than
+// under old, for a reason other than the Backends.
 func (s *State) changesCalls(old *State) bool {
 	callsFail := !s.Known || len(s.Backends) == 0
 
@@ -103,8 +103,8 @@ func (s *State) changesCalls(old *State) bool {
 		callsFail && !etcderr.Same(s.Err, old.Err)
 }
 
-// changesStatus reports whether readers of a status see a change since old that
-// calls do not.
+// changesStatus reports whether s differs from old in a way that a status
+// shows, but that does not affect calls.
 func (s *State) changesStatus(old *State) bool {
 	settled := s.Provisional != old.Provisional || s.LiveConfirmed != old.LiveConfirmed
 	leaving := len(s.Backends) == 0 && len(s.Leaving) != len(old.Leaving)
@@ -114,7 +114,8 @@ func (s *State) changesStatus(old *State) bool {
 		!etcderr.Same(s.LiveErr, old.LiveErr)
 }
 
-// departedUntil returns when Departed ends, zero if it is empty.
+// departedUntil returns the time until which the endpoints in Departed may be
+// called, zero if there are none.
 func (s *State) departedUntil() time.Time {
 	if len(s.Departed) == 0 {
 		return time.Time{}

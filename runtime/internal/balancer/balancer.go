@@ -16,7 +16,7 @@
 // Package planner has the steps from entries to the tiers of a pick. Package
 // calloptions has the options of a call, and package picking the policies that
 // choose an endpoint. Importing package balancer registers the policies with
-// gRPC, which offers no other way.
+// gRPC, because gRPC knows policies only by their registered names.
 package balancer
 
 import (
@@ -31,10 +31,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its
-// methods one at a time. SubConns and calls report events at any time, on any
-// goroutine, and may hold locks of their own. So their events go into the queue,
-// and the holder of mu handles them.
+// policy is the balancer of one ClientConn, and the core's shell. gRPC calls
+// its methods one at a time. SubConns and calls report events at any time, on
+// any goroutine, and may hold locks of their own. So their events go into the
+// queue, and the holder of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -47,7 +47,7 @@ type policy struct {
 
 	core core
 
-	// the statistics of calls: those of model.Client, if it has them
+	// the statistics of calls: the Stats of model.Client, unless they are nil
 	memory *picking.Memory
 
 	in       *input      // the input of the last plan; without endpoints at first
@@ -109,8 +109,8 @@ func (p *policy) carryOut() {
 	}
 }
 
-// notifyFailover calls the client's OnFailover when calls begin or cease to go to
-// the fallback.
+// notifyFailover calls the client's OnFailover when calls begin or cease to go
+// to the fallback.
 func (p *policy) notifyFailover(failsOver bool) {
 	if p.failsOver == failsOver {
 		return
@@ -231,9 +231,9 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		p.store(s.ResolverState, c)
 		p.replan()
 
-		// Statistics of addresses without a connection go, unless calls are
-		// under way. With equal numbers there are none, so that most updates
-		// need not visit all addresses.
+		// Drop the statistics of addresses that have no connection and no calls
+		// under way. Each connection has statistics: if the numbers are equal,
+		// there is nothing to drop. So most updates do not visit all addresses.
 		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) {
 			p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 		}
@@ -253,14 +253,14 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in = in
 }
 
-// replan makes a plan of p.in, and passes the plan to the core. Then it updates
-// the targets: core.update has raised the epoch, so a call that finds its target
-// gone waits for the next picker. That picker's plan has the connections to
-// departed instances.
+// replan makes a plan of p.in, and passes the plan to the core. It updates the
+// targets last: by then, core.update has raised the epoch, so a call whose
+// target is removed waits for the next picker. The plan of that picker has the
+// connections to departed instances.
 func (p *policy) replan() {
 	var next *connPlan
 
-	in := *p.in // plus the departed endpoints, which each plan collects itself
+	in := *p.in // a copy, because each plan has its own departed endpoints
 	in.Departed = p.core.departures(&in)
 
 	if in.state.Client.TargetsOnly {
@@ -271,8 +271,8 @@ func (p *policy) replan() {
 
 	next.demanded = func() { p.queue.put(func() { p.core.demanded() }) }
 
-	// otherwise the drain list and the lanes would seem to name endpoints that
-	// do not exist
+	// While the endpoints are not known, nothing is reported: the drain list
+	// and the lanes would seem to name endpoints that do not exist.
 	if !in.state.Pending() {
 		client := in.state.Client
 		before := p.reported
@@ -299,7 +299,8 @@ func (p *policy) ResolverError(err error) {
 	})
 }
 
-// UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
+// UpdateSubConnState implements [balancer.Balancer]. It does nothing: gRPC has
+// deprecated it, and each SubConn has a listener.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
 // ExitIdle implements [balancer.Balancer]. The policy is never idle.

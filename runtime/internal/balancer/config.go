@@ -90,7 +90,8 @@ func (builder) Build(
 }
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
-	c, _ := defaultConfig() // its policies are always linked
+	// no error: the default config names only policies that are always linked
+	c, _ := defaultConfig()
 	in := newInput(&model.State{Client: bareClient, Name: opts.Target.Endpoint()}, c)
 	p := &policy{cc: cc, opts: opts, now: time.Now, memory: new(picking.Memory), in: in}
 	p.queue = &queue{start: func() { go p.do(func() {}) }}

@@ -21,8 +21,8 @@ type conn struct {
 	// connection has not ended since
 	reached atomic.Bool
 
-	// unused for linger; once the instance has left, only calls that name it
-	// use conn
+	// conn has been unused for linger. Once its instance has departed, only
+	// calls that name the instance use conn.
 	spare atomic.Bool
 
 	// set by the shell; nil before the dial and after the shutdown
@@ -32,8 +32,8 @@ type conn struct {
 	endpoint *model.Backend
 
 	state    connectivity.State // the state of the SubConn; Connecting from the dial on
-	inPlan   bool               // the endpoint is in the plan, and has not left
-	departed bool               // the plan has the endpoint, which has left
+	inPlan   bool               // the plan has the endpoint, which has not departed
+	departed bool               // the plan has the endpoint, which has departed
 
 	// the plan uses the endpoint, whichever endpoints are ready
 	always bool
@@ -50,8 +50,9 @@ type conn struct {
 	// a call had named the instance before it left: see keepUnused
 	outlasts bool
 
-	// when conn was dialed, or its health became unknown, for the first time
-	// since it was ready or failing, or its server restarted
+	// when the present attempt to get conn ready began: with a dial, or with
+	// unknown health. An attempt may take several dials. Zero before the first
+	// attempt, and after an attempt has succeeded or failed.
 	triedAt time.Time
 
 	closeAt time.Time // when to close the unused conn; zero means never
@@ -66,8 +67,8 @@ type condition struct {
 
 // isEjected reports whether outlier detection has ejected the endpoint. Calls
 // that name the instance use it all the same. Other calls use it only while
-// nothing else in their tiers is ready. A whole tier may be ejected, because the
-// maximum of ejections counts all endpoints.
+// nothing else in their tiers is ready. A whole tier may be ejected, because
+// the maximum of ejections counts all endpoints.
 func (c *condition) isEjected() bool {
 	return c.readiness == failing && c.subConn != nil
 }

@@ -25,7 +25,7 @@ type input struct {
 	planner.Input[*model.Backend]
 	config *config
 	state  *model.State // calls may name any of its endpoints
-	route  metadata.MD  // the request metadata of the calls of state.Client.Routed
+	route  metadata.MD  // the request metadata of calls to routed methods
 }
 
 func newInput(s *model.State, c *config) *input {
@@ -41,8 +41,9 @@ func newInput(s *model.State, c *config) *input {
 // use the same subset.
 var bareClient = &model.Client{Client: planner.Client{Seed: maphash.MakeSeed()}}
 
-// inputFrom returns the input in a resolver's state. target stands for the key
-// if the state has none.
+// inputFrom returns the input that a resolver's state carries. If the state is
+// of another package's resolver, inputFrom makes the input from the state's
+// endpoints, and uses target as the service's key.
 func inputFrom(s resolver.State, c *config, target string) *input {
 	state := model.StateOf(s)
 	if state == nil {
@@ -74,10 +75,10 @@ func distinct(endpoints []resolver.Endpoint) []*model.Backend {
 	return rest
 }
 
-// connPlan is a plan with connections. The lane of a call selects a view, and the
-// weights of the split select a group of the view. The call goes to the first
-// tier of the group with a ready endpoint, and the policy chooses within the
-// tier.
+// connPlan is a plan with connections. The lane of a call selects a view, and
+// the weights of the split select a group of the view. The call goes to the
+// first tier of the group with a ready endpoint, and the policy chooses within
+// the tier.
 //
 // A connPlan is immutable, with three exceptions: calls open views and add
 // methods, the core sets conns once, and the members that a tier uses change.
@@ -89,7 +90,8 @@ type connPlan struct {
 	base   *view
 	views  map[*planner.Lane]*view // nil without lanes
 
-	// makes the core select again: a call is the first to need some connections
+	// makes the core select connections again. A call does this if no call
+	// before it has needed the same view, connection or method.
 	demanded func()
 
 	sequence picking.Sequence // for the choices among groups
@@ -129,8 +131,8 @@ func makePlan(in *input) *connPlan {
 	return p
 }
 
-// errTargetsOnly refuses a call without a target on the connection of an
-// Instances.
+// errTargetsOnly is the error of a call that names no instance, on the
+// connection of a runtime.Instances.
 var errTargetsOnly = status.Error(codes.Unavailable,
 	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
@@ -173,8 +175,7 @@ func (p *connPlan) openViews() []*view {
 	return p.open[:len(p.open):len(p.open)]
 }
 
-// picksSome reports whether a connection may use only some of the live
-// endpoints.
+// picksSome reports whether the plan may use only some of its live endpoints.
 func (p *connPlan) picksSome() bool {
 	return p.traits.Single || p.traits.Rings || p.Chooses()
 }
@@ -195,9 +196,9 @@ func (p *connPlan) selectsByReadiness() bool {
 	return p.picksSome() || p.Live < len(p.All)
 }
 
-// outside yields the indexes in All but those of prefix live endpoints at the
-// start and of suffix live endpoints at the end. Endpoints that are not live
-// come after these, and are never left out.
+// outside yields the indexes in All, except those of the first prefix and of
+// the last suffix live endpoints. Endpoints that are not live come after the
+// live ones, and are never left out.
 func (p *connPlan) outside(prefix, suffix int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := prefix; i < len(p.All)-suffix; i++ {
@@ -263,7 +264,7 @@ func (v *view) open() bool {
 	return true
 }
 
-// tier is a tier of a group, and which of its members the connection uses.
+// tier is a tier of a group. It knows which of its members the plan uses.
 type tier struct {
 	planner.Tier
 	group *planner.Group
@@ -289,7 +290,7 @@ func (p *connPlan) makeTier(group *planner.Group, of planner.Tier) *tier {
 	return t
 }
 
-// setMembers sets which members of a tier the connection uses.
+// setMembers sets which members of a tier the plan uses.
 func (t *tier) setMembers(p *connPlan, members []int32) {
 	if t.Most > 0 {
 		members = slices.Sorted(slices.Values(members))
@@ -349,7 +350,7 @@ func weightOf(b *model.Backend) uint64 {
 }
 
 // commonLengths returns the lengths of the common prefix and suffix of two
-// lists. It does not read entries.
+// lists. It compares pointers, and reads no backend.
 func commonLengths(a, b []*model.Backend) (prefix, suffix int) {
 	n := min(len(a), len(b))
 	for prefix < n && a[prefix] == b[prefix] {

@@ -90,7 +90,8 @@ const (
 )
 
 func newCore(statsOf func(addr string) *picking.Stats, first *connPlan) core {
-	// conn.selected of a new conn is 0
+	// selection begins at 1, so that a new conn, whose selected is 0, is not
+	// selected
 	return core{
 		statsOf:   statsOf,
 		conns:     make(map[string]*conn),
@@ -119,7 +120,8 @@ func (c *core) update(next *connPlan, now time.Time) {
 	suffix := 0
 	serving := c.counts[ready] > 0
 
-	// otherwise conn.always changes for each live endpoint, so none is skipped
+	// If picksSome changes, conn.always changes for each live endpoint. Then no
+	// endpoint is skipped.
 	if previous.picksSome() == next.picksSome() {
 		prefix, suffix = commonLengths(previous.All[:previous.Live], next.All[:next.Live])
 	}
@@ -142,8 +144,8 @@ func (c *core) update(next *connPlan, now time.Time) {
 	c.publish()
 }
 
-// renewConns gives the connections outside the prefix and the suffix of the next
-// plan their new endpoints. It makes missing connections, and returns the
+// renewConns gives the connections outside the prefix and the suffix of the
+// next plan their new endpoints. It makes missing connections, and returns the
 // connections to all endpoints of the plan.
 func (c *core) renewConns(next *connPlan, prefix, suffix int, now time.Time) []*conn {
 	previous := c.plan
@@ -167,8 +169,8 @@ func (c *core) renewConns(next *connPlan, prefix, suffix int, now time.Time) []*
 	return slices.Concat(previous.conns[:prefix], changed[:middle], end, changed[middle:])
 }
 
-// setRole sets whether the endpoint of conn is in the plan, or has left, and
-// whether the plan always uses it.
+// setRole sets whether the endpoint of conn is in the plan, whether it has
+// departed, and whether the plan always uses it.
 func (c *core) setRole(conn *conn, inPlan, departed, always bool) {
 	was := c.isSelected(conn)
 	conn.inPlan = inPlan
@@ -206,7 +208,8 @@ func (c *core) departures(next *input) (departed []*model.Backend) {
 
 	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix],
 		previous.Departed)
-	// a client that has no fallback any more does not call its endpoints
+	// A client that no longer has a fallback does not call the fallback's
+	// endpoints.
 	if next.state.Away != nil {
 		before = append(before, previous.Away...)
 	}
@@ -236,9 +239,9 @@ func (c *core) renew(conn *conn, ep *model.Backend, now time.Time) {
 	}
 }
 
-// restart handles a restart of the server of conn. It ends a backoff, or a
-// silent attempt to connect: both concern the old server. The next attempt is a
-// young one.
+// restart handles a restart of the server of conn. It ends a backoff or a
+// silent attempt to connect, because both concern the old server. The next
+// attempt may take all of readyTimeout.
 func (c *core) restart(conn *conn, now time.Time) {
 	if conn.state == connectivity.TransientFailure || conn.isSilent(now) {
 		c.do(shutDown, conn)
@@ -257,7 +260,7 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 		return
 	}
 
-	// it is untried itself until an attempt changes the condition
+	// current points to untried until an attempt changes the condition
 	if joins && conn.current.Load() == untried {
 		c.set(conn, &condition{readiness: joining})
 	}
@@ -267,8 +270,8 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	c.do(dial, conn)
 }
 
-// await starts the timeout after which conn is late. An attempt that neither
-// succeeded nor failed has started it already.
+// await starts the timeout after which conn is late. The timeout already runs
+// if the present attempt has an earlier dial.
 func (c *core) await(conn *conn, now time.Time) {
 	conn.triedAt = cmp.Or(conn.triedAt, now)
 	c.loosen(conn)
@@ -391,7 +394,8 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 			readiness: failing,
 			err:       cmp.Or(s.ConnectionError, errUnhealthy),
 		}
-		// ejected; a failed health check would have an error
+		// Without an error, the endpoint is ejected: a failed health check has
+		// an error.
 		if s.ConnectionError == nil {
 			next.subConn = conn.current.Load().subConn
 		}
@@ -449,7 +453,8 @@ func (c *core) set(conn *conn, next *condition) {
 		c.counts[is]++
 	}
 
-	// the SubConn matters, too: snapshots may count an ejected connection as ready
+	// the SubConn matters, too: snapshots may count an ejected connection as
+	// ready
 	if was.readiness != is || was.subConn != next.subConn || c.counts[ready] == 0 {
 		c.publish()
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // methodsDiffer reports whether the endpoints list different methods. prefix
-// and suffix are the numbers of first and last endpoints that the previous plan
-// has, too.
+// and suffix are the numbers of live endpoints, at the start and at the end,
+// that both plans have.
 func (p *connPlan) methodsDiffer(previous *connPlan, prefix, suffix int) bool {
 	if prefix+suffix == 0 || previous.differ {
 		return slices.ContainsFunc(p.All, func(b *model.Backend) bool {
@@ -45,8 +45,9 @@ func (p *connPlan) methodTexts(members []int32) (texts []string) {
 	return texts
 }
 
-// lacking returns the method lists of the view's endpoints that do not contain
-// method. The view must be open.
+// lacking returns the method lists of the view's endpoints that must not get
+// calls of method. It returns nil if there are none, or if all endpoints of the
+// view and its base have such lists. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.base != nil {
@@ -85,7 +86,7 @@ func (p *connPlan) need(method string) {
 	defer p.mu.Unlock()
 
 	if !slices.Contains(p.methods, method) {
-		oldest := max(0, len(p.methods)+1-maxMethods) // of those that stay
+		oldest := max(0, len(p.methods)+1-maxMethods) // the oldest that stays
 		p.methods = append(slices.Clip(p.methods[oldest:]), method)
 		p.demanded()
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// epoch is the number of a policy's newest picker, or of the next one if one is
-// due. It is incremented before picks can see the change that requires a new
-// picker.
+// epoch is the number of a policy's newest picker or, if a new picker is due,
+// the number of that one. It is incremented before picks can see the change
+// that requires a new picker.
 type epoch struct{ atomic.Uint64 }
 
 // picker picks connections for calls. If a snapshot for the call's view and

@@ -10,9 +10,9 @@ import (
 )
 
 // selectConns selects the connections that the plan uses, connects them, and
-// closes the rest. It sets the time of the next selection. joins reports whether
-// other endpoints already serve: then calls do not wait for connections that are
-// dialed for the first time.
+// closes the rest. It sets the time of the next selection. joins reports
+// whether other endpoints already serve: then calls do not wait for connections
+// that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale = false
 	c.failsOver = false
@@ -74,15 +74,16 @@ func (c *core) countLate(conn *conn, now time.Time) {
 }
 
 // keepUnused closes conn once it has been unused for linger. It reports whether
-// conn stays open until then. kept counts the unused connections that stay open.
+// conn stays open until then. kept counts the unused connections that stay
+// open.
 //
-//   - conn stays longer if a call had named its instance before that departed,
-//     as long as the client has no more connections than its limit.
-//   - conn is closed at once at the client's limit, because addresses may change
-//     fast.
-//   - conn is closed at once if it is not connected, so that its next use waits
-//     for no backoff. But it stays if it is in the plan, except under pick_first:
-//     otherwise a subset would try it again and again.
+//   - conn stays longer if a call had named its instance before the instance
+//     departed, as long as the client has no more connections than its limit.
+//   - conn is closed at once if as many other unused connections as the client's
+//     limit stay open, because addresses may change fast.
+//   - conn is closed at once if it is not connected, so that its next use does
+//     not wait for a backoff. But a conn in the plan stays, except under
+//     pick_first: otherwise a subset would try it again and again.
 func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
@@ -102,8 +103,8 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 		c.close(conn)
 	}
 
-	// a newer conn to the address stays: the plan may have kept conn after it
-	// was deleted here
+	// Only conn itself is deleted. The map may have a newer conn to the
+	// address, if the plan has kept conn after an earlier deletion.
 	if !conn.inPlan && c.conns[conn.addr] == conn {
 		delete(c.conns, conn.addr)
 	}
@@ -111,7 +112,8 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	return false
 }
 
-// mayStay reports whether the unused conn stays open beside kept others.
+// mayStay reports whether the unused conn stays open. kept is the number of
+// other unused connections that stay open.
 func (c *core) mayStay(conn *conn, kept int, now time.Time) bool {
 	limit := c.plan.in.Client.Most
 	useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
@@ -140,8 +142,8 @@ func (c *core) addSelected(conn *conn) {
 	}
 }
 
-// clearSelection begins a selection. At first it has only the connections that the
-// plan always uses.
+// clearSelection begins a selection. At first it has only the connections that
+// the plan always uses.
 func (c *core) clearSelection() {
 	for _, conn := range c.chosen {
 		if !conn.always {
@@ -161,8 +163,8 @@ func (c *core) clearSelection() {
 //
 // Under pick_first, the group uses one connection for all calls. While none is
 // ready, a tier is tried after all members of the previous tier. Once a tier
-// takes the calls, later tiers only add members that chooseMembers selects for
-// methods that this tier lacks.
+// takes the calls, later tiers only add the members that chooseMembers selects
+// for methods that some endpoints lack.
 func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	mayTryNext := true // under pick_first, the next tier of live endpoints
 	served := false    // under pick_first, a tier takes the calls
@@ -178,7 +180,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 		case t.Class == planner.Departed:
 			for _, m := range t.used.Load().Members {
 				conn := c.plan.conns[m]
-				// healthy or not
+				// conn is used even if it is not healthy
 				if conn.state == connectivity.Ready && !conn.spare.Load() {
 					c.addSelected(conn)
 				}
@@ -207,8 +209,8 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	}
 }
 
-// isStuck reports whether an endpoint that a call has reached under ring_hash does
-// not answer within attemptDelay. All endpoints are then tried at once.
+// isStuck reports whether an endpoint that a call has reached under ring_hash
+// does not answer within attemptDelay. All endpoints are then tried at once.
 // Otherwise, if others do not answer either, calls would wait for one after the
 // other.
 func (c *core) isStuck(v *view, now time.Time) bool {
@@ -230,24 +232,23 @@ func (c *core) isStuck(v *view, now time.Time) bool {
 	return false
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no earlier
-// tier can take calls. A tier in use stays in use until an earlier one is ready.
-// A tier that is not in use waits while an earlier one may soon be ready. If the
-// client uses a subset, the tier stops waiting once an endpoint of the earlier
-// one is late.
+// isDue reports whether a tier may be used: its endpoints are live, or no
+// earlier tier can take calls. A tier in use stays in use until an earlier one
+// is ready. A tier that is not in use waits while an earlier one may soon be
+// ready. If the client uses a subset, the tier stops waiting once an endpoint
+// of the earlier one is late.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 
-	// the tier is in use if a member serves: one that has left does while it is
-	// in the plan
+	// The tier is in use if a member serves. A departed member serves as long
+	// as it is in the plan.
 	serves := func(m int32) bool {
 		return t.Class == planner.Departed || c.plan.conns[m].is(ready)
 	}
 
-	// drained endpoints do not wait for those that have left, which may stop
-	// soon
+	// Drained endpoints do not wait for departed ones, which may stop soon.
 	before := min(t.Class, planner.Departed)
 	if slices.ContainsFunc(t.used.Load().Members, serves) ||
 		v.plan.picksSome() && v.anyBefore(before, late) {
@@ -285,17 +286,18 @@ func (c *core) chooseMembers(
 	return t.used.Load().Members, short
 }
 
-// reachable returns the shortest prefix of a ranking in which enough members are
-// ready or may soon be: as many as wanted, and the extra attempts. So later
-// members replace unreachable ones. short reports whether there are fewer.
+// reachable returns the shortest prefix of a ranking with enough members that
+// are ready or may soon be ready. Enough is the number wanted plus the extra
+// attempts. So later members replace unreachable ones. short reports whether
+// the prefix has fewer.
 //
-// The prefix also ends after max(wanted, minSilent) silent members, because each
-// of them holds a socket until gRPC gives up. A failed member does not count as
-// silent while it is tried again and soon fails again.
+// The prefix also ends after max(wanted, minSilent) silent members, because
+// each of them holds a socket until gRPC gives up. A failed member does not
+// count as silent while it is tried again and soon fails again.
 //
 // Ready members behind the prefix are returned, too, until wanted members are
-// ready. Under pick_first they always are, since one may be the connection in
-// use.
+// ready. Under pick_first, all ready members are returned, because one of them
+// may be the connection in use.
 func (c *core) reachable(
 	ranking []int32,
 	wanted int,
@@ -330,10 +332,10 @@ func (c *core) reachable(
 }
 
 // needed returns members for the methods that calls need and some members lack.
-// For each method it returns a ready member with the method or, if none is ready,
-// the members to try. expected is how many of the returned members are ready or
-// may soon be. Under pick_first, these members are used in addition to the one
-// that takes all other calls.
+// For each method it returns a ready member with the method or, if none is
+// ready, the members to try. expected is how many of the returned members are
+// ready or may soon be. Under pick_first, these members are used in addition to
+// the one that takes all other calls.
 func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
 		lacking := v.lacking(method)

@@ -125,24 +125,26 @@ func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	return of
 }
 
-// makeSnapshot makes a snapshot. It leaves out the endpoints whose method lists are
-// in lacking.
+// makeSnapshot makes a snapshot. It leaves out the endpoints whose method lists
+// are in lacking.
 func (v *view) makeSnapshot(epoch uint64, lacking []string) *snapshot {
 	s := &snapshot{epoch: epoch}
 	groups := make([]readyGroup, len(v.groups))
 
-	// the core soon chooses, and then publishes a picker
+	// The core soon chooses the members, and then publishes a picker.
 	if v.plan.picksSome() && !v.chosen.Load() {
 		s.err = balancer.ErrNoSubConnAvailable
 		return s
 	}
 
 	anyServes := false
-	liveServe := false // live groups are among those that serve, if any does
+	// a live group serves or, if no group serves, there is a live group
+	liveServe := false
 	weighted := false
 	all := counts{}
 
-	// in a subset, calls wait once, and not for each replacement
+	// If a member of a subset is late, calls have waited for it. They do not
+	// wait again for the endpoint that replaces it.
 	waited := v.plan.picksSome() && v.anyBefore(planner.Away, late)
 	for i, tiers := range v.groups {
 		g := v.stateOf(tiers, lacking)
@@ -189,8 +191,9 @@ func (v *view) makeSnapshot(epoch uint64, lacking []string) *snapshot {
 	return s
 }
 
-// stateOf returns the state of a group. It includes ejected endpoints if no
-// others are ready, in the group or in the base.
+// stateOf returns the state of a group. In a view without a base, ejected
+// endpoints count as ready if no other endpoint of the group is ready, apart
+// from departed and drained ones.
 func (v *view) stateOf(tiers []*tier, lacking []string) readyGroup {
 	g := v.stateWith(tiers, lacking, false)
 	if g.ejected > 0 &&
@@ -206,8 +209,9 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 	g := readyGroup{Group: tiers[0].group, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range tiers {
-		// The base precedes the endpoints of a lane that have left, unless the
-		// lane awaits a live one, or none is live at all.
+		// Endpoints that are not live are skipped if an earlier tier serves. A
+		// lane with a base skips them, too, so that the base takes the calls,
+		// unless the lane awaits an endpoint, or the plan has no live endpoint.
 		if !t.Class.IsLive() && (g.serves || v.base != nil &&
 			v.plan.Live > 0 &&
 			!v.anyBefore(planner.Departed, trying, joining)) {
@@ -220,12 +224,13 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 			n.err = nil
 		}
 
-		// no tier that the plan has precedes this one, which is not live
+		// the plan has no endpoints that precede this tier, which is not live
 		isFirst := v.plan.Live == 0 &&
 			(t.Class == planner.Away || len(v.plan.Fallback()) == 0)
 
-		// Calls may wait for an endpoint that is live or in the fallback. Calls of
-		// a method wait for the fallback only if nothing else can have the method.
+		// Calls may wait for any endpoint but a departed one. Calls of a method
+		// that some endpoints lack wait for an endpoint that is not live only
+		// if its tier is the first.
 		mayWait := t.Class.IsLive() ||
 			t.Class != planner.Departed && (lacking == nil || isFirst)
 		if mayWait {
@@ -415,9 +420,9 @@ var (
 // a limit. passOn reports whether the base may take the call.
 //
 // While all endpoints of a set are connecting, another ready set takes the
-// call; without one, the call waits. It also waits if its group waits for
-// endpoints of the client's zone, so that other groups do not exceed their
-// shares.
+// call. If no set is ready, the call waits. A call also waits if its group
+// waits for endpoints of the client's zone, so that other groups do not exceed
+// their shares.
 func (p *connPlan) pickFrom(
 	ctx context.Context,
 	o *calloptions.Options,
@@ -481,8 +486,9 @@ func (p *connPlan) pickIn(
 }
 
 // chooseGroup returns the index of the group for a call, 0 if there are no
-// groups, and whether the call goes to another zone. An affinity fixes the
-// group only: each key sends the same share of its calls to other zones.
+// groups, and whether the call goes to another zone. The affinity of a call
+// decides the group, but not the zone: each affinity key sends the same share
+// of its calls to other zones.
 func (s *snapshot) chooseGroup(
 	o *calloptions.Options,
 	seq *picking.Sequence,

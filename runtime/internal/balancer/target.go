@@ -81,9 +81,10 @@ func (p *connPlan) underLimit(
 		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, p.Service, limit)
 }
 
-// request queues an event that connects to an instance, and returns the error for
-// the call that named the instance. If the instance has departed, but is still
-// connected, request picks that connection. A departed leader gets no calls.
+// request queues an event that connects to an instance, and returns the error
+// for the call that named the instance. If the instance has departed, but is
+// still connected, request picks that connection. A departed leader gets no
+// calls.
 func (t *targets) request(
 	p *connPlan,
 	target calloptions.Target,
@@ -111,7 +112,8 @@ func (t *targets) request(
 	return none, balancer.ErrNoSubConnAvailable
 }
 
-// isFull reports whether calls may name no further instance. A route may.
+// isFull reports whether the client's limit of named instances is reached. The
+// limit does not apply to routes.
 func (t *targets) isFull(p *connPlan, role string) bool {
 	most := p.Client.Most
 	return role == "" && most > 0 && t.named.Load() >= int64(most)
@@ -206,8 +208,8 @@ func (in *input) find(target calloptions.Target, role string) (*model.Backend, e
 			in.Service, in.Err)
 	}
 
-	// a status error, as calls on the Conn of an Instance do not wait for its
-	// return
+	// A status error ends the call: calls on the Conn of an Instance do not
+	// wait until the instance is back.
 	if target.Addr != "" {
 		err = status.Error(codes.Unavailable, err.Error())
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// The first group that an endpoint matches counts, wherever the matches are
-// filed.
+// An endpoint belongs to the first group that it matches, in whichever order
+// the matcher finds the matches.
 func TestGroup_IsTheFirst(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	value := func() string { return fmt.Sprint(rng.IntN(3)) }

@@ -15,9 +15,11 @@
 //
 // # How an endpoint ends
 //
-// An endpoint that has left in order is the last resort of each view: it takes
-// calls only while nothing else of the view, or of its base, can take them or
-// soon will. TestWalkCore of package balancer checks this after each event.
+// A departed endpoint is the last resort of each view. It takes calls while
+// live endpoints connect, but not while one of the view is ready. In a lane,
+// the ready live endpoints of the base also come first, unless the lane awaits
+// an endpoint of its own. TestWalkCore of package balancer checks after each
+// event that no ready live endpoint could take such a call.
 package planner
 
 import (

@@ -200,8 +200,8 @@ func TestLanes(t *testing.T) {
 	}
 }
 
-// TestAwayAndDeparted plans with endpoints in the fallback cluster, and endpoints
-// that have left.
+// TestAwayAndDeparted plans with endpoints in the fallback cluster, and
+// departed endpoints.
 func TestAwayAndDeparted(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
 		{"the classes in order", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
@@ -303,7 +303,7 @@ func TestSubset_SmallerSizeWins(t *testing.T) {
 			text = fmt.Sprintf(`{"drain":[],"subset":%d}`, tt.config)
 		}
 
-		// the drained have the same bounds
+		// drained endpoints have the same limits
 		all := strings.Replace(text, "[]", `["a","b","c","d","e"]`, 1)
 		choose := func(text string, subset, limit int) string {
 			in := input(t, text)

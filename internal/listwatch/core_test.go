@@ -251,7 +251,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{4600 * ms, answered(events(13, put("b", "2", 13))), "publish [a=1 b=2], wait 30s"},
 		),
 		"proofs without an answer": with(watching, // the watch stays open
-			// which the conversation repeats
+			// the conversation repeats this proof
 			rule{4 * time.Second, unproven(event{err: rpctypes.ErrLeaderChanged, pending: true}),
 				"wait 0s"},
 			rule{9 * time.Second, unproven(late),
@@ -287,7 +287,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{5 * time.Second, back, "wait 1s"},
 			rule{5500 * ms, answered(events(11, put("a", "2", 11))), "publish [a=2], wait 500ms"},
 			rule{6 * time.Second, answered(events(12, put("a", "3", 12))), "list"},
-			// goes on with the watch
+			// the list has failed, and the watch goes on
 			rule{6 * time.Second, late, "etcd list failed, publish [a=3] with the error, wait 10s"},
 			rule{7 * time.Second, answered(events(13, put("a", "4", 13))),
 				"etcd watch restored, publish [a=4], wait 9s"},
@@ -330,7 +330,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}),
 				"close the watch: replaced, leave the stream, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list"},
-			// the list wins, despite its revision
+			// the list wins, despite its lower revision
 			rule{2 * time.Second, read(list(5, kv("b", "1", 3))),
 				"publish [b=1] without a=1, watch from 6, wait 4s"},
 		),
@@ -353,7 +353,7 @@ func TestCoreFollows(t *testing.T) {
 				"publish [a=2 b=1], wait 4s"},
 			rule{2 * time.Second, answered(events(12, put("a", "2", 11), create("b", "1", 12))),
 				"wait 30s"},
-			// so slow an etcd has longer
+			// an etcd that answers this slowly has more time
 			rule{32 * time.Second, after(3*time.Second, keys(14, 2, 14)), "wait 6s"},
 			rule{38 * time.Second, keys(14, 2, 14),
 				"close the watch: missed, leave the stream, etcd watch interrupted, pause 50ms"},
@@ -405,14 +405,16 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{7 * time.Second, late,
 				"etcd list failed, publish [a=1 b=1] with the error, wait 10s"},
 			rule{8 * time.Second, opened, "wait 4s"},
-			// The watch begins earlier, and delivers what the list has already.
+			// The watch begins before the list, and delivers a change that the
+			// list already has.
 			rule{9 * time.Second, answered(events(12, create("b", "0", 12))),
 				"etcd watch restored, publish [a=1 b=1], wait 30s"},
 		),
 		"a reconnect ends a pause": with(interrupted, rule{time.Second, back, "list"}),
 		"watches that break at once, and one that was steady": with(interrupted,
 			rule{1 * time.Second, ok, "list"},
-			// between, a restored etcd may have had another content
+			// Even the same content is published: between the two lists, a
+			// restored etcd may have had another one.
 			rule{1 * time.Second, read(list(10, kv("a", "1", 5))),
 				"publish [a=1], watch from 11, wait 4s"},
 			rule{6 * time.Second, failed(errNotOpened),

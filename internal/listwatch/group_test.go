@@ -323,8 +323,8 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 	})
 }
 
-// TestRequestsAtRest checks that etcd receives at most 60 requests a minute
-// while nothing changes (D14), and that each range is proven.
+// TestRequestsAtRest checks that, while nothing changes, each hundred ranges
+// share one proof every 30 s, and that no range is listed again (D14).
 func TestRequestsAtRest(t *testing.T) {
 	for _, tt := range []struct{ ranges, atLeast, atMost int }{
 		{100, 119, 121}, // a request every 30 s
@@ -368,7 +368,8 @@ func TestGroup_SharesTrouble(t *testing.T) {
 }
 
 // TestGroup_ReportsALoss loses the connection while watches are being opened,
-// one after another. All ranges report that, and go on once it is back.
+// one after another. All ranges report the loss, and go on once the connection
+// is back.
 func TestGroup_ReportsALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ranges = 4

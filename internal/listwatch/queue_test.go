@@ -20,7 +20,7 @@ type asking struct {
 	ranges   []*asked
 	requests int
 	most     int           // the ranges that etcd allows in a request
-	took     time.Duration // for the next answer
+	took     time.Duration // how long etcd takes for the next answer
 	splits   int           // requests in a row without a report to the ranges
 	broken   modelcheck.Verdict
 }
@@ -178,9 +178,9 @@ func (w *asking) settle() string {
 	return "the next request, or time passes"
 }
 
-// TestQueueWalk checks that a range is never refused for another's sake, that
-// no request is too large, too long or too early, and that every range has its
-// answer soon after the last fault.
+// TestQueueWalk checks that a range is never refused because of another range,
+// that no request is too large, too long or too early, and that every range has
+// its answer soon after the last fault.
 func TestQueueWalk(t *testing.T) {
 	var all []modelcheck.Event[asking]
 	add := func(name string, do func(w *asking) bool) {
@@ -268,7 +268,7 @@ func TestQueue_CountsRequests(t *testing.T) {
 	}
 }
 
-// The next request has longer after one that took long, or that etcd did not
+// A request has a longer timeout after one that took long, or that etcd did not
 // answer.
 func TestQueue_WaitsForWhatIsSlow(t *testing.T) {
 	w := startAsking(1)

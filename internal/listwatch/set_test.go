@@ -195,8 +195,8 @@ func TestSet_BoundsRemovedEntries(t *testing.T) {
 	}
 }
 
-// The set remembers at most maxBad malformed values as reported, and reports
-// more of them all the same.
+// The set remembers at most maxBad malformed values as reported, and still
+// reports every further value.
 func TestSet_BoundsReportedValues(t *testing.T) {
 	reported := []string{}
 	s := newSet(&reported)

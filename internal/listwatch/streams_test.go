@@ -75,8 +75,9 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 	})
 }
 
-// TestStreams_ReusesFewStreams checks that another stream is used after each
-// failure, unless the stream is young, and few streams altogether (D7, G30).
+// TestStreams_ReusesFewStreams checks that watches use another stream after
+// each failure, unless the stream is young. In all, they use few streams (D7,
+// G30).
 func TestStreams_ReusesFewStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := func(s *streams) string {

@@ -346,7 +346,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// prove answers a proof earlier than it is due, next to that of another range.
+// prove answers a proof before the proof is due, together with the proof of
+// another range.
 func (w *walked) prove() bool {
 	if w.do.call != callWait {
 		return false

@@ -93,10 +93,10 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 	return w
 }
 
-// A connection has its service config soon, even if etcd never answers: calls
-// end by the timeouts in the config. An etcd that answers comes first with its
-// live config. Once the registry and the connection are closed, no timer is
-// left (K10).
+// A connection gets its service config even if etcd never answers, so that
+// calls end by the timeouts in the config. It gets the config only after
+// silentGrace, so that an etcd which answers comes first with its live config.
+// Once the registry and the connection are closed, no timer is left (K10).
 func TestAStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cc := &slowConn{given: make(chan string, 4)}
@@ -149,7 +149,7 @@ func (v *valued) Route() model.Route {
 }
 
 // TestConn_DeliversTheLastChange makes changes while a connection handles the
-// first one. It gets only the last one, after a pause (D15).
+// first one. The connection gets only the last change, after a pause (D15).
 func TestConn_DeliversTheLastChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &Key{keys: &Keys{}}
@@ -301,7 +301,7 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	for top, want := range map[string]string{
 		serviceconfig.EtcdName:             "pending:0 empty:0 known:0 lost:0",
 		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given lost:2,given",
-		"":                                 "error known:1 lost:2", // that of a bare resolver
+		"":                                 "error known:1 lost:2", // a bare resolver
 	} {
 		s := newSide(t)
 		c := &conn{key: key, cc: s, opts: Options{

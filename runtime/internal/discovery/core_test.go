@@ -375,8 +375,8 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 // changes with the set of a new merger.
 func TestMerger_FollowsChanges(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	// many endpoints rarely share an address, and the ids of some are not in
-	// the order of their keys
+	// With 1,000 addresses, endpoints rarely share one. The ids of some
+	// endpoints are not in the order of their keys.
 	for _, addrs := range []int{1000, 9} {
 		var m merger
 

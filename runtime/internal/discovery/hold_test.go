@@ -180,8 +180,8 @@ func entriesOf(letters string) []*item {
 }
 
 // TestHoldKnowsAnInstanceByEachName has an instance with the entries a and b.
-// Entry b names the address x:1 for a while. The address is not held once b
-// names that of a.
+// Entry b names the address x:1 for a while. The address x:1 is not held once
+// entry b names a:1, the address of entry a.
 func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{

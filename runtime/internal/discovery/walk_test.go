@@ -18,7 +18,7 @@ import (
 )
 
 // walked is the core of a key, with the content of etcd and of the disk, and
-// with what the core has seen of that.
+// with what the core has seen of both.
 type walked struct {
 	now  time.Time
 	core *core
@@ -358,8 +358,8 @@ func (w *walked) pass(d time.Duration) bool {
 	}
 }
 
-// settle takes one step to rest, and names it: it passes the content of etcd to
-// the core, or lets time pass.
+// settle takes one step toward rest, and returns its name. The step passes the
+// content of etcd to the core, or lets time pass.
 func (w *walked) settle() string {
 	s := w.core.state
 	switch {

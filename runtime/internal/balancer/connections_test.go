@@ -18,8 +18,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// TestConnections_OnePerAddress changes the live config over 20 connected
-// instances, with calls before gRPC reports anything, and then an entry: no
+// TestConnections_OnePerAddress changes the live config of 20 connected
+// instances, and then an entry. Calls are made before gRPC reports anything. No
 // connection is made, and no call fails (P2, P6, P7, R8, S8).
 func TestConnections_OnePerAddress(t *testing.T) {
 	r := newRig(t)
@@ -87,9 +87,10 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 	}
 }
 
-// TestConnections_NewUnderParents has an endpoint leave and return at once.
-// Outlier detection forgets the SubConns of an endpoint that leaves, so a
-// connection that it is to eject must be made again.
+// TestConnections_NewUnderParents makes an endpoint leave and return at once.
+// Outlier detection forgets the SubConns of an endpoint that leaves, and can
+// then eject only a new connection. So under outlier detection the policy
+// connects again.
 func TestConnections_NewUnderParents(t *testing.T) {
 	for parent, want := range map[bool]int{false: 2, true: 3} {
 		r := newRig(t)
@@ -185,9 +186,9 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	}
 }
 
-// TestConnections_ManyRestarts registers a server that hangs again and again.
-// That does not make calls wait for it again, nor does it end a young attempt
-// to connect.
+// TestConnections_ManyRestarts registers a hanging server again and again.
+// Calls do not wait for the server again, and a young attempt to connect does
+// not end.
 func TestConnections_ManyRestarts(t *testing.T) {
 	r := newRig(t)
 	r.hangs["h:1"] = true

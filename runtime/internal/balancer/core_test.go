@@ -142,8 +142,8 @@ func (w *walked) happen(event int) bool {
 
 		p := w.core.plan
 
-		// the first call of a lane, or to an endpoint of a ring, connects, and
-		// calls wait for their zone
+		// A call may wait: the first call of a lane, and a call to an endpoint
+		// of a ring, start a connection, and calls wait for the client's zone.
 		lazy := walkedCalls[i].lane != "" && p.picksSome() || p.traits.Rings || p.base.awaitsZone()
 		at := slices.Index(p.conns, c.conn)
 		moved := at >= 0 && !w.mayServe(c.conn, i) // the endpoint moved into a lane, or out of one
@@ -554,7 +554,7 @@ var coreRules = []modelcheck.Rule[walked]{
 		Broken: func(w *walked) string {
 			for i, c := range w.picks() {
 				for _, conn := range w.core.plan.conns {
-					// whose calls wait for the instance of their key
+					// under ring_hash, calls wait for the instance of their key
 					if c.err != nil && w.mayServe(conn, i) && !w.core.plan.traits.Rings {
 						return fmt.Sprintf("%v gets the error %v, though %s is ready",
 							walkedCalls[i], c.err, conn.addr)

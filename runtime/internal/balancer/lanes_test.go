@@ -71,7 +71,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 		expect("a header that is no lane", byHeader(value), "e")
 	}
 
-	// one of them is the first member of the subset
+	// c or d is the first member of the subset
 	for down, up := range map[string]string{"c": "d", "d": "c"} {
 		update(``)
 		r.revive()

@@ -42,7 +42,7 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		}
 
 		r.updateState(tt.config, s)
-		ctx := lane("red") // which only one of the configs has
+		ctx := lane("red") // only one of the configs has this lane
 		r.expect(ctx, tt.name, tt.want)
 
 		if tt.want != "a" {
@@ -90,10 +90,10 @@ func TestLastResort_OfANewPolicy(t *testing.T) {
 	}
 }
 
-// Calls wait for endpoints that hang, and for those that take their places in a
-// subset, for one readyTimeout in all. Meanwhile none goes to what comes after
-// them: another zone, an endpoint without a share of the split, the base of a
-// lane, a drained endpoint.
+// Calls wait for one readyTimeout in all: for endpoints that hang, and for the
+// endpoints that replace them in a subset. Meanwhile, no call goes to an
+// endpoint of another zone, without a share of the split, in the base of a
+// lane, or drained.
 func TestLastResort_WhileOthersHang(t *testing.T) {
 	for _, config := range []string{
 		`"drain":["a"]`, `"preferZone":true`, `"split":[{"match":{"version":"v2"},"weight":1}]`,
@@ -130,8 +130,9 @@ func TestLastResort_UsesEjectedEndpoints(t *testing.T) {
 	}
 }
 
-// TestLastResort_FailedEjectedEndpoints lets the health check of an ejected
-// endpoint fail, which was the only one of its group. No call waits for it.
+// TestLastResort_FailedEjectedEndpoints ejects the only endpoint of a group,
+// and then makes the endpoint's health check fail. No call waits for the
+// endpoint.
 func TestLastResort_FailedEjectedEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.update(byVersion, "a v1", "b v2")

@@ -21,7 +21,7 @@ func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 	lanes := []string{"a v1 - s.A/M,N", "b v1 - s.A/M,N", "c v2 - s.A/M,New", "d v2 - s.A/M,New,N",
 		"e v3 - s.A/M,N"}
 
-	// with those below, more than methods.MaxTexts distinct lists
+	// together with the lists below, more than methods.MaxTexts distinct lists
 	branches := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"}
 	for n := range 12 {
 		branches = append(branches, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))

@@ -109,7 +109,8 @@ func pairOf(r *rig, a, b feature) (p pair) {
 		}
 	}
 
-	// b over a, and a policy is below
+	// The config of b is merged over that of a. If one of the two is a child
+	// policy, it is a.
 	merged, _ := serviceconfig.Merge(serviceconfig.Known, layers...)
 	_, merged, _ = strings.Cut(merged, `{"etcd":{`)
 	p.config = strings.TrimSuffix(merged, "}}]}")
@@ -173,7 +174,7 @@ func (p pair) allowed() (groups [2]string) {
 // most returns how many of n instances calls may reach. all reports whether
 // they must reach that many.
 func (p pair) most(n int) (most int, all bool) {
-	// a small part of a tenth of the calls may be none
+	// an instance with a small part of the tenth of the calls may get none
 	uneven := p.on["ring_hash_experimental"] && p.on["split"]
 	switch spreads := !p.on["affinity"] && !p.on["etcd_peak_ewma"] && !uneven; {
 	case p.named, p.on["pick_first"], p.on["affinity"] && p.on["ring_hash_experimental"]:
@@ -263,7 +264,9 @@ func TestAllPairs(t *testing.T) {
 				if len(etcd.DropUseless()) > 0 {
 					dropped++
 
-					// which prefers the zone, too; a is the policy
+					// The policy a does not support the option b. The config of
+					// zone_min_percent also prefers the zone, and this part has
+					// its effect.
 					p.on[b.name] = b.name == "zone_min_percent"
 				}
 

@@ -53,8 +53,8 @@ func TestPickFirst(t *testing.T) {
 }
 
 // TestPickFirst_ForgetsBackoffs ends the connection to the server in use after
-// another one is up again. No call waits for the backoff of the other's last
-// attempt.
+// the first server is up again. No call waits for the backoff after the last
+// attempt to connect to the first server.
 func TestPickFirst_ForgetsBackoffs(t *testing.T) {
 	r := newRig(t)
 	r.update(firstOne, "a", "b")

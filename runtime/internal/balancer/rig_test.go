@@ -178,8 +178,8 @@ func (r *rig) reachAll() {
 	r.settle()
 }
 
-// soonBy is like whereBy, but makes the call again once the connections that it
-// starts are ready.
+// soonBy makes a call as whereBy does. If the call waits, soonBy makes it again
+// once the connections that it started are ready.
 func (r *rig) soonBy(ctx context.Context, method string) string {
 	got := r.whereBy(ctx, method)
 	r.settle()

@@ -216,8 +216,8 @@ func TestRing_KeyedCallsWaitForTheirInstance(t *testing.T) {
 }
 
 // TestRing_ConnectsToWhatCallsReach makes calls with one key, and then some
-// without. They connect to one instance at a time. Calls do not wait for it
-// while another zone or an instance that has left can serve.
+// without. The calls connect to one instance at a time. They do not wait for
+// that instance while another zone or a departed instance can serve.
 func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 	r := newRig(t)
 	ctx := keyed("somebody")
@@ -228,8 +228,8 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 		what string
 		do   func()
 
-		// where a call goes, and another once the connections that the first
-		// starts are ready
+		// where a call goes, and where the next call goes once the connections
+		// that the first one starts are ready
 		first, later string
 
 		open string

@@ -212,8 +212,9 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	}
 }
 
-// TestNamed_CallsDoNotWaitForThePolicy makes calls while the policy handles
-// that 5,000 of 10,000 targets leave, and that the others are deselected (P10).
+// TestNamed_CallsDoNotWaitForThePolicy makes calls while the policy handles two
+// updates: 5,000 of 10,000 targets leave, and a new selector selects only one
+// of the others (P10).
 func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 	r := newRig(t)
 	r.client.TargetsOnly = true
@@ -254,7 +255,7 @@ func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 
 	r.policy.do(call) // the call is made with the policy's lock held
 	r.update("", fleet[:5000]...)
-	selects := *r.client // calls read the earlier one
+	selects := *r.client // a copy, because calls read the earlier client
 	selects.Selector = func(e *endpoint.Endpoint) bool { return e.Instance == "i0000" }
 	r.client = &selects
 	r.update("", fleet[:5000]...)

@@ -13,10 +13,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 )
 
-// Conversation asks etcd for all ranges of an etcd client, so that a fleet of
-// processes asks little. It has one request at a time for pages of all ranges,
-// one for proofs, and one stream for all watches. It is safe for concurrent
-// use.
+// Conversation makes the requests for all ranges of an etcd client, so that a
+// fleet of processes makes few requests. It has one request at a time for pages
+// of all ranges, one for proofs, and one stream for all watches. It is safe for
+// concurrent use.
 type Conversation struct {
 	client  Client
 	login   *login.Login
@@ -99,9 +99,9 @@ func (c *Conversation) leave(a *asker) {
 
 // ConnChanged reports that the connection to etcd is back or, if Down returns
 // an error, lost: the etcd client hides both. While the connection is lost,
-// every range has that error, and reads nothing. Once it is back, watched
-// ranges are proven, because etcd may have been replaced, and pauses before a
-// list end.
+// every range has that error, and reads nothing. Once it is back, pauses before
+// a list end, and watched ranges are proven, because etcd may have been
+// replaced.
 func (c *Conversation) ConnChanged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

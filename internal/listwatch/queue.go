@@ -15,8 +15,8 @@ const (
 	// operations in a transaction.
 	maxReads = 100
 
-	// The timeout of a request starts at firstTimeout. It is twice the time
-	// that etcd took for the last answer, if that is longer, and doubles
+	// The timeout of a request is firstTimeout or, if that is longer, twice the
+	// time that etcd took for the last answer. It doubles after a request
 	// without an answer, up to maxTimeout. So a slow etcd is rarely asked again
 	// before it has answered.
 	firstTimeout = 5 * time.Second
@@ -63,8 +63,9 @@ func (a *asker) forget() {
 	}
 }
 
-// apart reports whether the range needs a request of its own: etcd refused it
-// alone, the page is large, or it is one member's own view.
+// apart reports whether the range needs a request of its own: etcd refused the
+// range alone, the page is not the first and so may be large, or the page is
+// one member's own view.
 func (a *asker) apart() bool {
 	return a.alone || a.wish.page.revision != 0 || a.wish.page.local
 }
@@ -81,9 +82,9 @@ func (a ask) stale() bool {
 }
 
 // queue is the core of a client's requests of one kind: for pages or for
-// proofs. There is at most one request under way. The next one reads the
-// waiting ranges, at most limit of them, or one that must be apart. It does no
-// I/O and reads no clock.
+// proofs. There is at most one request under way. The next request reads at
+// most limit of the waiting ranges, or a single range that needs a request of
+// its own. queue does no I/O and reads no clock.
 //
 // etcd refuses a request as a whole if the user lacks the right to one of its
 // ranges. Each refused request halves limit, and each answered one doubles it.

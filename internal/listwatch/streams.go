@@ -26,9 +26,9 @@ const (
 // as an expired token lasts as long as the stream. After a failed watch, all
 // watches move to the next stream.
 //
-// The etcd client keeps a stream whose last watch was closed while it was
-// opened or resumed, until another watch on that stream is closed. A few names
-// are used in turn, so that no stream is kept for good.
+// If the last watch of a stream is closed while that watch is being opened or
+// resumed, the etcd client keeps the stream until another watch on it is
+// closed. A few names are used in turn, so that no stream is kept for good.
 //
 // Watches are opened one at a time. Opening one takes a round trip. Ranges
 // whose watches are not open yet are proven. If watches were opened

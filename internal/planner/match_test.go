@@ -50,8 +50,8 @@ func TestGroup_IsTheFirst(t *testing.T) {
 	}
 }
 
-// TestMatcher_ComparesOneMatch checks that a search compares one match, not
-// each, if a split has the most groups (S7).
+// TestMatcher_ComparesOneMatch checks that a search compares one match instead
+// of all, in a split with as many groups as allowed (S7).
 func TestMatcher_ComparesOneMatch(t *testing.T) {
 	matches := make([]map[string]string, 256)
 	for i := range matches {

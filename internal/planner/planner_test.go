@@ -256,9 +256,9 @@ func TestSelector(t *testing.T) {
 			"drain leaves no endpoint, so calls go to drained ones"},
 		{`{` + loose + `}`, "cd", "1: cd",
 			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},
-		// no selected endpoint is left in the base
+		// the drained endpoint is the only selected one in the base
 		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", noneUndrained},
-		// the percentage is of all endpoints in no lane
+		// the percentage counts all endpoints without a lane, selected or not
 		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},
 		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d",
 			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},

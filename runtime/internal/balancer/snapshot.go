@@ -228,9 +228,9 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		isFirst := v.plan.Live == 0 &&
 			(t.Class == planner.Away || len(v.plan.Fallback()) == 0)
 
-		// Calls may wait for any endpoint but a departed one. Calls of a method
-		// that some endpoints lack wait for an endpoint that is not live only
-		// if its tier is the first.
+		// Calls may wait for any endpoint but a departed one. With lacking set,
+		// calls wait for the fallback, or for drained endpoints, only if no
+		// other endpoints precede these.
 		mayWait := t.Class.IsLive() ||
 			t.Class != planner.Departed && (lacking == nil || isFirst)
 		if mayWait {

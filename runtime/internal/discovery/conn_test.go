@@ -138,7 +138,7 @@ func (c *slowConn) UpdateState(s resolver.State) error {
 	return nil
 }
 
-// valued routes to no instance, with a value.
+// valued is a router whose route has a value, but no instance.
 type valued struct {
 	Router
 	value string

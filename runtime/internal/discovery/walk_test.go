@@ -241,8 +241,8 @@ func (w *walked) sync() bool {
 	return w.take(w.core.onEntries(listwatch.Update[*Backend]{Snapshot: s}, w.now))
 }
 
-// list passes the content of etcd to the core, as a list does: it does not have
-// the last values of removed entries.
+// list passes the content of etcd to the core, as a list does: without the last
+// values of removed entries.
 func (w *walked) list() bool {
 	watched := w.removed
 

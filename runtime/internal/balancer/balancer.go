@@ -47,7 +47,7 @@ type policy struct {
 
 	core core
 
-	// the statistics of calls: the Stats of model.Client, unless they are nil
+	// the statistics of calls; those of model.Client if the client has any
 	memory *picking.Memory
 
 	in       *input      // the input of the last plan; without endpoints at first
@@ -200,8 +200,8 @@ func (p *policy) onState(
 	})
 }
 
-// wake sets the timer for the core's next selection to the time at, unless at
-// is zero.
+// wake sets the timer for the core's next selection. A zero time means that no
+// selection is due.
 func (p *policy) wake(at time.Time) {
 	if p.waking != nil {
 		p.waking.Stop()

@@ -109,12 +109,12 @@ func callAll(t *testing.T, client connectconnect.LibraryClient) {
 // callEach makes a call of each kind of method and returns the server that
 // answered the first call.
 func callEach(ctx context.Context, client connectconnect.LibraryClient) (server string, err error) {
-	borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err := client.Borrow(ctx, borrowing(""))
 	if err != nil {
 		return "", fmt.Errorf("Borrow: %w", err)
 	}
 
-	found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{Shelf: 3}))
+	found, err := client.Search(ctx, searching(3))
 	if err != nil {
 		return "", fmt.Errorf("Search: %w", err)
 	}
@@ -160,37 +160,20 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 // replying is a library whose methods the test provides.
 type replying struct {
 	connectconnect.UnimplementedLibraryHandler
-	borrow func(
-		context.Context,
-		*connectgo.Request[connect.BorrowRequest],
-	) (*connectgo.Response[connect.BorrowReply], error)
-	search func(
-		context.Context,
-		*connectgo.Request[connect.SearchRequest],
-		*connectgo.ServerStream[connect.Book],
-	) error
-	chat func(context.Context, *connectgo.BidiStream[connect.Book, connect.Book]) error
+	borrow func(context.Context, *borrowRequest) (*borrowResponse, error)
+	search func(context.Context, *searchRequest, *bookStream) error
+	chat   func(context.Context, *bookChat) error
 }
 
-func (r replying) Borrow(
-	ctx context.Context,
-	req *connectgo.Request[connect.BorrowRequest],
-) (*connectgo.Response[connect.BorrowReply], error) {
+func (r replying) Borrow(ctx context.Context, req *borrowRequest) (*borrowResponse, error) {
 	return r.borrow(ctx, req)
 }
 
-func (r replying) Search(
-	ctx context.Context,
-	req *connectgo.Request[connect.SearchRequest],
-	stream *connectgo.ServerStream[connect.Book],
-) error {
+func (r replying) Search(ctx context.Context, req *searchRequest, stream *bookStream) error {
 	return r.search(ctx, req, stream)
 }
 
-func (r replying) Chat(
-	ctx context.Context,
-	stream *connectgo.BidiStream[connect.Book, connect.Book],
-) error {
+func (r replying) Chat(ctx context.Context, stream *bookChat) error {
 	return r.chat(ctx, stream)
 }
 
@@ -216,8 +199,8 @@ func TestMetadata(t *testing.T) {
 
 	w.replying(replying{search: func(
 		_ context.Context,
-		req *connectgo.Request[connect.SearchRequest],
-		stream *connectgo.ServerStream[connect.Book],
+		req *searchRequest,
+		stream *bookStream,
 	) error {
 		if req.Msg.GetShelf() == 0 {
 			echo(req.Header(), stream.ResponseHeader())
@@ -247,7 +230,7 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	for _, fails := range []int32{0, 1} {
-		req := connectgo.NewRequest(&connect.SearchRequest{Shelf: fails})
+		req := searching(fails)
 		maps.Copy(req.Header(), asked)
 		found, err := client.Search(kit.Context(t), req)
 		kit.Must(t, err)
@@ -294,26 +277,16 @@ func TestEnds(t *testing.T) {
 		return ctx.Err()
 	}
 
-	var borrowing atomic.Int32
+	var arrived atomic.Int32
 	w.replying(replying{
-		borrow: func(
-			ctx context.Context,
-			_ *connectgo.Request[connect.BorrowRequest],
-		) (*connectgo.Response[connect.BorrowReply], error) {
-			borrowing.Add(1)
+		borrow: func(ctx context.Context, _ *borrowRequest) (*borrowResponse, error) {
+			arrived.Add(1)
 			return nil, wait(ctx)
 		},
-		search: func(
-			ctx context.Context,
-			_ *connectgo.Request[connect.SearchRequest],
-			stream *connectgo.ServerStream[connect.Book],
-		) error {
+		search: func(ctx context.Context, _ *searchRequest, stream *bookStream) error {
 			return errors.Join(stream.Send(&connect.Book{}), wait(ctx))
 		},
-		chat: func(
-			ctx context.Context,
-			stream *connectgo.BidiStream[connect.Book, connect.Book],
-		) error {
+		chat: func(ctx context.Context, stream *bookChat) error {
 			if _, err := stream.Receive(); err != nil {
 				return err
 			}
@@ -335,9 +308,8 @@ func TestEnds(t *testing.T) {
 
 	t.Run("deadline", func(t *testing.T) {
 		// the deadline may pass before the call reaches the server
-		for timeout := 100 * time.Millisecond; borrowing.Load() == 0; timeout *= 2 {
-			_, err := client.Borrow(kit.Bounded(t, timeout),
-				connectgo.NewRequest(&connect.BorrowRequest{}))
+		for timeout := 100 * time.Millisecond; arrived.Load() == 0; timeout *= 2 {
+			_, err := client.Borrow(kit.Bounded(t, timeout), borrowing(""))
 			wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 		}
 
@@ -346,7 +318,7 @@ func TestEnds(t *testing.T) {
 
 	t.Run("cancel", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(kit.Context(t))
-		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{}))
+		found, err := client.Search(ctx, searching(0))
 		kit.Must(t, err)
 
 		if !found.Receive() {
@@ -388,7 +360,7 @@ func TestOtherProtocols(t *testing.T) {
 		`grpc.UseCompressor("gzip")`:       connectgo.WithSendGzip(),
 	} {
 		client := w.client(connectetcd.WithClientOptions(opt))
-		_, err := client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
+		_, err := client.Borrow(kit.Context(t), borrowing(""))
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
 		chat := client.Chat(kit.Context(t))
 		_ = chat.Send(&connect.Book{})
@@ -448,7 +420,7 @@ func TestInterceptorsOfTheConnection(t *testing.T) {
 		t.Errorf("the interceptors saw %q, want %q", seen, want)
 	}
 
-	req := connectgo.NewRequest(&connect.BorrowRequest{})
+	req := borrowing("")
 	req.Header().Set("Refuse", "1")
 	_, err := client.Borrow(kit.Context(t), req)
 	wantCode(t, err, connectgo.CodePermissionDenied, "refused")
@@ -459,11 +431,7 @@ func TestInterceptorsOfTheConnection(t *testing.T) {
 func TestRegistryCloses(t *testing.T) {
 	w := newWorld(t)
 	w.replying(replying{
-		search: func(
-			ctx context.Context,
-			_ *connectgo.Request[connect.SearchRequest],
-			stream *connectgo.ServerStream[connect.Book],
-		) error {
+		search: func(ctx context.Context, _ *searchRequest, stream *bookStream) error {
 			large := &connect.Book{Content: make([]byte, 1<<20)}
 			for ctx.Err() == nil { // send faster than any client reads
 				if err := stream.Send(large); err != nil {
@@ -477,7 +445,7 @@ func TestRegistryCloses(t *testing.T) {
 	})
 
 	client := w.client()
-	unread, err := client.Search(kit.Context(t), connectgo.NewRequest(&connect.SearchRequest{}))
+	unread, err := client.Search(kit.Context(t), searching(0))
 	kit.Must(t, err)
 
 	if !unread.Receive() {
@@ -505,6 +473,6 @@ func TestRegistryCloses(t *testing.T) {
 		t.Error("the unread stream ended without an error, want one")
 	}
 
-	_, err = client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = client.Borrow(kit.Context(t), borrowing(""))
 	wantCode(t, err, connectgo.CodeCanceled, "closing")
 }

@@ -75,6 +75,30 @@ func (w *world) client(opts ...grpc.DialOption) connectconnect.LibraryClient {
 	return client
 }
 
+// The types of the library's methods.
+type (
+	borrowRequest  = connectgo.Request[connect.BorrowRequest]
+	borrowResponse = connectgo.Response[connect.BorrowReply]
+	searchRequest  = connectgo.Request[connect.SearchRequest]
+	bookStream     = connectgo.ServerStream[connect.Book]
+	bookChat       = connectgo.BidiStream[connect.Book, connect.Book]
+)
+
+// borrowing returns a request for a book.
+func borrowing(title string) *borrowRequest {
+	return connectgo.NewRequest(&connect.BorrowRequest{Title: title})
+}
+
+// lentBy returns the answer of a server to such a request.
+func lentBy(server string) *borrowResponse {
+	return connectgo.NewResponse(&connect.BorrowReply{Server: server})
+}
+
+// searching returns a request for the books of a shelf.
+func searching(shelf int32) *searchRequest {
+	return connectgo.NewRequest(&connect.SearchRequest{Shelf: shelf})
+}
+
 // h2c returns an HTTP server that speaks HTTP/2 without TLS.
 func h2c() *http.Server {
 	var protocols http.Protocols
@@ -89,6 +113,17 @@ type running struct {
 	*connectetcd.Server
 	addr string
 	stop func() error // drains the server and returns Serve's error
+}
+
+// dial returns an HTTP client that reaches this server, whatever etcd has.
+func (r *running) dial(t *testing.T) connectgo.HTTPClient {
+	t.Helper()
+
+	conn, err := grpc.NewClient(r.addr, kit.Insecure)
+	kit.Must(t, err)
+	t.Cleanup(func() { conn.Close() })
+
+	return connectetcd.NewHTTPClient(conn)
 }
 
 // serve starts a server of the services that register adds, and returns once
@@ -142,19 +177,12 @@ type library struct {
 	name string
 }
 
-func (l library) Borrow(
-	_ context.Context,
-	req *connectgo.Request[connect.BorrowRequest],
-) (*connectgo.Response[connect.BorrowReply], error) {
-	return connectgo.NewResponse(&connect.BorrowReply{Server: l.name}), nil
+func (l library) Borrow(_ context.Context, req *borrowRequest) (*borrowResponse, error) {
+	return lentBy(l.name), nil
 }
 
 // Search sends n books for the shelf number n.
-func (l library) Search(
-	_ context.Context,
-	req *connectgo.Request[connect.SearchRequest],
-	stream *connectgo.ServerStream[connect.Book],
-) error {
+func (l library) Search(_ context.Context, req *searchRequest, stream *bookStream) error {
 	for i := range req.Msg.GetShelf() {
 		if err := stream.Send(&connect.Book{Title: fmt.Sprint(l.name, i)}); err != nil {
 			return err
@@ -177,10 +205,7 @@ func (l library) Return(
 }
 
 // Chat sends back each book that it receives.
-func (l library) Chat(
-	_ context.Context,
-	stream *connectgo.BidiStream[connect.Book, connect.Book],
-) error {
+func (l library) Chat(_ context.Context, stream *bookChat) error {
 	for {
 		book, err := stream.Receive()
 		if errors.Is(err, io.EOF) {

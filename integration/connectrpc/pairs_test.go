@@ -10,7 +10,6 @@ import (
 	"time"
 
 	connectgo "connectrpc.com/connect"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
@@ -42,7 +41,7 @@ func TestAffinity(t *testing.T) {
 	search := func(ctx context.Context, shelf int32) string {
 		t.Helper()
 
-		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{Shelf: shelf}))
+		found, err := client.Search(ctx, searching(shelf))
 		kit.Must(t, err)
 
 		defer func() { kit.Must(t, found.Close()) }()
@@ -161,17 +160,11 @@ func TestLanes(t *testing.T) {
 	kit.Must(t, err)
 
 	w.replying(replying{
-		borrow: func(
-			ctx context.Context,
-			_ *connectgo.Request[connect.BorrowRequest],
-		) (*connectgo.Response[connect.BorrowReply], error) {
+		borrow: func(ctx context.Context, _ *borrowRequest) (*borrowResponse, error) {
 			hello, err := next.Hello(ctx, &connectsame.Request{})
-			return connectgo.NewResponse(&connect.BorrowReply{Server: hello.GetText()}), err
+			return lentBy(hello.GetText()), err
 		},
-		chat: func(
-			ctx context.Context,
-			stream *connectgo.BidiStream[connect.Book, connect.Book],
-		) error {
+		chat: func(ctx context.Context, stream *bookChat) error {
 			if _, err := stream.Receive(); err != nil {
 				return err
 			}
@@ -193,7 +186,7 @@ func TestLanes(t *testing.T) {
 			"none": "greeter ",
 		} {
 			ctx := runtime.WithLane(kit.Context(t), lane)
-			borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
+			borrowed, err := client.Borrow(ctx, borrowing(""))
 			kit.Must(t, err)
 			reply, err := byGRPC.Borrow(ctx, &connect.BorrowRequest{})
 			kit.Must(t, err)
@@ -210,8 +203,7 @@ func TestLanes(t *testing.T) {
 		}
 	}
 
-	_, err = client.Borrow(runtime.WithLane(kit.Context(t), "no lane"),
-		connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = client.Borrow(runtime.WithLane(kit.Context(t), "no lane"), borrowing(""))
 	wantCode(t, err, connectgo.CodeInvalidArgument, "is not a lane")
 }
 
@@ -223,10 +215,7 @@ type desk struct {
 	leads *leader.Leadership
 }
 
-func (d desk) Register(
-	ctx context.Context,
-	req *connectgo.Request[connect.BorrowRequest],
-) (*connectgo.Response[connect.BorrowReply], error) {
+func (d desk) Register(ctx context.Context, req *borrowRequest) (*borrowResponse, error) {
 	if err := connectetcd.CheckLeader(ctx, d.leads); err != nil {
 		return nil, err
 	}
@@ -257,12 +246,12 @@ func (d desk) Register(
 		return nil, errors.New("late")
 	}
 
-	return connectgo.NewResponse(&connect.BorrowReply{Server: d.name}), nil
+	return lentBy(d.name), nil
 }
 
 func (d desk) Follow(
 	ctx context.Context,
-	req *connectgo.Request[connect.BorrowRequest],
+	req *borrowRequest,
 	stream *connectgo.ServerStream[connect.BorrowReply],
 ) error {
 	if err := cmp.Or(d.leads.Check(ctx), connectetcd.CheckLeader(ctx, d.leads)); err != nil {
@@ -324,7 +313,7 @@ func TestLeader(t *testing.T) {
 		return nil, nil
 	})
 
-	_, err := handle(t.Context(), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err := handle(t.Context(), borrowing(""))
 	if err != nil || handled.Err() == nil {
 		t.Errorf("a handler has returned, error %v, but its call is still under way: the leader would wait for it", err)
 	}
@@ -334,7 +323,7 @@ func TestLeader(t *testing.T) {
 	kit.Must(t, err)
 
 	register := func(ctx context.Context) (string, error) {
-		reply, err := client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
+		reply, err := client.Register(ctx, borrowing(""))
 		if err != nil {
 			return "", err
 		}
@@ -342,10 +331,7 @@ func TestLeader(t *testing.T) {
 		return reply.Msg.GetServer(), nil
 	}
 
-	follow := func(
-		client connectconnect.DeskClient,
-		req *connectgo.Request[connect.BorrowRequest],
-	) (string, error) {
+	follow := func(client connectconnect.DeskClient, req *borrowRequest) (string, error) {
 		stream, err := client.Follow(kit.Context(t), req)
 		kit.Must(t, err)
 		stream.Receive()
@@ -359,7 +345,7 @@ func TestLeader(t *testing.T) {
 			t.Errorf("Register: answered by %q, error %v, want the leader a", got, err)
 		}
 
-		got, err := follow(client, connectgo.NewRequest(&connect.BorrowRequest{}))
+		got, err := follow(client, borrowing(""))
 		if err != nil || got != "a" {
 			t.Errorf("Follow: answered by %q, error %v, want the leader a", got, err)
 		}
@@ -370,14 +356,8 @@ func TestLeader(t *testing.T) {
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
 
-	conn, err := grpc.NewClient(b.addr, kit.Insecure)
-	kit.Must(t, err)
-
-	defer conn.Close()
-
-	direct := connectconnect.NewDeskClient(connectetcd.NewHTTPClient(conn), "http://any",
-		connectgo.WithGRPC())
-	req := connectgo.NewRequest(&connect.BorrowRequest{})
+	direct := connectconnect.NewDeskClient(b.dial(t), "http://any", connectgo.WithGRPC())
+	req := borrowing("")
 	req.Header().Set(leader.TokenHeader, "1")
 	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
@@ -394,20 +374,18 @@ func TestLeader(t *testing.T) {
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
 
-	_, err = client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{Title: "resign"}))
+	_, err = client.Register(ctx, borrowing("resign"))
 	kit.Must(t, err)
 
 	if got, err := register(ctx); err != nil || got != "b" {
 		t.Errorf("Register after a has resigned: answered by %q, error %v, want b", got, err)
 	}
 
-	stream, err := client.Follow(ctx,
-		connectgo.NewRequest(&connect.BorrowRequest{Title: "to the end"}))
+	stream, err := client.Follow(ctx, borrowing("to the end"))
 	kit.Must(t, err)
 	stream.Receive()
 
-	_, err = client.Register(ctx,
-		connectgo.NewRequest(&connect.BorrowRequest{Title: "resign at once"}))
+	_, err = client.Register(ctx, borrowing("resign at once"))
 	wantCode(t, err, connectgo.CodeUnavailable, "no longer leads")
 	stream.Receive()
 	wantCode(t, stream.Err(), connectgo.CodeUnavailable, "no longer leads")

@@ -55,18 +55,15 @@ func TestDrain(t *testing.T) {
 	w := newWorld(t)
 	arrived := make(chan struct{})
 	let := make(chan struct{})
-	borrow := func(
-		_ context.Context,
-		req *connectgo.Request[connect.BorrowRequest],
-	) (*connectgo.Response[connect.BorrowReply], error) {
+	borrow := func(_ context.Context, req *borrowRequest) (*borrowResponse, error) {
 		if req.Msg.GetTitle() == "late" {
-			return connectgo.NewResponse(&connect.BorrowReply{}), nil
+			return lentBy(""), nil
 		}
 
 		close(arrived)
 		<-let
 
-		return connectgo.NewResponse(&connect.BorrowReply{Server: "finished"}), nil
+		return lentBy("finished"), nil
 	}
 
 	const delay = 300 * time.Millisecond
@@ -86,18 +83,11 @@ func TestDrain(t *testing.T) {
 	}
 
 	// behind is a caller that has not seen the withdrawal.
-	conn, err := grpc.NewClient(s.addr, kit.Insecure)
-	kit.Must(t, err)
-
-	defer conn.Close()
-
-	behind := connectconnect.NewLibraryClient(connectetcd.NewHTTPClient(conn), "http://any",
-		connectgo.WithGRPC())
+	behind := connectconnect.NewLibraryClient(s.dial(t), "http://any", connectgo.WithGRPC())
 
 	finished := make(chan error, 1)
 	go func() {
-		borrowed, err := w.client().Borrow(kit.Context(t),
-			connectgo.NewRequest(&connect.BorrowRequest{}))
+		borrowed, err := w.client().Borrow(kit.Context(t), borrowing(""))
 		if err == nil && borrowed.Msg.GetServer() != "finished" {
 			err = fmt.Errorf("Borrow answered %q, want \"finished\"", borrowed.Msg.GetServer())
 		}
@@ -112,8 +102,8 @@ func TestDrain(t *testing.T) {
 	go func() { stopped <- s.stop() }()
 	kit.Eventually(t, "the entry is withdrawn", func() bool { return len(w.entries()) == 0 })
 
-	late := connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})
-	_, err = behind.Borrow(kit.Context(t), late)
+	late := borrowing("late")
+	_, err := behind.Borrow(kit.Context(t), late)
 	if err != nil && time.Since(began) < delay {
 		t.Errorf("a call within the drain delay: %v, want success", err)
 	}
@@ -176,7 +166,7 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 	let := make(chan struct{})
 	defer close(let)
 
-	hang := func(context.Context, *connectgo.BidiStream[connect.Book, connect.Book]) error {
+	hang := func(context.Context, *bookChat) error {
 		close(arrived)
 		<-let
 
@@ -235,16 +225,14 @@ func TestOtherRoutes(t *testing.T) {
 	}
 
 	direct := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr)
-	borrowed, err := direct.Borrow(kit.Context(t),
-		connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err := direct.Borrow(kit.Context(t), borrowing(""))
 	kit.Must(t, err)
 
 	if borrowed.Msg.GetServer() != "a" {
 		t.Errorf("Borrow over the Connect protocol: %v, want an answer of a", borrowed.Msg)
 	}
 
-	borrowed, err = w.client().Borrow(kit.Context(t),
-		connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err = w.client().Borrow(kit.Context(t), borrowing(""))
 	kit.Must(t, err)
 
 	if borrowed.Header().Get("Middleware") != "yes" {
@@ -382,13 +370,7 @@ func TestHealth(t *testing.T) {
 				return len(w.entries()) == 1
 			})
 
-			conn, err := grpc.NewClient(s.addr, kit.Insecure)
-			kit.Must(t, err)
-
-			defer conn.Close()
-
-			health := grpchealth.NewClient(connectetcd.NewHTTPClient(conn), "http://any",
-				connectgo.WithGRPC())
+			health := grpchealth.NewClient(s.dial(t), "http://any", connectgo.WithGRPC())
 			resp, err := health.Check(kit.Context(t),
 				&grpchealth.CheckRequest{Service: connectconnect.LibraryName})
 			kit.Must(t, err)
@@ -551,8 +533,8 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 	shared := connectgo.NewError(connectgo.CodeNotFound, errors.New("shared"))
 	w.replying(replying{borrow: func(
 		_ context.Context,
-		req *connectgo.Request[connect.BorrowRequest],
-	) (*connectgo.Response[connect.BorrowReply], error) {
+		req *borrowRequest,
+	) (*borrowResponse, error) {
 		if req.Msg.GetTitle() == "deadline" {
 			return nil, context.DeadlineExceeded
 		}
@@ -565,7 +547,7 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 	ended := make(chan error, 4)
 	for range cap(ended) { // the race detector finds a modification
 		go func() {
-			_, err := client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
+			_, err := client.Borrow(kit.Context(t), borrowing(""))
 			ended <- err
 		}()
 	}
@@ -574,7 +556,6 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 		wantCode(t, <-ended, connectgo.CodeNotFound, "shared")
 	}
 
-	_, err := client.Borrow(kit.Context(t),
-		connectgo.NewRequest(&connect.BorrowRequest{Title: "deadline"}))
+	_, err := client.Borrow(kit.Context(t), borrowing("deadline"))
 	wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 }

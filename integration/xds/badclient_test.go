@@ -82,7 +82,7 @@ func TestBadClients(t *testing.T) {
 		w.addEntry(fmt.Sprint("b", i), `"grpc_methods":"acme.Echo/Say"`)
 	}
 
-	eventually(t, good, calls(20), "calls of the good client reach the new servers",
+	w.eventually(good, calls(20), "calls of the good client reach the new servers",
 		only("a", "b0", "b1", "b2", "c"))
 
 	told := 0

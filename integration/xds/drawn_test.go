@@ -44,8 +44,7 @@ func TestDrawn(t *testing.T) {
 			`"grpc_methods":"/;a/;;b//c,`+strings.Repeat("a/b;", 1000)+`"`),
 		"mapped": strings.Replace(fmt.Sprintf(good, 7, ""), "127.0.0.7", "[::ffff:127.0.0.7]", 1),
 	} {
-		_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/"+name, value)
-		kit.Must(t, err)
+		w.putValue(name, value)
 	}
 
 	var drawn []*runtime.ServiceDesc

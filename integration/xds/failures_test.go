@@ -96,7 +96,7 @@ func TestNoCallFails(t *testing.T) {
 
 			// Of new clients, only those of grpc-go try the second bridge.
 			if language.name == "go" {
-				eventually(t, language.dial(w, ""), calls(40),
+				w.eventually(language.dial(w, ""), calls(40),
 					"the endpoints of the second bridge", only("a", "b"))
 			}
 		})
@@ -153,7 +153,7 @@ func (w *world) acked() (versions string, all bool) {
 func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by map[string]int) {
 	w.t.Helper()
 
-	eventually(w.t, c, o, "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
+	w.eventually(c, o, "calls answered", answered)
 
 	var happened atomic.Bool
 
@@ -209,7 +209,7 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	w.add("b")
 	w.set(policy(`"drain":["b"]`))
 	c := w.goClient("")
-	eventually(t, c, calls(20), "b drained", only("a"))
+	w.eventually(c, calls(20), "b drained", only("a"))
 
 	names := make([]string, 5050)
 	for i := range names {
@@ -225,9 +225,9 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	})
 
 	w.add("c")
-	eventually(t, c, calls(20), "c known and b drained", only("a", "c"))
+	w.eventually(c, calls(20), "c known and b drained", only("a", "c"))
 	w.restart()
-	eventually(t, c, calls(20), "the policy of the description", only("a", "b", "c"))
+	w.eventually(c, calls(20), "the policy of the description", only("a", "b", "c"))
 
 	_, err := xds.NewServer(w.registry,
 		[]*runtime.ServiceDesc{{Key: "a", Authority: "a", ServiceConfig: large}})
@@ -255,7 +255,7 @@ func TestManyLanes(t *testing.T) {
 	o := calls(5)
 	o.Wait = true
 	o.Timeout = int(time.Minute / time.Millisecond) // grpc-go takes some seconds
-	eventually(t, w.goClient(""), o, "the base", only("a"))
+	w.eventually(w.goClient(""), o, "the base", only("a"))
 }
 
 // While the bridge is down, an instance in a new lane joins, so that clients
@@ -272,11 +272,11 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	w.add("leader", runtime.WithVersion("v1"))
 
 	// the other servers start when there is a leader
-	eventually(t, c, led, "the leader", only("leader"))
+	w.eventually(c, led, "the leader", only("leader"))
 	w.add("beta", runtime.WithVersion("v2"))
 	w.addEntry("base", `"grpc_methods":"acme.Echo/Lead,Say"`)
-	eventually(t, c, calls(20), "the base", only("leader", "base"))
-	eventually(t, c, beta, "the strict lane", only("beta"))
+	w.eventually(c, calls(20), "the base", only("leader", "base"))
+	w.eventually(c, beta, "the strict lane", only("beta"))
 	var restarted atomic.Bool
 	var calling sync.WaitGroup
 	calling.Go(func() {
@@ -289,9 +289,7 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 
 	by := w.noFailure(c, led, 500, func() {
 		w.bridges[0].stop()
-		_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/pr-1",
-			`{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
-		kit.Must(t, err)
+		w.put(&instance{name: "pr-1", addr: "127.9.9.1:1"}, `"lane":"pr-1"`)
 		w.restart()
 		w.acknowledged()
 	})
@@ -310,7 +308,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	w := newWorld(t, "")
 	w.addEntry("a", `"grpc_methods":"acme.Echo/Say"`)
 	c := w.goClient("")
-	eventually(t, c, calls(20), "a", only("a"))
+	w.eventually(c, calls(20), "a", only("a"))
 
 	w.bridges[0].stop()
 	kit.Must(t, w.registry.Remove(kit.Context(t), w.desc.Key, "a"))
@@ -327,7 +325,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 		t.Errorf("calls after the restart: %+v, want all answered by a", o)
 	}
 
-	eventually(t, c, calls(1), "the client drops the endpoints", func(o outcome) bool {
+	w.eventually(c, calls(1), "the client drops the endpoints", func(o outcome) bool {
 		return len(o.Errors) > 0
 	})
 }
@@ -344,8 +342,8 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	dir := t.TempDir()
 	w.restart(runtime.WithSnapshotDir(dir))
 	c := w.goClient("")
-	eventually(t, c, calls(20), "the instance that is not drained", only("leader"))
-	eventually(t, c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
+	w.eventually(c, calls(20), "the instance that is not drained", only("leader"))
+	w.eventually(c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
 
 	kit.Eventually(t, "there is a snapshot", func() bool {
 		files, err := os.ReadDir(dir)
@@ -357,8 +355,8 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	defer etcd.Members()[0].Restore()
 
 	w.restart(runtime.WithSnapshotDir(dir))
-	eventually(t, w.goClient(""), calls(20), "a new client's calls are answered",
-		func(o outcome) bool { return len(o.Errors) == 0 })
+	w.eventually(w.goClient(""), calls(20), "a new client's calls are answered",
+		answered)
 	kit.Eventually(t, "the client reconnects to the bridge", func() bool {
 		return len(w.bridges[0].Status().Clients) > 1
 	})

@@ -31,8 +31,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 		if i == 10 {
 			want = "z"
 			entry := fmt.Sprintf(`{"id":"z","name":"echo","version":"v1","metadata":{"env":"prod"},"endpoints":["grpc://%s"]}`, a.addr)
-			_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/z", entry)
-			kit.Must(t, err)
+			w.putValue("z", entry)
 		}
 
 		changed := make(chan struct{}, 100)

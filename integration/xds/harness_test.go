@@ -167,8 +167,14 @@ func (w *world) addEntry(name, metadata string) *instance {
 func (w *world) put(i *instance, metadata string) {
 	w.t.Helper()
 
-	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, i.addr, metadata)
-	_, err := etcd.Admin().Put(kit.Context(w.t), w.namespace+w.desc.Key+"/"+i.name, value)
+	w.putValue(i.name, fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, i.addr, metadata))
+}
+
+// putValue puts an entry with any value.
+func (w *world) putValue(name, value string) {
+	w.t.Helper()
+
+	_, err := etcd.Admin().Put(kit.Context(w.t), w.namespace+w.desc.Key+"/"+name, value)
 	kit.Must(w.t, err)
 }
 
@@ -397,8 +403,8 @@ func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
 
 // eventually repeats an order until ok returns true for the outcome, and
 // returns that outcome.
-func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) bool) outcome {
-	t.Helper()
+func (w *world) eventually(c caller, o order, what string, ok func(outcome) bool) outcome {
+	w.t.Helper()
 
 	var last outcome
 
@@ -410,7 +416,7 @@ func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) b
 		}
 	}
 
-	t.Fatalf("timeout, want: %s; the last calls: %+v", what, last)
+	w.t.Fatalf("timeout, want: %s; the last calls: %+v", what, last)
 
 	return last
 }
@@ -421,11 +427,21 @@ func only(names ...string) func(outcome) bool {
 	slices.Sort(names)
 
 	return func(o outcome) bool {
-		return len(o.Errors) == 0 && slices.Equal(slices.Sorted(maps.Keys(o.By)), names)
+		return answered(o) && slices.Equal(slices.Sorted(maps.Keys(o.By)), names)
 	}
 }
 
 // one reports whether one instance answered all calls.
 func one(o outcome) bool {
-	return len(o.By) == 1 && len(o.Errors) == 0
+	return len(o.By) == 1 && answered(o)
+}
+
+// answered reports whether no call failed.
+func answered(o outcome) bool {
+	return len(o.Errors) == 0
+}
+
+// unanswered reports whether every call failed.
+func unanswered(o outcome) bool {
+	return len(o.By) == 0
 }

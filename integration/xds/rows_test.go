@@ -67,9 +67,9 @@ var rows = []struct {
 		w.add("a")
 		w.add("b")
 		c := dial("")
-		eventually(w.t, c, calls(20), "both", only("a", "b"))
+		w.eventually(c, calls(20), "both", only("a", "b"))
 		w.add("c", runtime.WithZoneTag("z")) // in a zone, unlike the client
-		eventually(w.t, c, calls(30), "all three", only("a", "b", "c"))
+		w.eventually(c, calls(30), "all three", only("a", "b", "c"))
 		w.share(c.call(calls(300)), map[string]float64{"a": 33.3, "b": 33.3, "c": 33.3}, 2)
 	}},
 	{"weights", func(w *world, dial dialer) {
@@ -77,7 +77,7 @@ var rows = []struct {
 		w.add("b")
 		w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 		c := dial("")
-		eventually(w.t, c, calls(40), "both", only("a", "b"))
+		w.eventually(c, calls(40), "both", only("a", "b"))
 
 		// 5 points are five standard deviations
 		w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 5)
@@ -88,19 +88,19 @@ var rows = []struct {
 		w.add("c", runtime.WithVersion("v3")) // in neither group of the split
 		w.set(policy(halves))
 		c := dial("")
-		eventually(w.t, c, calls(100), "two groups", only("a", "b"))
+		w.eventually(c, calls(100), "two groups", only("a", "b"))
 		w.share(c.call(calls(2000)), map[string]float64{"a": 90, "b": 10}, 3)
 		w.set(policy(strings.NewReplacer("90", "0", "10", "1").Replace(halves)))
-		eventually(w.t, c, calls(50), "all to b", only("b"))
+		w.eventually(c, calls(50), "all to b", only("b"))
 	}},
 	{"dead group", func(w *world, dial dialer) {
 		w.add("a", runtime.WithVersion("v1"))
 		b := w.add("b", runtime.WithVersion("v2"))
 		w.set(policy(strings.NewReplacer("90", "50", "10", "50").Replace(halves)))
 		c := dial("")
-		eventually(w.t, c, calls(40), "both groups", only("a", "b"))
+		w.eventually(c, calls(40), "both groups", only("a", "b"))
 		b.kill()
-		eventually(w.t, c, calls(1), "a, after b was killed", func(o outcome) bool {
+		w.eventually(c, calls(1), "a, after b was killed", func(o outcome) bool {
 			return o.By["a"] == 1
 		})
 
@@ -118,11 +118,11 @@ var rows = []struct {
 		w.add("a")
 		w.add("b")
 		c := dial("")
-		eventually(w.t, c, calls(20), "both", only("a", "b"))
+		w.eventually(c, calls(20), "both", only("a", "b"))
 		w.set(policy(`"drain":["b"]`))
-		eventually(w.t, c, calls(20), "b drained", only("a"))
+		w.eventually(c, calls(20), "b drained", only("a"))
 		w.set(policy(`"drain":["a","b"]`))
-		eventually(w.t, c, calls(20), "no drain, as it would leave no instance", only("a", "b"))
+		w.eventually(c, calls(20), "no drain, as it would leave no instance", only("a", "b"))
 	}},
 	// While all instances leave, they get the calls.
 	{"leaving", func(w *world, dial dialer) {
@@ -130,9 +130,9 @@ var rows = []struct {
 		c := dial("")
 		w.noFailure(c, calls(200), 800, func() { w.put(a, `"grpc_leaving":"true"`) })
 		b := w.add("b")
-		eventually(w.t, c, calls(20), "the successor", only("b"))
+		w.eventually(c, calls(20), "the successor", only("b"))
 		w.noFailure(c, calls(200), 800, b.stop)
-		eventually(w.t, c, calls(20), "the one that leaves later", only("a"))
+		w.eventually(c, calls(20), "the one that leaves later", only("a"))
 	}},
 	{"zone", func(w *world, dial dialer) {
 		a := w.add("a", runtime.WithZoneTag("z1"))
@@ -141,11 +141,11 @@ var rows = []struct {
 		one := dial("z1")
 		two := dial("z2")
 		none := dial("")
-		eventually(w.t, one, calls(20), "its zone", only("a"))
-		eventually(w.t, two, calls(20), "its zone", only("b"))
-		eventually(w.t, none, calls(20), "both", only("a", "b"))
+		w.eventually(one, calls(20), "its zone", only("a"))
+		w.eventually(two, calls(20), "its zone", only("b"))
+		w.eventually(none, calls(20), "both", only("a", "b"))
 		a.stop()
-		eventually(w.t, one, calls(20), "the other zone", only("b"))
+		w.eventually(one, calls(20), "the other zone", only("b"))
 	}},
 	{"affinity", func(w *world, dial dialer) {
 		for range 4 { // rings of xDS clients hash addresses, rings of the runtime instance ids
@@ -166,8 +166,8 @@ var rows = []struct {
 			return slices.Collect(maps.Keys(o.By))[0]
 		}
 
-		eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
-		eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
+		w.eventually(native, calls(5).with("etcd-affinity", "x"), "the ring", one)
+		w.eventually(c, calls(1), "answered", answered)
 
 		if len(w.bridges[0].Status().Clients) == 1 &&
 			strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
@@ -176,7 +176,7 @@ var rows = []struct {
 			return
 		}
 
-		eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
+		w.eventually(c, calls(5).with("etcd-affinity", "x"), "the ring", one)
 
 		same := 0
 		for n := range keys {
@@ -197,19 +197,19 @@ var rows = []struct {
 		w.add("bad")
 		w.set(policy(`"childPolicy":[{"least_request_experimental":{"choiceCount":10}}]`))
 		c := dial("")
-		eventually(w.t, c, calls(40), "both", only("a", "bad"))
+		w.eventually(c, calls(40), "both", only("a", "bad"))
 
 		if _, golang := c.(*goCaller); golang {
 			o := calls(100).to("/acme.Echo/Stuck")
 			o.At = 10
 			o.Timeout = 500
-			eventually(w.t, c, o, "most calls answered by a", func(o outcome) bool {
+			w.eventually(c, o, "most calls answered by a", func(o outcome) bool {
 				return o.By["a"] > 75
 			})
 		}
 
 		w.set(policy(`"childPolicy":[{"etcd_peak_ewma":{}}]`))
-		eventually(w.t, c, calls(40), "both", only("a", "bad"))
+		w.eventually(c, calls(40), "both", only("a", "bad"))
 	}},
 	{"pick first", func(w *world, dial dialer) {
 		by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
@@ -218,23 +218,23 @@ var rows = []struct {
 
 		_, golang := c.(*goCaller)
 		if !golang { // grpc-js and Python use round robin instead
-			eventually(w.t, c, calls(40), "both", only("a", "b"))
+			w.eventually(c, calls(40), "both", only("a", "b"))
 			return
 		}
 
-		for name := range eventually(w.t, c, calls(40), "one instance", one).By {
+		for name := range w.eventually(c, calls(40), "one instance", one).By {
 			by[name].kill()
 		}
 
-		eventually(w.t, c, calls(1), "the other instance", one)
+		w.eventually(c, calls(1), "the other instance", one)
 	}},
 	{"timeout", func(w *world, dial dialer) {
 		w.add("a")
 		w.set(`{"methodConfig":[{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"0.2s"}]}`)
 		c := dial("")
-		eventually(w.t, c, calls(1), "the service", only("a"))
+		w.eventually(c, calls(1), "the service", only("a"))
 
-		o := eventually(w.t, c, calls(1).to("/acme.Echo/Slow"), "the timeout",
+		o := w.eventually(c, calls(1).to("/acme.Echo/Slow"), "the timeout",
 			func(o outcome) bool { return o.Most < 5000 })
 		if len(o.Errors) != 1 {
 			w.t.Errorf("a call of a method with a timeout of 0.2 s: %+v, want 1 error", o)
@@ -244,31 +244,31 @@ var rows = []struct {
 		w.add("a")
 		w.set(`{"methodConfig":[{"name":[{"service":"acme.Echo"}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s","maxBackoff":"0.1s",
 			"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)
-		eventually(w.t, dial(""), calls(10).to("/acme.Echo/Flaky"), "retried", only("a"))
+		w.eventually(dial(""), calls(10).to("/acme.Echo/Flaky"), "retried", only("a"))
 	}},
 	{"lanes", func(w *world, dial dialer) {
 		w.add("a")
 		b := w.add("b", runtime.WithMetadata("lane", "blue"))
 		w.set(policy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-tenant"`))
 		c := dial("")
-		eventually(w.t, c, calls(20), "the base", only("a"))
+		w.eventually(c, calls(20), "the base", only("a"))
 		blue := calls(20).with("etcd-lane", "blue")
-		eventually(w.t, c, blue, "the lane", only("b"))
-		eventually(w.t, c, calls(20).with("x-tenant", "blue"), "the lane by a header", only("b"))
-		eventually(w.t, c, calls(20).with("etcd-lane", "none"), "a lane that is not there",
+		w.eventually(c, blue, "the lane", only("b"))
+		w.eventually(c, calls(20).with("x-tenant", "blue"), "the lane by a header", only("b"))
+		w.eventually(c, calls(20).with("etcd-lane", "none"), "a lane that is not there",
 			only("a"))
-		eventually(w.t, c, calls(5).with("etcd-lane", "red"), "a strict lane without instances",
-			func(o outcome) bool { return len(o.By) == 0 })
+		w.eventually(c, calls(5).with("etcd-lane", "red"), "a strict lane without instances",
+			unanswered)
 		b.kill()
-		eventually(w.t, c, blue, "the base instead of a dead lane", only("a"))
+		w.eventually(c, blue, "the base instead of a dead lane", only("a"))
 		w.set(policy(`"route":[{"label":"lane","strict":true}],"laneHeader":"x-tenant"`))
 
 		for header, name := range map[string]string{"etcd-lane": "green", "x-tenant": "green.1"} {
-			eventually(w.t, c, calls(5).with(header, name), "a strict label that no instance has",
-				func(o outcome) bool { return len(o.By) == 0 })
+			w.eventually(c, calls(5).with(header, name), "a strict label that no instance has",
+				unanswered)
 		}
 
-		eventually(w.t, c, calls(5).with("x-tenant", "no lane"),
+		w.eventually(c, calls(5).with("x-tenant", "no lane"),
 			"the base for a header with an unknown lane", only("a"))
 	}},
 	{"leader", func(w *world, dial dialer) {
@@ -277,14 +277,14 @@ var rows = []struct {
 		a := w.add("a")
 		w.add("b")
 		c := dial("")
-		eventually(w.t, c, calls(20), "both", only("a", "b"))
+		w.eventually(c, calls(20), "both", only("a", "b"))
 		led := calls(10).to("/acme.Echo/Lead")
 		led.Wait = true // without Wait, calls fail while nobody leads
 
-		o := eventually(w.t, c, led, "one", one)
+		o := w.eventually(c, led, "one", one)
 		if o.By["a"] > 0 {
 			a.stop()
-			eventually(w.t, c, led, "the next leader", only("b"))
+			w.eventually(c, led, "the next leader", only("b"))
 		}
 	}},
 	{"subset", func(w *world, dial dialer) {
@@ -296,8 +296,8 @@ var rows = []struct {
 
 		union := map[string]bool{}
 		for range 5 {
-			o := eventually(w.t, dial(""), calls(20), "two", func(o outcome) bool {
-				return len(o.By) == 2 && len(o.Errors) == 0
+			o := w.eventually(dial(""), calls(20), "two", func(o outcome) bool {
+				return len(o.By) == 2 && answered(o)
 			})
 			for name := range o.By {
 				union[name] = true
@@ -314,7 +314,7 @@ var rows = []struct {
 		w.add("bad")
 		w.set(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.2s","baseEjectionTime":"30s","maxEjectionPercent":50,
 			"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":2,"requestVolume":5},"childPolicy":[{"round_robin":{}}]}}]}`)
-		eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the failing instance left out",
+		w.eventually(dial(""), calls(40).to("/acme.Echo/Fail"), "the failing instance left out",
 			only("a", "b"))
 	}},
 	// A client may make more calls at a time than 1,024, the default limit of
@@ -322,7 +322,7 @@ var rows = []struct {
 	{"many at a time", func(w *world, dial dialer) {
 		w.add("a")
 		c := dial("")
-		eventually(w.t, c, calls(1), "the service", only("a"))
+		w.eventually(c, calls(1), "the service", only("a"))
 		o := calls(1100).to("/acme.Echo/Slow")
 		o.At = 1100
 		o.Timeout = 3000

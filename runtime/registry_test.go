@@ -15,7 +15,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver/manual"
 )
 
@@ -33,7 +32,6 @@ func away(t *testing.T) *clientv3.Client {
 // uses returns a function for each way to use a registry.
 func uses(r *Registry) map[string]func(context.Context) error {
 	desc := &ServiceDesc{Name: "a.B", Key: "a/b"}
-	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
 	return map[string]func(context.Context) error{
 		"NewClient": func(context.Context) error {
 			_, err := r.NewClient(desc, plaintext)
@@ -217,32 +215,29 @@ func TestBadDescriptions(t *testing.T) {
 	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)), nil)
 	defer r.Close(t.Context())
 
-	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
 	for want, desc := range map[string]*ServiceDesc{
 		"is nil":        nil,
-		"is empty":      {Name: "a.B"},
-		"slash":         {Name: "a.B", Key: "a/"},
-		"_grpc_config":  {Name: "a.B", Key: "_grpc_config/a"},
-		"set Authority": {Name: "a.B", Key: "käse"},
-		"character '@'": {Name: "a.B", Key: "a", Authority: "user@host"},
-		"negative":      {Name: "a.B", Key: "a", LeaseTTL: -time.Second},
-		"no address":    {Name: "a.B", Key: "a", Layout: JSONLayout(JSONFields{Version: "v"})},
+		"is empty":      {},
+		"slash":         {Key: "a/"},
+		"_grpc_config":  {Key: "_grpc_config/a"},
+		"set Authority": {Key: "käse"},
+		"character '@'": {Key: "a", Authority: "user@host"},
+		"negative":      {Key: "a", LeaseTTL: -time.Second},
+		"no address":    {Key: "a", Layout: JSONLayout(JSONFields{Version: "v"})},
 		// This test does not link the policy, and neither does generated code.
 		"outlier_detection_experimental": {
-			Name:          "demo.Demo",
 			Key:           "demo",
 			ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`,
 		},
 
 		"nope": {
-			Name:          "a.B",
 			Key:           "a",
 			ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`,
 		},
-		"not a JSON object":  {Name: "a.B", Key: "a", ServiceConfig: `[`},
-		"loadBalancing":      {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":7}`},
-		"MethodConfig":       {Name: "a.B", Key: "a", ServiceConfig: `{"methodConfig":7}`},
-		"transport security": {Name: "a.B", Key: "a"},
+		"not a JSON object":  {Key: "a", ServiceConfig: `[`},
+		"loadBalancing":      {Key: "a", ServiceConfig: `{"loadBalancingConfig":7}`},
+		"MethodConfig":       {Key: "a", ServiceConfig: `{"methodConfig":7}`},
+		"transport security": {Key: "a"},
 	} {
 		opts := []grpc.DialOption{plaintext, nil}
 		if want == "transport security" {
@@ -281,8 +276,7 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 
 	for i := range open + closed {
 		before := len(r.conns)
-		conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"},
-			grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"}, plaintext)
 		must(t, err)
 
 		if i >= open {
@@ -317,8 +311,7 @@ func TestCloseIsBounded(t *testing.T) {
 			<-release
 		}
 
-		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs),
-			grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs), plaintext)
 		must(t, err)
 		conn.Connect()
 		r.conns = append(r.conns, conn)

@@ -37,6 +37,9 @@ func listen(t *testing.T) net.Listener {
 	return lis
 }
 
+// plaintext lets a client connect without TLS.
+var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
 func service(name, key string) *ServiceDesc {
 	return &ServiceDesc{Name: name, Key: key}
 }
@@ -129,6 +132,17 @@ func TestServerMisuse(t *testing.T) {
 	}
 }
 
+// dial returns a connection to the server at a listener.
+func dial(t *testing.T, lis net.Listener) *grpc.ClientConn {
+	t.Helper()
+
+	client, err := grpc.NewClient(lis.Addr().String(), plaintext)
+	must(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+
+	return client
+}
+
 // serve starts Serve, and returns a connection to s. stop ends Serve and
 // returns its result.
 func serve(t *testing.T, s *Server) (client *grpc.ClientConn, stop func() error) {
@@ -138,11 +152,8 @@ func serve(t *testing.T, s *Server) (client *grpc.ClientConn, stop func() error)
 	served := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { served <- s.Serve(ctx, lis) }()
-	client, _ = grpc.NewClient(lis.Addr().String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	t.Cleanup(func() { _ = client.Close() })
 
-	return client, func() error {
+	return dial(t, lis), func() error {
 		cancel()
 		return <-served
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -39,6 +38,10 @@ type deaf struct {
 	began, released chan struct{}
 }
 
+func newDeaf() deaf {
+	return deaf{began: make(chan struct{}), released: make(chan struct{})}
+}
+
 func (d deaf) Check(
 	context.Context,
 	*healthpb.HealthCheckRequest,
@@ -47,6 +50,23 @@ func (d deaf) Check(
 	<-d.released
 
 	return &healthpb.HealthCheckResponse{}, nil
+}
+
+// called calls Check, and returns once that call is under way. The channel
+// receives the call's error.
+func (d deaf) called(t *testing.T, lis net.Listener) <-chan error {
+	t.Helper()
+
+	client := healthpb.NewHealthClient(dial(t, lis))
+	answered := make(chan error, 1)
+	go func() {
+		_, err := client.Check(context.Background(), &healthpb.HealthCheckRequest{})
+		answered <- err
+	}()
+
+	<-d.began
+
+	return answered
 }
 
 // A stopping server lets a call under way finish, and does not wait for a
@@ -58,7 +78,7 @@ func TestStopIsBounded(t *testing.T) {
 		"":               10 * time.Second,
 		"PRI * HTTP/2.0": 100 * time.Millisecond,
 	} {
-		d := deaf{began: make(chan struct{}), released: make(chan struct{})}
+		d := newDeaf()
 		g := grpc.NewServer(grpc.WaitForHandlers(true))
 		healthpb.RegisterHealthServer(g, d)
 		tcp := listen(t)
@@ -71,29 +91,22 @@ func TestStopIsBounded(t *testing.T) {
 		defer other.Close()
 
 		fmt.Fprint(other, sent)
-		client, _ := grpc.NewClient(tcp.Addr().String(),
-			grpc.WithTransportCredentials(insecure.NewCredentials()))
-		defer client.Close()
-
-		answered := make(chan error, 1)
-		go func() {
-			_, err := healthpb.NewHealthClient(client).Check(context.Background(),
-				&healthpb.HealthCheckRequest{})
-			answered <- err
-		}()
-
-		<-d.began // on a connection that was accepted after the connection other
+		answered := d.called(t, tcp) // on a connection accepted after the connection other
 		release := sync.OnceFunc(func() { close(d.released) })
 		defer release()
 
 		if sent == "" {
 			go func() {
-				for conn, err := net.Dial("tcp", tcp.Addr().String()); err == nil; conn, err =
-					net.Dial("tcp", tcp.Addr().String()) {
-					conn.Close() // until the server stops
-				}
+				defer release()
 
-				release()
+				for { // until the server stops
+					conn, err := net.Dial("tcp", tcp.Addr().String())
+					if err != nil {
+						return
+					}
+
+					conn.Close()
+				}
 			}()
 		}
 
@@ -177,7 +190,7 @@ func TestServeNothing(t *testing.T) {
 // After a failure of the listener, its accepted connections are still open.
 // Serve ends the calls on them before it returns.
 func TestServeFailsBesideACall(t *testing.T) {
-	d := deaf{began: make(chan struct{}), released: make(chan struct{})}
+	d := newDeaf()
 	g := grpc.NewServer()
 
 	defer close(d.released)
@@ -187,19 +200,8 @@ func TestServeFailsBesideACall(t *testing.T) {
 	s.Publish(service("a.A", "a"))
 	lis := listen(t)
 	served := make(chan error, 1)
-	answered := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background(), lis) }()
-	client, _ := grpc.NewClient(lis.Addr().String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	defer client.Close()
-
-	go func() {
-		_, err := healthpb.NewHealthClient(client).Check(context.Background(),
-			&healthpb.HealthCheckRequest{})
-		answered <- err
-	}()
-
-	<-d.began
+	answered := d.called(t, lis)
 	lis.Close()
 
 	err := <-served

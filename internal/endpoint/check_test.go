@@ -34,45 +34,29 @@ func TestCheckInstance(t *testing.T) {
 
 func TestCheckAddr(t *testing.T) {
 	for _, tt := range []struct {
-		addr       string
-		port, bare bool // whether the address is accepted with needPort, and without it
+		port, bare bool // whether the addresses are accepted with needPort, and without it
+		addrs      []string
 	}{
-		{"1.2.3.4:80", true, true},
-		{"host:65535", true, true},
-		{"my_host.local.:1", true, true},
-		{"[::1]:80", true, true},
-		{"1.2.3.4", false, true},
-		{"host", false, true},
-		{"::1", false, true},
-		{"[::1]", false, true},
-		{"", false, false},
-		{":80", false, false},
-		{"host:", false, false},
-		{"host:0", false, false},
-		{"host:080", false, false},
-		{"h:1,h:2", false, false},
-		{"h\x00:1", false, false},
-		{"fe80::1:80:x", false, false},
-		{"unix-abstract:x", false, false},
-		{"[::1%lo]:80", false, false},
-		{"[1.2.3.4]:80", false, false},
-		{"[host]", false, false},
-		{"unix", false, false},
-		{"UNIX:80", false, false},
-		{"unix:/x", false, false},
-		{"passthrough:///h:1", false, false},
-		{"-h:1", false, false},
-		{".h:1", false, false},
-		{"hé:1", false, false},
-		{strings.Repeat("h", 253) + ":1", true, true},
-		{strings.Repeat("h", 254) + ":1", false, false},
+		{true, true, []string{
+			"1.2.3.4:80", "host:65535", "my_host.local.:1", "[::1]:80",
+			strings.Repeat("h", 253) + ":1",
+		}},
+		{false, true, []string{"1.2.3.4", "host", "::1", "[::1]"}},
+		{false, false, []string{
+			"", ":80", "host:", "host:0", "host:080", "h:1,h:2", "h\x00:1", "fe80::1:80:x",
+			"unix-abstract:x", "[::1%lo]:80", "[1.2.3.4]:80", "[host]", "unix", "UNIX:80",
+			"unix:/x", "passthrough:///h:1", "-h:1", ".h:1", "hé:1",
+			strings.Repeat("h", 254) + ":1",
+		}},
 	} {
-		if err := CheckAddr(tt.addr, true); (err == nil) != tt.port {
-			t.Errorf("CheckAddr(%q, true) = %v, want success %v", tt.addr, err, tt.port)
-		}
+		for _, addr := range tt.addrs {
+			if err := CheckAddr(addr, true); (err == nil) != tt.port {
+				t.Errorf("CheckAddr(%q, true) = %v, want success %v", addr, err, tt.port)
+			}
 
-		if err := CheckAddr(tt.addr, false); (err == nil) != tt.bare {
-			t.Errorf("CheckAddr(%q, false) = %v, want success %v", tt.addr, err, tt.bare)
+			if err := CheckAddr(addr, false); (err == nil) != tt.bare {
+				t.Errorf("CheckAddr(%q, false) = %v, want success %v", addr, err, tt.bare)
+			}
 		}
 	}
 }

@@ -182,6 +182,10 @@ func TestCheckMetadataName(t *testing.T) {
 }
 
 func TestEncodeRefuses(t *testing.T) {
+	tagged := func(name, value string) Endpoint {
+		return Endpoint{Addr: "h:1", Metadata: map[string]string{name: value}}
+	}
+
 	for _, tt := range []struct {
 		name   string
 		layout Layout
@@ -190,23 +194,17 @@ func TestEncodeRefuses(t *testing.T) {
 		{"no address", EndpointJSON, Endpoint{Instance: "i"}},
 		{"plain without port", Plain, Endpoint{Addr: "1.2.3.4"}},
 		{"unix", EndpointJSON, Endpoint{Addr: "unix:80"}},
-		{"reserved name", EndpointJSON,
-			Endpoint{Addr: "h:1", Metadata: map[string]string{"zone": "z"}}},
+		{"reserved name", EndpointJSON, tagged("zone", "z")},
 		{"weight twice", EndpointJSON,
 			Endpoint{Addr: "h:1", Weight: 1, Metadata: map[string]string{"weight": "x"}}},
 		{"not UTF-8", Kratos, Endpoint{Addr: "h:1", Version: "\xff"}},
-		{"metadata not UTF-8", Plain,
-			Endpoint{Addr: "h:1", Metadata: map[string]string{"a": "\xff"}}},
-		{"an address in GoFrame's metadata", GoFrame,
-			Endpoint{Addr: "h:1", Metadata: map[string]string{"address": "h:2"}}},
+		{"metadata not UTF-8", Plain, tagged("a", "\xff")},
+		{"an address in GoFrame's metadata", GoFrame, tagged("address", "h:2")},
 		{"host and port in GoFrame's metadata", GoFrame,
 			Endpoint{Addr: "h:1", Metadata: map[string]string{"Host": "h", "Port": "2"}}},
-		{"another address in GoFrame's metadata", GoFrame,
-			Endpoint{Addr: "h:1", Metadata: map[string]string{"grpc": "h:2"}}},
-		{"a go-micro node that does not speak gRPC", GoMicro,
-			Endpoint{Addr: "h:1", Metadata: map[string]string{"protocol": "http"}}},
-		{"too much", Kitex,
-			Endpoint{Addr: "h:1", Metadata: map[string]string{"a": strings.Repeat("x", MaxValue)}}},
+		{"another address in GoFrame's metadata", GoFrame, tagged("grpc", "h:2")},
+		{"a go-micro node that does not speak gRPC", GoMicro, tagged("protocol", "http")},
+		{"too much", Kitex, tagged("a", strings.Repeat("x", MaxValue))},
 	} {
 		if value, err := tt.layout.Encode("svc", tt.e); err == nil {
 			t.Errorf("%s: Encode = %.80s; want an error", tt.name, value)

@@ -28,80 +28,64 @@ func TestMappedJSON(t *testing.T) {
 		Metadata: "labels",
 	}
 
+	labels := map[string]string{"k": "v"}
 	for _, tt := range []struct {
 		fields JSONFields
 		value  string
-		want   Endpoint
-		layout Layout // zero for home-made JSON
+		want   Endpoint // as filled returns it
+		layout Layout   // zero for home-made JSON
 	}{
-		{whole, `{"endpoint":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
-		{whole, `{"endpoint":"h:1","w":"3"}`,
-			Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
-		{whole, `{"endpoint":"h:1","ver":2,"az":3}`,
-			Endpoint{Instance: "a", Addr: "h:1", Version: "2", Zone: "3"}, Layout{}},
-		{whole, `{"endpoint":"h:1","Ver":"v1","ENDPOINT":"h:2"}`,
-			Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
-		{split, `{"ip":"::1","port":"9000"}`,
-			Endpoint{Instance: "a", Addr: "[::1]:9000"}, Layout{}},
-		{split, `{"ip":"h","address":"h:2"}`, Endpoint{Instance: "a", Addr: "h:2"}, Kitex},
-		{whole, `h:1`, Endpoint{Instance: "a", Addr: "h:1"}, Plain},
+		{whole, `{"endpoint":"h:1"}`, Endpoint{}, Layout{}},
+		{whole, `{"endpoint":"h:1","w":"3"}`, Endpoint{Weight: 3}, Layout{}},
+		{whole, `{"endpoint":"h:1","ver":2,"az":3}`, Endpoint{Version: "2", Zone: "3"}, Layout{}},
+		{whole, `{"endpoint":"h:1","Ver":"v1","ENDPOINT":"h:2"}`, Endpoint{}, Layout{}},
+		{split, `{"ip":"::1","port":"9000"}`, Endpoint{Addr: "[::1]:9000"}, Layout{}},
+		{split, `{"ip":"h","address":"h:2"}`, Endpoint{Addr: "h:2"}, Kitex},
+		{whole, `h:1`, Endpoint{}, Plain},
 		{home, `{"addr":"h:1","id":"x","ver":"v1","w":3,"labels":{"k":"v"}}`,
 			Endpoint{
 				Instance: "x",
-				Addr:     "h:1",
 				Version:  "v1",
 				Weight:   3,
-				Metadata: map[string]string{"k": "v"},
+				Metadata: labels,
 			}, Layout{}},
 		{home, `{"Op":0,"addr":"h:1","version":"v2","Metadata":{"zone":"z","weight":9,"m":"n"},"w":3,"labels":{"k":"v"}}`,
 			Endpoint{
-				Instance: "a",
-				Addr:     "h:1",
 				Version:  "v2",
 				Zone:     "z",
 				Weight:   3,
 				Metadata: map[string]string{"k": "v", "m": "n"},
 			}, EndpointJSON},
-		{home, `{"addr":"h:1","weight":9,"w":0}`,
-			Endpoint{Instance: "a", Addr: "h:1", Weight: 9}, EndpointJSON},
-		{home, `{"addr":"h","id":"a/b"}`, Endpoint{Instance: "a", Addr: "h:443"}, EndpointJSON},
+		{home, `{"addr":"h:1","weight":9,"w":0}`, Endpoint{Weight: 9}, EndpointJSON},
+		{home, `{"addr":"h","id":"a/b"}`, Endpoint{Addr: "h:443"}, EndpointJSON},
 		{JSONFields{Addr: "address", Version: "version"},
 			`{"Addr":"h:2","address":"h:1","version":"v1","tags":{"k":"v"}}`,
-			Endpoint{
-				Instance: "a",
-				Addr:     "h:1",
-				Version:  "v1",
-				Metadata: map[string]string{"k": "v"},
-			}, Kitex},
+			Endpoint{Version: "v1", Metadata: labels}, Kitex},
 		{JSONFields{Host: "Host", Port: "Port", Version: "Version"},
 			`{"Host":"h","Port":1,"Version":"v1","Enable":true,"Metadata":{"k":"v"}}`,
-			Endpoint{
-				Instance: "a",
-				Addr:     "h:1",
-				Version:  "v1",
-				Metadata: map[string]string{"k": "v"},
-			}, Dubbo},
+			Endpoint{Version: "v1", Metadata: labels}, Dubbo},
 		{JSONFields{Addr: "endpoints", Weight: "w"},
 			`{"endpoints":"h:1","version":"v1","w":3}`,
-			Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
+			Endpoint{Weight: 3}, Layout{}},
 		{JSONFields{Addr: "endpoints", Weight: "w"},
 			`{"endpoints":["grpc://h:1"],"version":"v1","w":3}`,
-			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Weight: 3}, Kratos},
+			Endpoint{Version: "v1", Weight: 3}, Kratos},
 		{JSONFields{Addr: "endpoints"},
 			`{"endpoints":[],"version":"v1","nodes":[{"id":"a","address":"h:1"}]}`,
-			Endpoint{Instance: "a", Addr: "h:1", Version: "v1"}, GoMicro},
+			Endpoint{Version: "v1"}, GoMicro},
 		{JSONFields{Addr: "Addr", Version: "Op"}, `{"Op":"v1","Addr":"h:1"}`,
-			Endpoint{Instance: "a", Addr: "h:1", Version: "v1"}, Layout{}},
+			Endpoint{Version: "v1"}, Layout{}},
 	} {
 		layout := MappedJSON(tt.fields)
 		if tt.layout.IsZero() {
 			tt.layout = layout
 		}
 
+		want := filled(tt.want)
 		got, gotLayout, ok, err := Reader{JSON: layout}.Decode("svc", "svc/a", []byte(tt.value), 0)
-		if err != nil || !ok || gotLayout != tt.layout || !got.Equal(tt.want) {
+		if err != nil || !ok || gotLayout != tt.layout || !got.Equal(want) {
 			t.Errorf("%s with %v is %+v in %v, ok %v, error %v\nwant %+v in %v",
-				tt.value, tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
+				tt.value, tt.fields, got, gotLayout, ok, err, want, tt.layout)
 		}
 	}
 

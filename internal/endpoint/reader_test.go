@@ -14,7 +14,8 @@ import (
 // reader reads all layouts except home-made JSON.
 var reader = Reader{LeaseSuffix: true}
 
-// decoded has entries and the endpoints they decode to.
+// decoded has entries and the endpoints they decode to, as [filled] returns
+// them.
 var decoded = []struct {
 	name    string
 	etcdKey string
@@ -30,10 +31,10 @@ var decoded = []struct {
 			Metadata: map[string]string{"metadata": `"..."`},
 		}, EndpointJSON},
 	{"naming IPv6 without port", "svc/a", `{"Addr":"fd00::1"}`, 0,
-		Endpoint{Instance: "a", Addr: "[fd00::1]:443"}, EndpointJSON},
+		Endpoint{Addr: "[fd00::1]:443"}, EndpointJSON},
 	{"naming with nested metadata", "svc/a",
 		`{"Addr":"h:1","Metadata":{"a":{"b":[1,2]},"n":5,"t":true,"z":null,"e":"\u00e9\n"}}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{
+		Endpoint{Metadata: map[string]string{
 			"a": `{"b":[1,2]}`,
 			"n": "5",
 			"t": "true",
@@ -41,56 +42,53 @@ var decoded = []struct {
 			"e": "é\n",
 		}}, EndpointJSON},
 	{"naming with odd weight", "svc/a", `{"Addr":"h:1","Metadata":{"weight":-1.5}}`, 0,
-		Endpoint{
-			Instance: "a",
-			Addr:     "h:1",
-			Metadata: map[string]string{"weight": "-1.5"},
-		}, EndpointJSON},
+		Endpoint{Metadata: map[string]string{"weight": "-1.5"}}, EndpointJSON},
 	{"naming metadata is a number", "svc/a", `{"Addr":"h:1","Metadata":5}`, 0,
-		Endpoint{
-			Instance: "a",
-			Addr:     "h:1",
-			Metadata: map[string]string{"metadata": "5"},
-		}, EndpointJSON},
+		Endpoint{Metadata: map[string]string{"metadata": "5"}}, EndpointJSON},
 	{"naming-like, with upper-case names", "svc/a", `{"Addr":"h:1","Version":"v1","Zone":"z","Weight":"3","metadata":{"k":"v"}}`, 0,
 		Endpoint{
-			Instance: "a",
-			Addr:     "h:1",
 			Version:  "v1",
 			Zone:     "z",
 			Weight:   3,
 			Metadata: map[string]string{"k": "v"},
 		}, EndpointJSON},
 	{"naming, with upper case in the metadata", "svc/a", `{"Addr":"h:1","Metadata":{"Version":"v1","Zone":"z","Weight":3}}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
+		Endpoint{Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
 	{"naming, with fields next to the address and in the metadata", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 4}, EndpointJSON},
+		Endpoint{Version: "v2", Weight: 4}, EndpointJSON},
 	{"naming with a weight that is too large", "svc/a", `{"addr":"h:1","weight":4294967296}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+		Endpoint{}, EndpointJSON},
 	{"plain under another lease's id", "svc/1234", "h:1", 7587869,
-		Endpoint{Instance: "1234", Addr: "h:1"}, Plain},
+		Endpoint{Instance: "1234"}, Plain},
 	{"go-zero", "svc/7587869", "10.0.0.7:9000", 7587869,
 		Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, GoZero},
 	{"lease suffix", "svc7587869", "10.0.0.7:9000", 7587869,
 		Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, LeaseSuffix},
 	{"kratos with TLS", "svc/id-1", `{"endpoints":["https://h:1","grpcs://[::1]:9000"],"metadata":null}`, 0,
 		Endpoint{Instance: "id-1", Addr: "[::1]:9000"}, Kratos},
-	{"GoFrame without metadata", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"},
-		GoFrame},
+	{"GoFrame without metadata", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1"}, GoFrame},
 	{"go-micro with five nodes", "svc/a-3", `{"nodes":[{"id":"a/1","address":"h:1"},{"id":"a/2","address":"h:2"},{"id":"a/3","address":"h:3"},{"id":"a/4","address":"h:4"},{"id":"a/5","address":"h:5"}]}`, 0,
 		Endpoint{Instance: "a-3", Addr: "h:3"}, GoMicro},
 	{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0,
-		Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
+		Endpoint{Instance: "x"}, GoMicro},
 	{"null beside the address", "svc/a", `{"addr":null,"Addr":"h:1","Metadata":{},"metadata":{"weight":5},"version":"v2","Version":null}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
+		Endpoint{Version: "v2", Weight: 5}, EndpointJSON},
 	{"null behind the address", "svc/a", `{"Addr":"h:1","addr":null,"metadata":{"weight":5},"Metadata":{},"Version":null,"version":"v2"}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
+		Endpoint{Version: "v2", Weight: 5}, EndpointJSON},
 	{"kratos with addresses that cannot be dialed", "svc/a",
-		`{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{Instance: "a", Addr: "h:1"},
-		Kratos},
+		`{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{}, Kratos},
 	{"a value of maximum length", "svc/a",
 		`{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-14) + "}", 0,
-		Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+		Endpoint{}, EndpointJSON},
+}
+
+// filled returns an endpoint with the id "a" and the address h:1, where it has
+// none.
+func filled(e Endpoint) Endpoint {
+	e.Instance = cmp.Or(e.Instance, "a")
+	e.Addr = cmp.Or(e.Addr, "h:1")
+
+	return e
 }
 
 func TestDecode(t *testing.T) {
@@ -101,8 +99,9 @@ func TestDecode(t *testing.T) {
 				t.Fatalf("Decode = ok %v, error %v, want true and nil", ok, err)
 			}
 
-			if !got.Equal(tt.want) || layout != tt.layout {
-				t.Errorf("Decode = %+v, %v\nwant %+v, %v", got, layout, tt.want, tt.layout)
+			want := filled(tt.want)
+			if !got.Equal(want) || layout != tt.layout {
+				t.Errorf("Decode = %+v, %v\nwant %+v, %v", got, layout, want, tt.layout)
 			}
 		})
 	}

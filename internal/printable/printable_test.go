@@ -8,25 +8,24 @@ import (
 )
 
 func TestText(t *testing.T) {
-	for _, tt := range []struct{ in, want string }{
-		{"", ""},
-		{"acme/user", "acme/user"},
-		{`a\nb "c"`, `a\nb "c"`},
-		{"größe/漢字/é", "größe/漢字/é"},
-		{"a\nb\tc\r", `a\nb\tc\r`},
-		{"\x1b[2J", `\x1b[2J`},
-		{"a\u202eb\u2066\u200b\ufeff", `a\u202eb\u2066\u200b\ufeff`},
-		{"\u2028\u2029\u0085\u00a0", `\u2028\u2029\u0085\u00a0`},
-		{"a\xff\xfeb", `a\xff\xfeb`},
-		{"\ufffd", "\ufffd"},
-		{"\U000e0001", `\U000e0001`},
-		{"\x00\x7f", `\x00\x7f`},
+	for text, want := range map[string]string{
+		"":                           "",
+		"acme/user":                  "acme/user",
+		`a\nb "c"`:                   `a\nb "c"`,
+		"größe/漢字/é":                 "größe/漢字/é",
+		"a\nb\tc\r":                  `a\nb\tc\r`,
+		"\x1b[2J":                    `\x1b[2J`,
+		"a\u202eb\u2066\u200b\ufeff": `a\u202eb\u2066\u200b\ufeff`,
+		"\u2028\u2029\u0085\u00a0":   `\u2028\u2029\u0085\u00a0`,
+		"a\xff\xfeb":                 `a\xff\xfeb`,
+		"\ufffd":                     "\ufffd",
+		"\U000e0001":                 `\U000e0001`,
+		"\x00\x7f":                   `\x00\x7f`,
 		// with invisible characters, two keys would look alike
-		{"a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800",
-			`a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800`},
+		"a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800": `a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800`,
 	} {
-		if got := Text(tt.in); got != tt.want {
-			t.Errorf("Text(%q) = %q, want %q", tt.in, got, tt.want)
+		if got := Text(text); got != want {
+			t.Errorf("Text(%q) = %q, want %q", text, got, want)
 		}
 	}
 }

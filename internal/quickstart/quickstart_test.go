@@ -84,24 +84,22 @@ func TestFilesAreTheExamples(t *testing.T) {
 func TestProject(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		project Project
-		has     string // a part of go.mod
-		lacks   string // what go.mod must not have
+		project Project // of the module zoo.example/shop
+		has     string  // a part of go.mod
+		lacks   string  // what go.mod must not have
 	}{
-		{"release", Project{Module: "zoo.example/shop", Version: "v1.2.3"},
-			"\t" + Self + " v1.2.3\n", "replace"},
-		{"replaced", Project{Module: "zoo.example/shop", Version: "v1.2.3", Replace: "/src/etcd"},
+		{"release", Project{Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
+		{"replaced", Project{Version: "v1.2.3", Replace: "/src/etcd"},
 			"replace " + Self + " => /src/etcd\n", "v1.2.3"},
-		{"release for Connect",
-			Project{Module: "zoo.example/shop", Version: "v1.2.3", Connect: true},
+		{"release for Connect", Project{Version: "v1.2.3", Connect: true},
 			"\t" + Self + "/connectetcd v1.2.3\n", "replace"},
-		{"replaced for Connect",
-			Project{Module: "zoo.example/shop", Replace: "/src/etcd", Connect: true},
+		{"replaced for Connect", Project{Replace: "/src/etcd", Connect: true},
 			"replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
-		{"spaces", Project{Module: "zoo.example/shop", Replace: "/my src/etcd"},
+		{"spaces", Project{Replace: "/my src/etcd"},
 			"replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			tt.project.Module = "zoo.example/shop"
 			files, err := tt.project.Files()
 			must.Succeed(t, err)
 

@@ -8,33 +8,30 @@ import (
 )
 
 func TestCheck(t *testing.T) {
-	for _, tt := range []struct {
-		key  string
-		want string // in the error; "" for none
-	}{
-		{"a", ""},
-		{"/a", ""},
-		{"сервис/问候", ""},
-		{"_grpc_config2", ""},
-		{"acme/_grpc_config", ""},
-		{"acme/_grpc_leader", ""},
-		{"_grpc_leader/a", "reserved for elections"},
-		{"", "is empty"},
-		{"/", "slash alone"},
-		{"a//b", "double slash"},
-		{"a/", "ends in a slash"},
-		{"a b", "white space (U+0020)"},
-		{"a\x00b", "U+0000"},
-		{"a\u2800", "U+2800"},
-		{"a\xff", "UTF-8"},
-		{".", `segment "."`},
-		{"a/../b", `segment ".."`},
-		{"_grpc_config", "reserved"},
-		{"/_grpc_config/a", "reserved"},
+	for key, want := range map[string]string{ // a part of the error, "" for none
+		"a":                 "",
+		"/a":                "",
+		"сервис/问候":         "",
+		"_grpc_config2":     "",
+		"acme/_grpc_config": "",
+		"acme/_grpc_leader": "",
+		"_grpc_leader/a":    "reserved for elections",
+		"":                  "is empty",
+		"/":                 "slash alone",
+		"a//b":              "double slash",
+		"a/":                "ends in a slash",
+		"a b":               "white space (U+0020)",
+		"a\x00b":            "U+0000",
+		"a\u2800":           "U+2800",
+		"a\xff":             "UTF-8",
+		".":                 `segment "."`,
+		"a/../b":            `segment ".."`,
+		"_grpc_config":      "reserved",
+		"/_grpc_config/a":   "reserved",
 	} {
-		err := Check(tt.key)
-		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
-			t.Errorf("Check(%q) = %v, want %q in it, or nil", tt.key, err, tt.want)
+		err := Check(key)
+		if (err == nil) != (want == "") || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("Check(%q) = %v, want %q in it, or nil", key, err, want)
 		}
 	}
 }

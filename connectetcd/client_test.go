@@ -66,28 +66,26 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 	for name, c := range map[string]struct {
 		path        string
 		contentType string
-		body        io.Reader
+		body        string
 		want        string // a part of Do's error, or of the trailers
 	}{
-		"Connect's GET": {unary + "?message=x", "", http.NoBody,
+		"Connect's GET": {unary + "?message=x", "", "",
 			`the content type "" is of another protocol`},
-		"Connect": {unary, "application/proto", strings.NewReader(one),
+		"Connect": {unary, "application/proto", one,
 			`the content type "application/proto" is of another protocol`},
-		"Connect's streams": {server, "application/connect+json", strings.NewReader(one),
+		"Connect's streams": {server, "application/connect+json", one,
 			`"application/connect+json"`},
-		"gRPC-Web": {unary, "application/grpc-web+proto", strings.NewReader(one),
+		"gRPC-Web": {unary, "application/grpc-web+proto", one, "is of another protocol than gRPC"},
+		"gRPC-Web as text": {unary, "application/grpc-web-text", one,
 			"is of another protocol than gRPC"},
-		"gRPC-Web as text": {unary, "application/grpc-web-text", strings.NewReader(one),
-			"is of another protocol than gRPC"},
-		"no message": {unary, "application/grpc", strings.NewReader(""), "EOF"},
-		"a short message": {unary, "application/grpc", strings.NewReader(one[:7]),
-			"unexpected EOF"},
-		"no server":       {unary, "application/grpc", strings.NewReader(one), "no server"},
-		"no reply stream": {server, "application/grpc", strings.NewReader(one), "no server"},
-		"no stream":       {other, "application/grpc", strings.NewReader(one), "no server"},
+		"no message":      {unary, "application/grpc", "", "EOF"},
+		"a short message": {unary, "application/grpc", one[:7], "unexpected EOF"},
+		"no server":       {unary, "application/grpc", one, "no server"},
+		"no reply stream": {server, "application/grpc", one, "no server"},
+		"no stream":       {other, "application/grpc", one, "no server"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sent := body{c.body, make(chan struct{})}
+			sent := body{strings.NewReader(c.body), make(chan struct{})}
 			req, err := http.NewRequest(http.MethodPost, "http://any"+c.path, sent)
 			must.Succeed(t, err)
 			req.Header.Set("Content-Type", c.contentType)

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/serviceconfig"
@@ -72,7 +71,7 @@ func clientOf[C any](
 	t.Helper()
 
 	client, err := newClient(c.registry,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		kit.Insecure,
 		grpc.WithChainUnaryInterceptor(c.answer),
 		grpc.WithChainStreamInterceptor(c.stream))
 	kit.Must(t, err)
@@ -187,7 +186,7 @@ func grpcParser(tb testing.TB) func(text string) *serviceconfig.ParseResult {
 	}
 
 	conn, err := grpc.NewClient("parser:///", grpc.WithResolvers(r),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
+		kit.Insecure)
 	kit.Must(tb, err)
 	tb.Cleanup(func() { conn.Close() })
 	conn.Connect()

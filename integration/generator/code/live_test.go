@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	outlierpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
@@ -121,7 +121,7 @@ func (l live) call(config string) error {
 
 	conn, err := grpc.NewClient("live:///",
 		grpc.WithResolvers(r),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		kit.Insecure,
 		grpc.WithContextDialer(dial))
 	if err != nil {
 		return err

@@ -96,11 +96,11 @@ func TestRows(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		config    string
-		endpoints []endpoint.Endpoint
+		endpoints []endpoint.Endpoint // three if nil
 		host      Host
 		client    Client
 	}{
-		{name: "roundrobin", config: "", endpoints: three},
+		{name: "roundrobin"},
 		{
 			name:      "weights",
 			config:    `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`,
@@ -132,12 +132,11 @@ func TestRows(t *testing.T) {
 		// service takes the calls of unknown services.
 		{
 			name:      "several",
-			config:    "",
 			endpoints: ends("a", "b"),
 			host:      Host{Services: []Service{{}, {Name: "acme.Other", Policy: first}}},
 		},
-		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
-		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
+		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`)},
+		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`)},
 
 		// Clients cannot call an endpoint whose address is a host name. If a
 		// drain would leave only such endpoints, the drain is ignored. An
@@ -159,49 +158,41 @@ func TestRows(t *testing.T) {
 			endpoints: slices.Concat(named, ends("-", "b - - - lane=x")[1:]),
 		},
 		{
-			name:      "zone",
-			config:    etcdPolicy(`"preferZone":true,"zoneMinPercent":50`),
-			endpoints: three,
-			client:    Client{Zone: "z1"},
+			name:   "zone",
+			config: etcdPolicy(`"preferZone":true,"zoneMinPercent":50`),
+			client: Client{Zone: "z1"},
 		},
 		{
-			name:      "affinity",
-			config:    `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity","maxRingSize":2048}}]}`,
-			endpoints: three,
+			name:   "affinity",
+			config: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity","maxRingSize":2048}}]}`,
 		},
 		{
-			name:      "affinitycrash",
-			config:    `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
-			endpoints: three,
-			client:    Client{NoRing: true},
+			name:   "affinitycrash",
+			config: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
+			client: Client{NoRing: true},
 		},
 		{
-			name:      "leastrequest",
-			config:    `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}`,
-			endpoints: three,
+			name:   "leastrequest",
+			config: `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}`,
 		},
 		{
-			name:      "peakewma",
-			config:    `{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`,
-			endpoints: three,
+			name:   "peakewma",
+			config: `{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`,
 		},
 		{
-			name:      "pickfirst",
-			config:    `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`,
-			endpoints: three,
+			name:   "pickfirst",
+			config: `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`,
 		},
 		{
 			name: "outliers",
 			config: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{"threshold":50},
 			"childPolicy":[{"round_robin":{}}]}}]}`,
-			endpoints: three,
 		},
 		{
 			name: "methods",
 			config: `{"methodConfig":[{"name":[{}],"timeout":"10s"},{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"1.5s",
 			"waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":3,
 			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`,
-			endpoints: three,
 		},
 
 		// Values beyond what a client of some language reads: see limits.go.
@@ -211,38 +202,20 @@ func TestRows(t *testing.T) {
 			"maxBackoff":"2147484s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"a"}],"timeout":"9223372035s"}],
 			"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"9223372035s","successRateEjection":{"minimumHosts":4294967295},
 			"failurePercentageEjection":{"minimumHosts":0,"requestVolume":4294967295},"childPolicy":[{"etcd":{"laneHeader":"content-type","route":[{"label":"lane"}]}}]}}]}`,
-			endpoints: three,
 		},
+		{name: "leader", host: ledBy("b")},
+		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), host: ledBy("b")},
+		{name: "subset", config: etcdPolicy(`"subset":2`), client: Client{ID: "one"}},
 		{
-			name:      "leader",
-			config:    "",
-			endpoints: three,
-			host:      ledBy("b"),
-		},
-		{
-			name:      "leaderdrained",
-			config:    etcdPolicy(`"drain":["b"]`),
-			endpoints: three,
-			host:      ledBy("b"),
-		},
-		{
-			name:      "subset",
-			config:    etcdPolicy(`"subset":2`),
-			endpoints: three,
-			client:    Client{ID: "one"},
-		},
-		{
-			name:      "zonedrained",
-			config:    etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`),
-			endpoints: three,
-			client:    Client{Zone: "z1", ID: "one"},
+			name:   "zonedrained",
+			config: etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`),
+			client: Client{Zone: "z1", ID: "one"},
 		},
 
 		// b and c have the same address. The cluster with both has the address
 		// once, and the leader's cluster has the address of c.
 		{
-			name:   "names",
-			config: "",
+			name: "names",
 			endpoints: []endpoint.Endpoint{
 				{Instance: "a", Addr: "db.example:80"},
 				{Instance: "b", Addr: "10.0.0.7:80"},
@@ -250,7 +223,7 @@ func TestRows(t *testing.T) {
 			},
 			host: ledBy("c"),
 		},
-		{name: "nothing", config: "", endpoints: nil},
+		{name: "nothing", endpoints: []endpoint.Endpoint{}},
 		{
 			name:      "pairs",
 			config:    etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
@@ -264,6 +237,9 @@ func TestRows(t *testing.T) {
 			h := tt.host
 			h.Authority = "acme.echo"
 			h.Endpoints = tt.endpoints
+			if h.Endpoints == nil {
+				h.Endpoints = three
+			}
 
 			if h.Services == nil {
 				h.Services = make([]Service, 1)

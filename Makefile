@@ -144,8 +144,8 @@ SCENARIO ?= .
 bench: ## Measure alongside other systems, and compare them with the floor (SCENARIO=Change for a part of it)
 	cd bench && go build -o ../dist/gozero ./cmd/gozero && go test -c -o ../dist/bench.test .
 	@rm -f dist/bench.txt; set -e; for round in $$(seq '$(ROUNDS)'); do echo "round $$round" >&2; \
-		BENCH_GOZERO='$(CURDIR)/dist/gozero' dist/bench.test -test.run '^$$' -test.benchtime 1x -test.bench '$(SCENARIO)' \
-		$$([ "$$round" = 1 ] || echo -test.skip Rest) >>dist/bench.txt; done
+		BENCH_GOZERO='$(CURDIR)/dist/gozero' dist/bench.test -test.run '^$$' -test.benchtime 1x -test.bench '/$(SCENARIO)' \
+		$$([ "$$round" = 1 ] || echo -test.skip /Rest) >>dist/bench.txt; done
 	@$(call TOOL,benchstat) -confidence 0.9 -col '/peer@(floor etcdrpc etcd gozero)' dist/bench.txt | grep -v geomean
 
 .PHONY: generate

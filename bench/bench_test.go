@@ -15,52 +15,19 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func BenchmarkChange(b *testing.B) {
-	benchmark(b, change)
+var scenarios = []*scenario{
+	change, sequence, rollout, rollouts, churn, cold, conns, rpc, slow, calls, rest,
 }
 
-func BenchmarkSequence(b *testing.B) {
-	benchmark(b, sequence)
-}
-
-func BenchmarkRollout(b *testing.B) {
-	benchmark(b, rollout)
-}
-
-func BenchmarkRollouts(b *testing.B) {
-	benchmark(b, rollouts)
-}
-
-func BenchmarkChurn(b *testing.B) {
-	benchmark(b, churn)
-}
-
-func BenchmarkCold(b *testing.B) {
-	benchmark(b, cold)
-}
-
-func BenchmarkConns(b *testing.B) {
-	benchmark(b, conns)
-}
-
-func BenchmarkRPC(b *testing.B) {
-	benchmark(b, rpc)
-}
-
-func BenchmarkSlow(b *testing.B) {
-	benchmark(b, slow)
-}
-
-func BenchmarkCalls(b *testing.B) {
-	benchmark(b, calls)
-}
-
-func BenchmarkRest(b *testing.B) {
-	benchmark(b, rest)
+// BenchmarkPeers measures each scenario. See make bench.
+func BenchmarkPeers(b *testing.B) {
+	for _, s := range scenarios {
+		b.Run(s.name, func(b *testing.B) { benchmark(b, s) })
+	}
 }
 
 // benchmark measures all peers of a scenario in one run, and reports each peer
-// as a sub-benchmark. See make bench.
+// as a sub-benchmark.
 func benchmark(b *testing.B, s *scenario) {
 	for _, size := range s.sizes {
 		b.Run(fmt.Sprintf("%s=%d", s.param, size), func(b *testing.B) {
@@ -88,9 +55,7 @@ func report(b *testing.B, values figures) {
 
 // TestScenarios runs each scenario with a hundredth of its size and duration.
 func TestScenarios(t *testing.T) {
-	for _, all := range []*scenario{
-		change, sequence, rollout, rollouts, churn, cold, conns, rpc, slow, calls, rest,
-	} {
+	for _, all := range scenarios {
 		t.Run(all.name, func(t *testing.T) {
 			t.Parallel()
 

@@ -26,43 +26,33 @@ func TestMain(m *testing.M) {
 	logx.Disable()
 	world.Main(m, map[string]func([]string){
 		"server": func(args []string) {
-			serve(args[1], func(
-				config zrpc.RpcServerConf,
-				impl basic.GreeterServer,
-			) (*zrpc.RpcServer, error) {
-				config.Etcd = discov.EtcdConf{Hosts: args[:1], Key: user.Key}
-
-				return zrpc.NewServer(config, func(g *grpc.Server) {
-					basic.RegisterGreeterServer(g, impl)
-				})
-			})
+			config := newConfig()
+			config.Etcd = discov.EtcdConf{Hosts: args[:1], Key: user.Key}
+			serve(zrpc.NewServer(config, func(g *grpc.Server) {
+				basic.RegisterGreeterServer(g, &world.Greeter{Name: args[1]})
+			}))
 		},
 		// This server has the key and the layout of zrpc's own registration.
 		"announced server": func(args []string) {
-			serve(args[1], func(
-				config zrpc.RpcServerConf,
-				impl basic.GreeterServer,
-			) (*zrpc.RpcServer, error) {
-				return NewServer(config, world.RegistryAt(args[0]), impl,
-					runtime.WithLayouts(runtime.GoZero))
-			})
+			serve(NewServer(newConfig(), world.RegistryAt(args[0]), &world.Greeter{Name: args[1]},
+				runtime.WithLayouts(runtime.GoZero)))
 		},
 	})
 }
 
-// serve is the main function of a zrpc server, with zrpc's defaults, except
-// that it opens no other ports.
-func serve(
-	name string,
-	newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error),
-) {
-	var config zrpc.RpcServerConf
+// newConfig returns zrpc's defaults, except that a server opens no other ports.
+func newConfig() (config zrpc.RpcServerConf) {
 	world.Check(conf.FillDefault(&config))
 	config.Name = "greeter"
 	config.ListenOn = world.FreeAddr()
 	config.Mode = service.TestMode // no calls are shed on a busy machine
 	config.DevServer.Enabled = false
-	server, err := newServer(config, &world.Greeter{Name: name})
+
+	return config
+}
+
+// serve is the main function of a zrpc server.
+func serve(server *zrpc.RpcServer, err error) {
 	world.Check(err)
 	logx.Disable()
 	server.Start()

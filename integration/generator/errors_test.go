@@ -10,12 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
 // wantName names the file of an archive that has the expected error.
@@ -146,24 +144,21 @@ func TestFileNames(t *testing.T) {
 	const shown = "a\\nfunc init() { panic(1) }\\n//\\u202e\\r\\x1b[2J.proto"
 
 	request := func(deprecated bool, key string) *pluginpb.CodeGeneratorRequest {
-		options := new(descriptorpb.ServiceOptions)
-		proto.SetExtension(options, discoveryv1.E_Service,
-			&discoveryv1.ServiceOptions{Key: key, Authority: "demo.acme.com"})
+		made := new(pluginpb.CodeGeneratorRequest)
+		kit.Must(t, prototext.Unmarshal(fmt.Appendf(nil, `
+file_to_generate: %[1]q
+parameter: "paths=source_relative"
+proto_file {
+  name: %[1]q
+  syntax: "proto3"
+  options { go_package: "example.com/demo" deprecated: %[2]t }
+  service {
+    name: "Demo"
+    options { [etcd.discovery.v1.service] { key: %[3]q authority: "demo.acme.com" } }
+  }
+}`, name, deprecated, key), made))
 
-		return &pluginpb.CodeGeneratorRequest{
-			FileToGenerate: []string{name},
-			Parameter:      proto.String("paths=source_relative"),
-			ProtoFile: []*descriptorpb.FileDescriptorProto{{
-				Name:   proto.String(name),
-				Syntax: proto.String("proto3"),
-				Options: &descriptorpb.FileOptions{
-					GoPackage:  proto.String("example.com/demo"),
-					Deprecated: &deprecated,
-				},
-				Service: []*descriptorpb.ServiceDescriptorProto{
-					{Name: proto.String("Demo"), Options: options}},
-			}},
-		}
+		return made
 	}
 
 	for deprecated, want := range map[bool]string{

@@ -47,30 +47,50 @@ func FuzzOptions(f *testing.F) {
 		`retry { max_attempts: 3 initial_backoff { nanos: 1 } max_backoff { seconds: 1 } backoff_multiplier: 1.5 codes: CODE_UNAVAILABLE }`, "")
 
 	f.Fuzz(func(t *testing.T, service, method []byte, file, pkg, name, rpc, parameter string) {
-		checkAnswer(t, optionsFile(service, method, file, pkg, name, rpc), parameter)
+		checkAnswer(t, optionsFile(t, service, method, file, pkg, name, rpc), parameter)
 	})
 }
+
+// twoServices is a proto file with two services, in the text format. The first
+// one lacks options and names.
+const twoServices = `
+syntax: "proto3"
+options { go_package: "example.com/hello;hello" }
+message_type {
+  name: "Request"
+  field { name: "name" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+  field { name: "sub" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE }
+  field { name: "ratio" number: 3 label: LABEL_OPTIONAL type: TYPE_DOUBLE }
+  nested_type {
+    name: "Sub"
+    field { name: "id" number: 1 label: LABEL_OPTIONAL type: TYPE_BYTES }
+  }
+}
+service {
+  options {}
+  method { options {} }
+  method { name: "Stream" client_streaming: true }
+}
+service {
+  name: "Other"
+  options { [etcd.discovery.v1.service] { key: "acme/other" } }
+}
+source_code_info {
+  location { path: [6, 0] span: [9, 0, 20, 1] }
+  location { path: [6, 0, 3, 52379] span: [10, 2, 11, 4] }
+  location { path: [6, 0, 2, 0] span: [12, 2, 14, 4] }
+  location { path: [6, 1] span: [21, 0, 22, 1] }
+}
+`
 
 // optionsFile returns a proto file with two services. The first has the given
 // options and names.
 func optionsFile(
+	t *testing.T,
 	service, method []byte,
 	file, pkg, name, rpc string,
 ) *descriptorpb.FileDescriptorProto {
-	field := func(
-		name string,
-		number int32,
-		typ descriptorpb.FieldDescriptorProto_Type,
-		typeName *string,
-	) *descriptorpb.FieldDescriptorProto {
-		return &descriptorpb.FieldDescriptorProto{
-			Name:     &name,
-			Number:   &number,
-			Type:     typ.Enum(),
-			TypeName: typeName,
-			Label:    descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
-		}
-	}
+	t.Helper()
 
 	scope := "."
 	if pkg != "" {
@@ -78,55 +98,26 @@ func optionsFile(
 	}
 
 	message := scope + "Request"
-	sub := scope + "Request.Sub"
 
-	services := &descriptorpb.ServiceOptions{}
-	services.ProtoReflect().SetUnknown(option(service))
+	made := new(descriptorpb.FileDescriptorProto)
+	kit.Must(t, prototext.Unmarshal([]byte(twoServices), made))
+	made.Name = &file
+	made.Package = &pkg
+	made.MessageType[0].Field[1].TypeName = proto.String(message + ".Sub")
 
-	methods := &descriptorpb.MethodOptions{}
-	methods.ProtoReflect().SetUnknown(option(method))
+	first := made.Service[0]
+	first.Name = &name
+	first.Options.ProtoReflect().SetUnknown(option(service))
 
-	other := &descriptorpb.ServiceOptions{}
-	proto.SetExtension(other, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "acme/other"})
-
-	return &descriptorpb.FileDescriptorProto{
-		Name:    &file,
-		Package: &pkg,
-		Syntax:  proto.String("proto3"),
-		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/hello;hello")},
-		MessageType: []*descriptorpb.DescriptorProto{{
-			Name: proto.String("Request"),
-			Field: []*descriptorpb.FieldDescriptorProto{
-				field("name", 1, descriptorpb.FieldDescriptorProto_TYPE_STRING, nil),
-				field("sub", 2, descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, &sub),
-				field("ratio", 3, descriptorpb.FieldDescriptorProto_TYPE_DOUBLE, nil),
-			},
-			NestedType: []*descriptorpb.DescriptorProto{{
-				Name: proto.String("Sub"),
-				Field: []*descriptorpb.FieldDescriptorProto{
-					field("id", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES, nil),
-				},
-			}},
-		}},
-		Service: []*descriptorpb.ServiceDescriptorProto{
-			{Name: &name, Options: services, Method: []*descriptorpb.MethodDescriptorProto{
-				{Name: &rpc, InputType: &message, OutputType: &message, Options: methods},
-				{
-					Name:            proto.String("Stream"),
-					InputType:       &message,
-					OutputType:      &message,
-					ClientStreaming: proto.Bool(true),
-				},
-			}},
-			{Name: proto.String("Other"), Options: other},
-		},
-		SourceCodeInfo: &descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{
-			{Path: []int32{6, 0}, Span: []int32{9, 0, 20, 1}},
-			{Path: []int32{6, 0, 3, 52379}, Span: []int32{10, 2, 11, 4}},
-			{Path: []int32{6, 0, 2, 0}, Span: []int32{12, 2, 14, 4}},
-			{Path: []int32{6, 1}, Span: []int32{21, 0, 22, 1}},
-		}},
+	for _, m := range first.Method {
+		m.InputType = &message
+		m.OutputType = &message
 	}
+
+	first.Method[0].Name = &rpc
+	first.Method[0].Options.ProtoReflect().SetUnknown(option(method))
+
+	return made
 }
 
 // option returns the encoding of this project's option with the given content.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,13 +31,7 @@ func writeFile(t *testing.T, name, text string) {
 func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
 
-	var out, errs bytes.Buffer
-	code := run(append([]string{"init"}, args...), os.Stdin, &out, &errs)
-	if code != want {
-		t.Fatalf("exit code %d, want %d: %s", code, want, &errs)
-	}
-
-	return out.String(), errs.String()
+	return runWith(t, want, os.Stdin, append([]string{"init"}, args...)...)
 }
 
 func TestInit(t *testing.T) {

@@ -7,13 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	embedded "github.com/etcdrpc/protoc-gen-go-etcd/proto"
-	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
 func TestArguments(t *testing.T) {
@@ -51,15 +50,28 @@ func TestArguments(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			if code := run(tt.args, os.Stdin, &stdout, &stderr); code != tt.code {
-				t.Errorf("run(%q) = exit code %d, want %d", tt.args, code, tt.code)
-			}
-
-			wantText(t, "stdout", stdout.String(), tt.stdout)
-			wantText(t, "stderr", stderr.String(), tt.stderr)
+			stdout, stderr := runWith(t, tt.code, os.Stdin, tt.args...)
+			wantText(t, "stdout", stdout, tt.stdout)
+			wantText(t, "stderr", stderr, tt.stderr)
 		})
 	}
+}
+
+// runWith runs the command, and checks its exit code.
+func runWith(
+	t *testing.T,
+	want int,
+	stdin *os.File,
+	args ...string,
+) (stdout, stderr string) {
+	t.Helper()
+
+	var out, errs bytes.Buffer
+	if code := run(args, stdin, &out, &errs); code != want {
+		t.Fatalf("run(%q) = exit code %d, want %d: %s", args, code, want, &errs)
+	}
+
+	return out.String(), errs.String()
 }
 
 // wantText checks that a text contains want, or is empty if want is "".
@@ -74,10 +86,7 @@ func wantText(t *testing.T, name, got, want string) {
 func TestExport(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "third_party", "etcd")
 	for range 2 { // the second time overwrites the first
-		var stdout, stderr bytes.Buffer
-		if code := run([]string{"export", dir}, os.Stdin, &stdout, &stderr); code != 0 {
-			t.Fatalf("exit code %d: %s", code, &stderr)
-		}
+		runWith(t, 0, os.Stdin, "export", dir)
 	}
 
 	const path = "etcd/discovery/v1/options.proto"
@@ -95,16 +104,18 @@ func TestExport(t *testing.T) {
 
 // TestPlugin runs the command as protoc does.
 func TestPlugin(t *testing.T) {
-	options := new(descriptorpb.ServiceOptions)
-	proto.SetExtension(options, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "greeter"})
-
-	file := &descriptorpb.FileDescriptorProto{
-		Name:    proto.String("greeter.proto"),
-		Syntax:  proto.String("proto3"),
-		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/greeter")},
-		Service: []*descriptorpb.ServiceDescriptorProto{
-			{Name: proto.String("Greeter"), Options: options}},
-	}
+	request := new(pluginpb.CodeGeneratorRequest)
+	must.Succeed(t, prototext.Unmarshal([]byte(`
+file_to_generate: "greeter.proto"
+proto_file {
+  name: "greeter.proto"
+  syntax: "proto3"
+  options { go_package: "example.com/greeter" }
+  service {
+    name: "Greeter"
+    options { [etcd.discovery.v1.service] { key: "greeter" } }
+  }
+}`), request))
 
 	tests := []struct {
 		name, parameter string
@@ -121,24 +132,14 @@ func TestPlugin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			request := &pluginpb.CodeGeneratorRequest{
-				FileToGenerate: []string{"greeter.proto"},
-				ProtoFile:      []*descriptorpb.FileDescriptorProto{file},
-				Parameter:      &tt.parameter,
-			}
-
-			var stdout, stderr bytes.Buffer
-			code := run(nil, stdin(t, request), &stdout, &stderr)
-			if code != tt.code {
-				t.Errorf("exit code %d; want %d", code, tt.code)
-			}
-
-			wantText(t, "stderr", stderr.String(), tt.stderr)
+			request.Parameter = &tt.parameter
+			stdout, stderr := runWith(t, tt.code, stdin(t, request))
+			wantText(t, "stderr", stderr, tt.stderr)
 
 			response := new(pluginpb.CodeGeneratorResponse)
-			must.Succeed(t, proto.Unmarshal(stdout.Bytes(), response))
+			must.Succeed(t, proto.Unmarshal([]byte(stdout), response))
 
-			if code == 0 && (len(response.GetFile()) != 1 ||
+			if tt.code == 0 && (len(response.GetFile()) != 1 ||
 				response.GetFile()[0].GetName() != "greeter_etcd.pb.go") {
 				t.Errorf("response %v; want greeter_etcd.pb.go", response)
 			}

@@ -129,43 +129,46 @@ func TestProject(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for _, tt := range []struct{ module, key, want string }{ // want is service, package, key
-		{"example.com/shop", "", "ShopService shop shop"},
-		{"example.com/shop/v2", "", "ShopService shop shop"},
-		{"gopkg.in/shop.v1", "", "ShopService shop shop"},
-		{"example.com/team/my.shop", "", "MyShopService myshop my-shop"},
-		{"example.com/web_shop~", "", "WebShopService webshop web-shop"},
-		{"example.com/WebShop", "", "WebShopService webshop webshop"},
-		{"example.com/order-service", "", "OrderService orderservice order-service"},
-		{"example.com/service", "", "Service service service"},
-		{"example.com/func", "", "FuncService func func"},
-		{"example.com", "", "ExampleComService examplecom example-com"},
-		{"example.com/backend", "acme/web-shop", "WebShopService webshop acme/web-shop"},
-		{"example.com/internal", "shop", "ShopService shop shop"},
-		{"example.com/3d", "", `"3d" cannot name a service`},
-		{"example.com/internal", "", `"internal" cannot name a service`},
-		{"example.com/vendor/v2", "", `"vendor" cannot name a service`},
-		{"example.com/___", "", `"___" cannot name a service`},
-		{"example.com/shop", "acme/con", `"con" cannot name a service`},
-		{"example.com/shop", "acme~x/shop", `KEY "acme~x/shop" `},
-		{"example.com/shop", "_grpc_config/shop", `service key "_grpc_config/shop" `},
-		{"shop", "", `"shop" cannot be the path`},
-		{"example.com/CON.x", "shop", "cannot be the path"},
-		{"example.com/a~1", "shop", "cannot be the path"},
-		{"Example.com/a", "", "cannot be the path"},
-		{"-a.com", "", "cannot be the path"},
-		{"example.com//a", "", "cannot be the path"},
-		{"example.com/a/", "", "cannot be the path"},
-		{"example.com/.a", "", "cannot be the path"},
+	// modules and keys as the arguments of init, and "SERVICE PACKAGE KEY", or a
+	// part of the error
+	for args, want := range map[string]string{
+		"example.com/shop":                   "ShopService shop shop",
+		"example.com/shop/v2":                "ShopService shop shop",
+		"gopkg.in/shop.v1":                   "ShopService shop shop",
+		"example.com/team/my.shop":           "MyShopService myshop my-shop",
+		"example.com/web_shop~":              "WebShopService webshop web-shop",
+		"example.com/WebShop":                "WebShopService webshop webshop",
+		"example.com/order-service":          "OrderService orderservice order-service",
+		"example.com/service":                "Service service service",
+		"example.com/func":                   "FuncService func func",
+		"example.com":                        "ExampleComService examplecom example-com",
+		"example.com/backend acme/web-shop":  "WebShopService webshop acme/web-shop",
+		"example.com/internal shop":          "ShopService shop shop",
+		"example.com/3d":                     `"3d" cannot name a service`,
+		"example.com/internal":               `"internal" cannot name a service`,
+		"example.com/vendor/v2":              `"vendor" cannot name a service`,
+		"example.com/___":                    `"___" cannot name a service`,
+		"example.com/shop acme/con":          `"con" cannot name a service`,
+		"example.com/shop acme~x/shop":       `KEY "acme~x/shop" `,
+		"example.com/shop _grpc_config/shop": `service key "_grpc_config/shop" `,
+		"shop":                               `"shop" cannot be the path`,
+		"example.com/CON.x shop":             "cannot be the path",
+		"example.com/a~1 shop":               "cannot be the path",
+		"Example.com/a":                      "cannot be the path",
+		"-a.com":                             "cannot be the path",
+		"example.com//a":                     "cannot be the path",
+		"example.com/a/":                     "cannot be the path",
+		"example.com/.a":                     "cannot be the path",
 	} {
-		names, err := Project{Module: tt.module, Key: tt.key}.Names()
+		module, key, _ := strings.Cut(args, " ")
+		names, err := Project{Module: module, Key: key}.Names()
 		got := names.Service + " " + names.Package + " " + names.Key
 		if err != nil {
 			got = err.Error()
 		}
 
-		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) {
-			t.Errorf("module %q, key %q: %s, want %s", tt.module, tt.key, got, tt.want)
+		if got != want && (err == nil || !strings.Contains(got, want)) {
+			t.Errorf("init %s: %s, want %s", args, got, want)
 		}
 	}
 }

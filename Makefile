@@ -105,6 +105,13 @@ N ?= 200
 fleet: ## Run all that happens to etcd with a fleet of processes, beside plain code, in an hour (CELL=cut for a row, N=60)
 	cd integration && go test -count=1 -timeout 110m -v $(TESTFLAGS) -run 'TestFleet/^($(or $(CELL),.*))$$' ./fleet -processes $(N)
 
+# The revision from which to upgrade: without one, the last release.
+FROM ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+
+.PHONY: upgrade
+upgrade: ## Run fleets of the processes of another version and this one, also with clocks that differ, in five minutes (FROM=REVISION)
+	tools/upgrade '$(FROM)' $(TESTFLAGS)
+
 # How long a soak takes, and the seed of its faults; 0 chooses one.
 DURATION ?= 2m
 SEED     ?= 0
@@ -204,6 +211,7 @@ ifdef VERSION
 	@tools/release "$$VERSION" $(PUBLISHED)
 else
 	$(if $(SERVE),,cd integration && go test -count=1 -timeout 10m -run 'TestSetups|TestBufMessages' ./generator -setups)
+	$(if $(SERVE),,$(if $(FROM),$(MAKE) upgrade))
 	cd tools && go test -count=1 -timeout 0 -v ./rehearsal -rehearse $(if $(SERVE),-run TestRehearsal -serve)
 endif
 

@@ -40,6 +40,8 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
+require github.com/rogpeppe/go-internal v1.16.0
+
 require (
 	buf.build/gen/go/bufbuild/protodescriptor/protocolbuffers/go v1.36.12-20250109164928-1da0de137947.1 // indirect
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260709200747-435963d16310.1 // indirect

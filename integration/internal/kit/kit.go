@@ -57,7 +57,7 @@ func Pause(ctx context.Context, d time.Duration) {
 
 // Eventually polls ok until it returns true. After the time Soon, Eventually
 // fails the test with the text what.
-func Eventually(t *testing.T, what string, ok func() bool) {
+func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	EventuallyOr(t, Soon, func() string { return what }, ok)
 }
@@ -65,7 +65,7 @@ func Eventually(t *testing.T, what string, ok func() bool) {
 // EventuallyOr does the same as Eventually, with the given timeout. It calls
 // what for the text after the timeout.
 func EventuallyOr(
-	t *testing.T,
+	t testing.TB,
 	timeout time.Duration,
 	what func() string,
 	ok func() bool,

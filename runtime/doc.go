@@ -34,8 +34,9 @@
 // :authority come from the caller and the generated code alone.
 package runtime
 
-// Generated code refers to SupportPackageIsVersion1. Code that needs a newer
-// runtime refers to a constant that this runtime lacks, so it does not compile.
+// SupportPackageIsVersion1 is referred to by generated code. Code that needs a
+// newer runtime refers to a constant that this runtime lacks, so that it does not
+// compile.
 // To update the runtime, run
 //
 //	go get github.com/etcdrpc/protoc-gen-go-etcd@latest

@@ -43,7 +43,7 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	}
 
 	if other, taken := d.claimed(); taken {
-		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, so readers would read this one in that layout",
+		return nil, fmt.Errorf("the metadata has a name under which the layout %v has the address: GoFrame's entries are metadata alone, so readers would read this entry in that layout: rename it",
 			other)
 	}
 

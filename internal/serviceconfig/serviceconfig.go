@@ -72,8 +72,8 @@ type Config struct {
 	HealthCheck     *HealthCheck     `json:"healthCheckConfig,omitempty"`
 }
 
-// Etcd returns the config of the policy "etcd" in the first policy, nil if that
-// policy has none or if c is nil.
+// Etcd returns the config of "etcd" if the first policy is "etcd" or has it as a
+// child. Otherwise, or if c is nil, Etcd returns nil.
 func (c *Config) Etcd() *Etcd {
 	if c == nil || len(c.LoadBalancing) == 0 {
 		return nil

@@ -23,7 +23,8 @@ type snapshots struct {
 	spoilt time.Time // when the directory was last damaged
 	knew   []string  // the addresses that the last incarnation knew
 
-	// etcd had confirmed the addresses in knew, so the directory must have them
+	// etcd had confirmed the addresses of the field knew: then the directory
+	// must have them
 	exact bool
 }
 

@@ -31,8 +31,10 @@ const (
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
-// rig is a policy over a fake of gRPC, for a client in zone x. The test sets
-// the policy's clock, now, which is so far ahead that no timer fires.
+// rig is a policy over a fake of gRPC, for a client in zone x. The policy's
+// clock is now, which only the test moves. The policy's timers are real, and
+// wait until times by that clock. These are a day ahead, so no timer fires
+// during a test.
 type rig struct {
 	*fakeConn
 	t      testing.TB

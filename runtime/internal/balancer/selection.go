@@ -209,8 +209,8 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	}
 }
 
-// isStuck reports whether an endpoint that a call has reached under ring_hash
-// does not answer within attemptDelay. All endpoints are then tried at once.
+// isStuck reports whether a connection that a call under ring_hash has started
+// is still not ready after attemptDelay. All endpoints are then tried at once.
 // Otherwise, if others do not answer either, calls would wait for one after the
 // other.
 func (c *core) isStuck(v *view, now time.Time) bool {

@@ -126,10 +126,10 @@ func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	return services
 }
 
-// Resume returns the services to set SERVING at a health service: those that count
-// as drained there, of the published services and "". They no longer count as
-// drained. Resume also records the health service, so that no other group
-// drains the services while this one is announced.
+// Resume returns the services to set SERVING at a health service. Of the
+// published services and "", it returns those that count as drained there,
+// which then no longer do. Resume also records the health service, so that no
+// other group drains the services while this one is announced.
 func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		g.config.Health = server

@@ -73,8 +73,8 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 	}
 }
 
-// A call that was refused for long pauses briefly again after its first attempt
-// at the next leader.
+// The pauses of a call start short again after its first attempt at another
+// leader, even if the last leader has refused the call for a long time.
 func TestAwait_BeginsAnewWithEachLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Candidates{readers: map[*func()]struct{}{new(func()): {}}, stop: func() {}}

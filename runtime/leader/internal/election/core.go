@@ -99,8 +99,8 @@ type core struct {
 
 	calls int // the unary calls under way that enter has admitted with own
 
-	// when a leader that resigns leaves, unless its calls end earlier; zero if
-	// it does not resign
+	// the latest time at which a resigning leader leaves: it leaves earlier if
+	// its calls end; zero if it is not resigning
 	endAt time.Time
 
 	retryAt time.Time // the earliest time of the next attempt to stand

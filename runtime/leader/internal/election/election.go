@@ -218,7 +218,7 @@ func (e *Election) call(do effects) {
 func (e *Election) log(do effects) {
 	if do.restoredFrom != 0 {
 		e.line(slog.LevelError,
-			"etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
+			"etcd was restored from a backup, or wiped, and repeats leaders' tokens: tell each store that checks them",
 			"seen", do.restoredFrom, "created", e.core.own.Created)
 	}
 
